@@ -1,0 +1,104 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * hakmem: a memory allocator. The public interface; the only header to include.
+ *
+ * Programs need none of this: linked or preloaded, the library serves malloc and the C++ operators.
+ * hak_malloc and its kin are the same functions under names that cannot be interposed by accident.
+ * Sizes are bytes. Unless said otherwise: thread-safe, may be called before any constructor and after any
+ * destructor, and errno is set to ENOMEM on failure and left alone on success.
+ */
+#ifndef HAKMEM_HAKMEM_H
+#define HAKMEM_HAKMEM_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define HAKMEM_VERSION_MAJOR 0
+#define HAKMEM_VERSION_MINOR 1
+#define HAKMEM_VERSION_PATCH 0
+
+#if defined(__GNUC__) || defined(__clang__)
+#define HAK_ATTR(list) __attribute__(list)
+#else
+#define HAK_ATTR(list)
+#endif
+
+/* "0.1.0": of the library that is running, not of this header. */
+const char *hak_version(void);
+
+/* ---- allocation: ISO C and POSIX semantics ---- */
+
+void *hak_malloc(size_t size) HAK_ATTR((malloc, alloc_size(1), warn_unused_result));
+void *hak_calloc(size_t count, size_t size) HAK_ATTR((malloc, alloc_size(1, 2), warn_unused_result));
+void *hak_realloc(void *ptr, size_t size) HAK_ATTR((alloc_size(2), warn_unused_result));
+/* Preserves errno (POSIX.1-2024). A pointer that is not a live block ends the program with a message. */
+void hak_free(void *ptr);
+/* alignment: any power of two, else EINVAL; size need not be a multiple (C23). */
+void *hak_aligned_alloc(size_t alignment, size_t size)
+    HAK_ATTR((malloc, alloc_size(2), warn_unused_result));
+/* The size is a hint (C23 free_sized). */
+void hak_free_sized(void *ptr, size_t size);
+/* Zeroed memory. */
+void *hak_zalloc(size_t size) HAK_ATTR((malloc, alloc_size(1), warn_unused_result));
+/* Bytes of the block that may be written; constant while it is live; 0 for NULL. */
+size_t hak_usable_size(const void *ptr);
+/* What hak_usable_size would say at least of a block of `size`. */
+size_t hak_good_size(size_t size);
+/* Grows or shrinks the block without moving it: 1; or changes nothing: 0. */
+int hak_expand(void *ptr, size_t size);
+
+/* ---- call sites ---- */
+
+/* The address a site report names; any const void * will do as a label. */
+#if defined(__GNUC__) || defined(__clang__)
+#define HAK_CALLSITE() ((const void *)__builtin_return_address(0))
+#else
+#define HAK_CALLSITE() ((const void *)0)
+#endif
+
+/* The caller's own return address is the label. */
+void *hak_alloc_cs(size_t size) HAK_ATTR((malloc, alloc_size(1), warn_unused_result));
+/* size: as asked for. Counts the free for the site that allocated through `site`, see hak_free_at. */
+void hak_free_cs(void *ptr, size_t size);
+/* The label is given, for wrappers such as xmalloc. */
+void *hak_alloc_at(size_t size, const void *site) HAK_ATTR((malloc, alloc_size(1), warn_unused_result));
+void hak_free_at(void *ptr, size_t size, const void *site);
+
+/* One call site as seen so far. Versioned by size: new members are added at the end only. */
+typedef struct hak_site {
+    const void *site;
+    uint64_t allocs;
+    uint64_t frees;       /* known to the site table */
+    uint64_t total_bytes; /* asked for */
+    uint64_t live_bytes;
+    uint64_t average_bytes;
+    uint64_t max_bytes;
+    const char *purpose;  /* static string */
+} hak_site_t;
+
+/*
+ * Calls `callback` for each known site: labelled ones, and those of blocks above 64 KiB. Stops when it
+ * answers non-zero and returns that, else 0. The callback may allocate.
+ */
+int hak_site_foreach(int (*callback)(const hak_site_t *site, void *arg), void *arg);
+/* Purpose inferred for a site: a static string, "unknown" until the 10th observation. */
+const char *hak_site_purpose(const void *site);
+
+/* ---- memory ---- */
+
+/* Returns cached memory to the system until at most keep_bytes stay; returns the bytes given back. */
+size_t hak_trim(size_t keep_bytes);
+/* The same with keep_bytes 0. */
+size_t hak_purge(void);
+/* The calling thread will be idle: gives its cached blocks back. */
+void hak_thread_idle(void);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

@@ -1,0 +1,484 @@
+// SPDX-License-Identifier: MIT
+#include "ace/ace_private.h"
+
+#include "base/panic.h"
+#include "batch/batch.h"
+#include "bigcache/bigcache.h"
+#include "heap/heap_inline.h"
+#include "meta/meta.h"
+#include "os/os.h"
+
+#include <string.h>
+
+#define TICK_EVERY 16                      /* slow-path events between two looks at the clock */
+#define TICK_NS UINT64_C(20000000)         /* work at most this often */
+
+void (*hk_ace_next_free)(void *p);
+static const char *first_break; /* program break at start; constant after hk_ace_init */
+
+void hk_ace_init(void)
+{
+    first_break = hk_os_program_break();
+    hk_big_init();
+}
+
+/* ---- memory goes back ---------------------------------------------------------------------- */
+
+size_t hk_ace_live_bytes(void)
+{
+    return hk_span_used_bytes() + hk_big_live_bytes();
+}
+
+size_t hk_ace_cached_bytes(void)
+{
+    return hk_span_dirty_bytes() + hk_bigcache_bytes() + hk_batch_pending_bytes() +
+           hk_l25_shared_bytes();
+}
+
+static void evict_now(const struct hk_big_range *range, void *arg)
+{
+    (void)arg;
+    hk_batch_unmap(range->base, range->bytes, hk_policy()->batch);
+}
+
+static size_t cache_limit(void)
+{
+    return hk_max(hk_policy()->purge_floor_bytes, hk_ace_live_bytes() / 10);
+}
+
+/* The bound of the library's promise, kept on free itself: dirty memory first, then cached blocks. */
+static void trim_if_over(void)
+{
+    size_t limit = cache_limit(), cached = hk_ace_cached_bytes();
+
+    if (HK_LIKELY(cached <= limit))
+        return;
+    hk_batch_flush();
+    hk_bigcache_set_budget(limit);
+    hk_bigcache_trim(limit, evict_now, NULL);
+    hk_batch_flush();
+    cached = hk_bigcache_bytes() + hk_l25_shared_bytes();
+    /* A little below, so that the next free does not come back here. */
+    hk_span_purge_to(cached < limit ? (limit - cached) / 8 * 7 : 0);
+    if (hk_ace_cached_bytes() > limit)
+        hk_l25_expire(true);
+}
+
+static void tick_idle(struct hk_heap *heap)
+{
+    hk_heap_flush_idle(heap);
+    if (!heap->l25.used_since_flush)
+        hk_l25_flush(&heap->l25);
+    heap->l25.used_since_flush = 0;
+    hk_heap_reclaim_parked();
+    hk_l25_expire(false);
+    hk_bigcache_set_budget(cache_limit());
+}
+
+static HK_NOINLINE void tick_slow(struct hk_heap *heap)
+{
+    const struct hk_policy *policy = hk_policy();
+    uint64_t now = hk_os_now_ns();
+
+    if (now - heap->last_tick_ns < TICK_NS)
+        return;
+    heap->last_tick_ns = now;
+    hk_heap_tick(heap);
+    if (now - heap->last_idle_ns >= policy->idle_flush_ns) {
+        heap->last_idle_ns = now;
+        tick_idle(heap);
+    }
+    hk_bigcache_expire(now, evict_now, NULL);
+    hk_batch_flush();
+    hk_span_purge_expired(now, policy->purge_delay_ns);
+}
+
+void hk_ace_tick(struct hk_heap *heap)
+{
+    if (heap && HK_UNLIKELY(++heap->ticks % TICK_EVERY == 0))
+        tick_slow(heap);
+}
+
+size_t hk_ace_purge(struct hk_heap *heap)
+{
+    size_t before = hk_ace_cached_bytes();
+
+    if (heap) {
+        hk_heap_flush_all(heap);
+        hk_l25_flush(&heap->l25);
+    }
+    hk_heap_reclaim_parked();
+    hk_l25_expire(true);
+    before = hk_max(before, hk_ace_cached_bytes());
+    hk_bigcache_trim(0, evict_now, NULL);
+    hk_batch_flush();
+    hk_span_purge_to(0);
+    return before - hk_min(before, hk_ace_cached_bytes());
+}
+
+/* ---- alloc --------------------------------------------------------------------------------- */
+
+static unsigned class_for(size_t n, size_t align)
+{
+    if (align <= 16)
+        return n <= HK_FAST_MAX ? hk_size_to_class(n ? n : 1) : HK_NR_CLASSES;
+    return n <= HK_FAST_MAX ? hk_size_to_aligned_class(n, align) : HK_NR_CLASSES;
+}
+
+static void *small_alloc(struct hk_heap *heap, unsigned class)
+{
+    return heap ? hk_heap_alloc_slow(heap, class) : hk_heap_alloc_from_depot(class);
+}
+
+static void *run_alloc(struct hk_heap *heap, size_t n, size_t align, const void *site, bool *zero)
+{
+    struct hk_run *run = hk_l25_alloc(heap ? &heap->l25 : NULL, heap ? heap->id : 0, n, align);
+
+    if (!run)
+        return NULL;
+    run->site = site;
+    *zero = run->zero;
+    return hk_run_start(run);
+}
+
+static void *alloc_once(struct hk_heap *heap, size_t n, size_t align, bool *zero, const void *site)
+{
+    unsigned class = class_for(n, align);
+
+    *zero = false;
+    if (class < HK_NR_CLASSES)
+        return small_alloc(heap, class);
+    if (n < hk_policy()->big_threshold && n <= HK_L25_MAX && align <= HK_L25_MAX / 2)
+        return run_alloc(heap, n, align, site, zero);
+    return hk_big_alloc(n, align, site, zero);
+}
+
+void *hk_ace_alloc(struct hk_heap *heap, size_t n, size_t align, bool zero, const void *site)
+{
+    bool is_zero;
+    void *p;
+
+    n += n == 0; /* a block of its own for malloc(0) */
+    hk_ace_tick(heap);
+    p = alloc_once(heap, n, align, &is_zero, site);
+    if (HK_UNLIKELY(!p)) {
+        hk_ace_purge(heap);
+        p = alloc_once(heap, n, align, &is_zero, site);
+    }
+    if (p && zero && !is_zero)
+        memset(p, 0, n);
+    return p;
+}
+
+size_t hk_ace_good_size(size_t n)
+{
+    unsigned class = class_for(n, 16);
+
+    if (class < HK_NR_CLASSES)
+        return hk_size_class[class].size;
+    return n > PTRDIFF_MAX - HK_GRANULE ? n : hk_align_up(n, HK_GRANULE);
+}
+
+/* ---- what is p? ---------------------------------------------------------------------------- */
+
+static enum hk_verdict identify_slab(const void *p, struct hk_block *b)
+{
+    const struct hk_size_class *sc = &hk_size_class[hk_class_of_word(b->word)];
+    size_t offset = (uintptr_t)p & sc->slab_mask;
+    unsigned slot = hk_size_slot(sc, offset);
+
+    b->desc = hk_pagemap_desc(p);
+    b->usable = sc->size;
+    b->owner = hk_heap_of_word(b->word)->thread_id;
+    b->start = (char *)p - (offset - (size_t)slot * sc->size);
+    if (slot >= sc->nr_slots) {
+        b->start = NULL;
+        return HK_BLOCK_UNKNOWN;
+    }
+    if ((uintptr_t)p % 16)
+        return HK_BLOCK_MISALIGNED;
+    if (b->start != p)
+        return HK_BLOCK_INTERIOR;
+    if (*hk_mark_of((void *)p) == sc->magic && hk_heap_holds(p, b->word))
+        return HK_BLOCK_DEAD;
+    return hk_slab_block_is_free(b->desc, p) ? HK_BLOCK_DEAD : HK_BLOCK_LIVE;
+}
+
+static enum hk_verdict place_in(const void *p, struct hk_block *b, void *start, size_t usable, bool live)
+{
+    b->start = start;
+    b->usable = usable;
+    if ((uintptr_t)p % 16)
+        return HK_BLOCK_MISALIGNED;
+    if (p != start)
+        return HK_BLOCK_INTERIOR;
+    return live ? HK_BLOCK_LIVE : HK_BLOCK_DEAD;
+}
+
+/* In a region, but not at the head of a run: inside a run, or free memory. Walks back to the head. */
+static enum hk_verdict identify_span(const void *p, struct hk_block *b)
+{
+    uintptr_t granule = (uintptr_t)p & ~(HK_GRANULE - 1);
+
+    for (size_t back = 1; back < HK_REGION_GRANULES; back++) {
+        const void *head = (const void *)(granule - back * HK_GRANULE);
+        uintptr_t word = hk_pagemap_word(head);
+        if (word == HK_PM_RUN) {
+            struct hk_run *run = hk_pagemap_desc(head);
+            if ((const char *)p < run->base + run->nr_granules * HK_GRANULE)
+                return place_in(p, b, hk_run_start(run), hk_run_usable(run), true);
+        }
+        if (word != HK_PM_SPAN)
+            break;
+    }
+    return (uintptr_t)p % 16 ? HK_BLOCK_MISALIGNED : HK_BLOCK_DEAD;
+}
+
+static enum hk_verdict identify_elsewhere(const void *p, struct hk_block *b)
+{
+    struct hk_big *big = hk_big_covering(p);
+
+    if (big)
+        return place_in(p, b, hk_big_start(big), hk_big_usable(big), true);
+    return (uintptr_t)p % 16 ? HK_BLOCK_MISALIGNED : HK_BLOCK_UNKNOWN;
+}
+
+enum hk_verdict hk_ace_identify(const void *p, struct hk_block *b)
+{
+    *b = (struct hk_block){.word = hk_pagemap_word(p)};
+    switch (b->word) {
+    case HK_PM_UNKNOWN:
+        return identify_elsewhere(p, b);
+    case HK_PM_SPAN:
+        return identify_span(p, b);
+    case HK_PM_RUN: {
+        struct hk_run *run = b->desc = hk_pagemap_desc(p);
+        return place_in(p, b, hk_run_start(run), hk_run_usable(run),
+                        hk_load_relaxed(&run->state) == HK_RUN_LIVE);
+    }
+    case HK_PM_BIG: {
+        struct hk_big *big = b->desc = hk_pagemap_desc(p);
+        return place_in(p, b, hk_big_start(big), hk_big_usable(big),
+                        hk_load_relaxed(&big->state) == HK_BIG_LIVE);
+    }
+    case HK_PM_GONE: {
+        enum hk_verdict verdict = identify_elsewhere(p, b);
+        return verdict == HK_BLOCK_UNKNOWN ? HK_BLOCK_DEAD : verdict;
+    }
+    default:
+        return identify_slab(p, b);
+    }
+}
+
+struct complaint {
+    const char *unknown, *interior, *misaligned, *dead;
+};
+
+static const struct complaint about_free = {
+    "invalid free: unknown pointer",
+    "invalid free: interior pointer",
+    "invalid free: misaligned pointer",
+    "double free",
+};
+static const struct complaint about_realloc = {
+    "invalid realloc: unknown pointer",
+    "invalid realloc: interior pointer",
+    "invalid realloc: misaligned pointer",
+    "invalid realloc: freed pointer",
+};
+static const struct complaint about_size = {
+    "invalid malloc_usable_size: unknown pointer",
+    "invalid malloc_usable_size: interior pointer",
+    "invalid malloc_usable_size: misaligned pointer",
+    "invalid malloc_usable_size: freed pointer",
+};
+
+static HK_COLD void complain(const struct complaint *about, enum hk_verdict verdict, const void *p,
+                             const struct hk_block *b, const void *site)
+{
+    struct hk_diag diag = {
+        .ptr = p, .block = b->start, .size = b->usable, .owner = b->owner, .caller = site};
+
+    switch (verdict) {
+    case HK_BLOCK_UNKNOWN:
+        diag.what = about->unknown;
+        break;
+    case HK_BLOCK_INTERIOR:
+        diag.what = about->interior;
+        break;
+    case HK_BLOCK_MISALIGNED:
+        diag.what = about->misaligned;
+        break;
+    default:
+        diag.what = about->dead;
+        break;
+    }
+    hk_panic(&diag);
+}
+
+/* Lives in the memory that libc's own allocator takes by brk: a plugin under RTLD_DEEPBIND, or a block
+ * made before we were there. */
+static bool is_in_libc_heap(const void *p)
+{
+    return (const char *)p >= first_break && (const char *)p < hk_os_program_break();
+}
+
+/* ---- free ---------------------------------------------------------------------------------- */
+
+static void free_run(struct hk_heap *heap, void *p, struct hk_block *b, const void *site)
+{
+    struct hk_run *run = b->desc;
+
+    if (HK_UNLIKELY(!hk_l25_kill(run)))
+        complain(&about_free, HK_BLOCK_DEAD, p, b, site);
+    hk_l25_cache_run(heap ? &heap->l25 : NULL, heap ? heap->id : 0, run);
+    trim_if_over();
+}
+
+static void free_big(void *p, struct hk_block *b, const void *site)
+{
+    if (HK_UNLIKELY(!hk_big_kill(b->desc)))
+        complain(&about_free, HK_BLOCK_DEAD, p, b, site);
+    hk_big_release(b->desc);
+    trim_if_over();
+}
+
+static void free_small(struct hk_heap *heap, void *p, const struct hk_block *b)
+{
+    unsigned class = hk_class_of_word(b->word);
+
+    if (HK_CHECKS)
+        *hk_mark_of(p) = hk_size_class[class].magic;
+    if (heap && hk_heap_of_word(b->word) == heap) {
+        hk_heap_free_full(heap, class, p);
+        trim_if_over();
+    } else {
+        hk_heap_free_remote(heap, p, b->word);
+    }
+}
+
+/* The common slow case, a block of another thread's slab, without the full identification. */
+static bool free_remote_fast(struct hk_heap *heap, void *p)
+{
+    uintptr_t word = hk_pagemap_word(p);
+    const struct hk_size_class *sc;
+
+    if (!heap || word < HK_PM_KINDS || hk_heap_of_word(word) == heap)
+        return false;
+    sc = &hk_size_class[hk_class_of_word(word)];
+    if (!hk_size_starts_block(sc->magic, (uintptr_t)p & sc->slab_mask) ||
+        *hk_mark_of(p) == sc->magic)
+        return false;
+    if (HK_CHECKS)
+        *hk_mark_of(p) = sc->magic;
+    hk_heap_free_remote(heap, p, word);
+    return true;
+}
+
+void hk_ace_free(struct hk_heap *heap, void *p, const void *site)
+{
+    struct hk_block b;
+    enum hk_verdict verdict;
+
+    if (!p)
+        return;
+    hk_ace_tick(heap);
+    if (free_remote_fast(heap, p))
+        return;
+    verdict = hk_ace_identify(p, &b);
+    if (HK_UNLIKELY(verdict != HK_BLOCK_LIVE)) {
+        if (verdict == HK_BLOCK_UNKNOWN && hk_ace_next_free && is_in_libc_heap(p)) {
+            hk_ace_next_free(p);
+            return;
+        }
+        complain(&about_free, verdict, p, &b, site);
+    }
+    if (b.word >= HK_PM_KINDS)
+        free_small(heap, p, &b);
+    else if (b.word == HK_PM_RUN)
+        free_run(heap, p, &b, site);
+    else
+        free_big(p, &b, site);
+}
+
+/* ---- realloc ------------------------------------------------------------------------------- */
+
+static void must_be_live(const struct complaint *about, const void *p, struct hk_block *b,
+                         const void *site)
+{
+    enum hk_verdict verdict = hk_ace_identify(p, b);
+
+    if (HK_UNLIKELY(verdict != HK_BLOCK_LIVE))
+        complain(about, verdict, p, b, site);
+}
+
+size_t hk_ace_usable(const void *p, const void *site)
+{
+    struct hk_block b;
+
+    must_be_live(&about_size, p, &b, site);
+    return b.usable;
+}
+
+/* A block is kept while it fits and is not twice what is needed; below 64 bytes moving gains nothing. */
+static bool keeps_small(size_t usable, size_t n)
+{
+    return n <= usable && (usable <= 64 || n > usable / 2);
+}
+
+static bool resize_block(struct hk_block *b, size_t n)
+{
+    if (b->word >= HK_PM_KINDS)
+        return keeps_small(b->usable, n);
+    if (n <= HK_FAST_MAX / 2)
+        return false; /* shrunk out of its tier */
+    if (b->word == HK_PM_RUN)
+        return n <= HK_L25_MAX && hk_l25_resize(b->desc, n);
+    if (n <= b->usable && n > b->usable / 2 + HK_GRANULE)
+        return true;
+    return hk_big_resize(b->desc, n);
+}
+
+bool hk_ace_resize(struct hk_heap *heap, void *p, size_t n, const void *site)
+{
+    struct hk_block b;
+
+    (void)heap;
+    must_be_live(&about_realloc, p, &b, site);
+    return n <= PTRDIFF_MAX && resize_block(&b, n);
+}
+
+void *hk_ace_realloc(struct hk_heap *heap, void *p, size_t n, const void *site)
+{
+    struct hk_block b;
+    void *moved;
+
+    must_be_live(&about_realloc, p, &b, site);
+    if (resize_block(&b, n))
+        return p;
+    if (b.word == HK_PM_BIG && n > b.usable) {
+        moved = hk_big_move(b.desc, n);
+        if (moved)
+            return moved;
+    }
+    moved = hk_heap_alloc_fast(n);
+    if (!moved)
+        moved = hk_ace_alloc(heap, n, 16, false, site);
+    if (!moved)
+        return n <= b.usable ? p : NULL; /* a shrink never fails */
+    memcpy(moved, p, hk_min(n, b.usable));
+    if (!hk_heap_free_fast(p))
+        hk_ace_free(heap, p, site);
+    return moved;
+}
+
+void hk_ace_check(struct hk_heap *heap)
+{
+    if (heap)
+        hk_heap_check(heap);
+    hk_l25_check();
+    hk_bigcache_check();
+    hk_batch_check();
+    hk_span_check();
+    hk_meta_check();
+}

@@ -1,0 +1,72 @@
+// SPDX-License-Identifier: MIT
+/*
+ * ace: the router. Size -> box on the way in, pointer -> box on the way out; everything the fast paths
+ * do not settle.
+ *
+ *   <= 64 KiB            heap (tiny, pool)
+ *   below big_threshold  l25
+ *   from there           a mapping of its own, through bigcache
+ *
+ * It alone knows all boxes below and so also decides when memory goes back (hk_ace_tick, and at once when
+ * what is cached and dirty exceeds max(purge floor, 10 % of live)).
+ *
+ * Owner: big blocks (ace_big.c); everything else belongs to the boxes. `heap` is the calling thread's or
+ * NULL for a thread that has none. Failure: NULL after everything cached was given up and the request
+ * tried again; errno is the caller's business. Misuse: hk_panic.
+ */
+#ifndef HK_ACE_H
+#define HK_ACE_H
+
+#include "heap/heap.h"
+
+/* What a pointer turned out to be. */
+enum hk_verdict {
+    HK_BLOCK_LIVE,
+    HK_BLOCK_UNKNOWN,    /* never ours */
+    HK_BLOCK_INTERIOR,   /* inside a block, not its start */
+    HK_BLOCK_MISALIGNED, /* not a multiple of 16 */
+    HK_BLOCK_DEAD        /* free already */
+};
+
+struct hk_block {
+    uintptr_t word;     /* page-map word of p */
+    void *start;        /* of the block p lies in; NULL if unknown */
+    size_t usable;      /* bytes */
+    void *desc;         /* struct hk_slab, hk_run or hk_big; NULL if none */
+    unsigned owner;     /* kernel thread id; 0 if unknown */
+};
+
+/* Once, before the first block. */
+void hk_ace_init(void);
+/* n bytes aligned to align (power of two), zeroed if asked. n <= PTRDIFF_MAX. */
+void *hk_ace_alloc(struct hk_heap *heap, size_t n, size_t align, bool zero, const void *site);
+void hk_ace_free(struct hk_heap *heap, void *p, const void *site);
+/* The block grows or shrinks without moving, or nothing happens and the answer is false. */
+bool hk_ace_resize(struct hk_heap *heap, void *p, size_t n, const void *site);
+/* realloc for p != NULL, n > 0. NULL: the old block is untouched. */
+void *hk_ace_realloc(struct hk_heap *heap, void *p, size_t n, const void *site);
+size_t hk_ace_usable(const void *p, const void *site);
+size_t hk_ace_good_size(size_t n);
+
+/* Looks, never touches or panics. */
+enum hk_verdict hk_ace_identify(const void *p, struct hk_block *block);
+
+/* Called on slow paths; cheap unless a period has passed. Owner's heap or NULL. */
+void hk_ace_tick(struct hk_heap *heap);
+/* Gives back everything that is not live or in another thread's magazines; returns bytes that went. */
+size_t hk_ace_purge(struct hk_heap *heap);
+size_t hk_ace_live_bytes(void);
+size_t hk_ace_cached_bytes(void);
+
+/* foreign pointers in libc's own heap go there; set once by entry. */
+extern void (*hk_ace_next_free)(void *p);
+
+/* Around fork: takes every lock of the data plane in rank order. A lock that the calling thread holds
+ * already (fork from a signal handler that interrupted us) is left to it, in parent and child. */
+void hk_ace_fork_prepare(void);
+void hk_ace_fork_parent(void);
+void hk_ace_fork_child(struct hk_heap *mine);
+
+void hk_ace_check(struct hk_heap *heap);
+
+#endif

@@ -1,0 +1,15 @@
+// SPDX-License-Identifier: MIT
+/* entry_private: shared by the translation units of entry only. */
+#ifndef HK_ENTRY_PRIVATE_H
+#define HK_ENTRY_PRIVATE_H
+
+#include "base/base.h"
+
+/*
+ * The slow halves, called with the return address of the exported function. Both keep errno, except that
+ * a failed allocation sets ENOMEM.
+ */
+void *hk_entry_alloc(size_t n, size_t align, bool zero, const void *site);
+void hk_entry_free(void *p, const void *site);
+
+#endif

@@ -1,0 +1,150 @@
+// SPDX-License-Identifier: MIT
+/* hak: what the library offers beyond the malloc family. Contracts in <hakmem/hakmem.h>. */
+#include "entry/entry_private.h"
+
+#include "ace/ace.h"
+#include "heap/heap_inline.h"
+#include "site/site.h"
+#include "thread/thread.h"
+
+#include <errno.h>
+#include <hakmem/hakmem.h>
+#include <malloc.h>
+#include <stdlib.h>
+
+#define CALLER() __builtin_return_address(0)
+#define STRING(x) #x
+#define VERSION(a, b, c) STRING(a) "." STRING(b) "." STRING(c)
+
+HK_EXPORT const char *hak_version(void)
+{
+    return VERSION(HAKMEM_VERSION_MAJOR, HAKMEM_VERSION_MINOR, HAKMEM_VERSION_PATCH);
+}
+
+HK_EXPORT void *hak_zalloc(size_t size)
+{
+    return hk_entry_alloc(size, 16, true, CALLER());
+}
+
+HK_EXPORT size_t hak_usable_size(const void *ptr)
+{
+    return malloc_usable_size((void *)ptr);
+}
+
+HK_EXPORT size_t hak_good_size(size_t size)
+{
+    (void)hk_thread_heap(); /* the class table */
+    return hk_ace_good_size(size);
+}
+
+HK_EXPORT int hak_expand(void *ptr, size_t size)
+{
+    return ptr && hk_ace_resize(hk_thread_heap(), ptr, size ? size : 1, CALLER());
+}
+
+/* ---- call sites ---------------------------------------------------------------------------- */
+
+static void *alloc_for(size_t size, const void *site)
+{
+    void *p = hk_heap_alloc_fast(size);
+
+    if (!p)
+        p = hk_entry_alloc(size, 16, false, site);
+    if (p && size <= HK_FAST_MAX) /* larger ones are counted by hk_entry_alloc */
+        hk_site_note_alloc(site, size);
+    return p;
+}
+
+static void free_for(void *ptr, size_t size, const void *site)
+{
+    if (ptr)
+        hk_site_note_free(site, size);
+    if (!hk_heap_free_fast(ptr))
+        hk_entry_free(ptr, site);
+}
+
+HK_EXPORT void *hak_alloc_cs(size_t size)
+{
+    return alloc_for(size, CALLER());
+}
+
+HK_EXPORT void hak_free_cs(void *ptr, size_t size)
+{
+    free_for(ptr, size, CALLER());
+}
+
+HK_EXPORT void *hak_alloc_at(size_t size, const void *site)
+{
+    return alloc_for(size, site);
+}
+
+HK_EXPORT void hak_free_at(void *ptr, size_t size, const void *site)
+{
+    free_for(ptr, size, site);
+}
+
+static hak_site_t as_public(const struct hk_site_slot *slot)
+{
+    return (hak_site_t){
+        .site = slot->site,
+        .allocs = slot->nr_allocs,
+        .frees = slot->nr_frees,
+        .total_bytes = slot->total_bytes,
+        .live_bytes = slot->live_bytes,
+        .average_bytes = slot->nr_allocs ? slot->total_bytes / slot->nr_allocs : 0,
+        .max_bytes = slot->max_bytes,
+        .purpose = hk_site_purpose_of(slot),
+    };
+}
+
+HK_EXPORT int hak_site_foreach(int (*callback)(const hak_site_t *site, void *arg), void *arg)
+{
+    for (unsigned i = 0; i < HK_SITE_SLOTS; i++) {
+        struct hk_site_slot slot;
+        if (!hk_site_read(i, &slot))
+            continue;
+        hak_site_t site = as_public(&slot);
+        int answer = callback(&site, arg);
+        if (answer)
+            return answer;
+    }
+    return 0;
+}
+
+HK_EXPORT const char *hak_site_purpose(const void *site)
+{
+    for (unsigned i = 0; i < HK_SITE_SLOTS; i++) {
+        struct hk_site_slot slot;
+        if (hk_site_read(i, &slot) && slot.site == site)
+            return hk_site_purpose_of(&slot);
+    }
+    return "unknown";
+}
+
+/* ---- memory -------------------------------------------------------------------------------- */
+
+HK_EXPORT size_t hak_trim(size_t keep_bytes)
+{
+    int saved = errno;
+    size_t given = hk_ace_cached_bytes() > keep_bytes ? hk_ace_purge(hk_thread_heap()) : 0;
+
+    errno = saved;
+    return given;
+}
+
+HK_EXPORT size_t hak_purge(void)
+{
+    return hak_trim(0);
+}
+
+HK_EXPORT void hak_thread_idle(void)
+{
+    int saved = errno;
+    struct hk_heap *heap = hk_thread_heap();
+
+    if (heap) {
+        hk_heap_flush_all(heap);
+        hk_l25_flush(&heap->l25);
+    }
+    errno = saved;
+}

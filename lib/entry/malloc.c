@@ -1,0 +1,362 @@
+// SPDX-License-Identifier: MIT
+/* malloc: the C family. Semantics where implementations differ: see hakmem(3), "STANDARDS". */
+#include "entry/entry_private.h"
+
+#include "ace/ace.h"
+#include "base/panic.h"
+#include "config/config.h"
+#include "heap/heap_inline.h"
+#include "meta/meta.h"
+#include "os/os.h"
+#include "site/site.h"
+#include "thread/thread.h"
+
+#include <dlfcn.h>
+#include <errno.h>
+#include <malloc.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define ALIAS_OF(name) __attribute__((visibility("default"), alias(#name), copy(name)))
+#define CALLER() __builtin_return_address(0)
+
+/* M_PERTURB: fill byte, 0 for none. Then no fast path is taken. */
+static uint8_t perturb;
+
+/* ---- slow halves --------------------------------------------------------------------------- */
+
+/*
+ * A thread that is about to abort must not touch the heap, but a SIGABRT handler may well allocate: give
+ * it mappings that are never freed, their size in front.
+ */
+static void *emergency_alloc(size_t n)
+{
+    size_t unit = hk_os_page_bytes();
+    size_t *p;
+
+    if (n > PTRDIFF_MAX - 2 * unit)
+        return NULL;
+    p = hk_os_reserve(hk_align_up(n + 64, unit), unit);
+    if (!p)
+        return NULL;
+    p[7] = n;
+    return p + 8;
+}
+
+static size_t emergency_size(const void *p)
+{
+    struct hk_block b;
+
+    return hk_ace_identify(p, &b) == HK_BLOCK_UNKNOWN ? ((const size_t *)p)[-1] : b.usable;
+}
+
+static void fill_new(void *p, size_t n, bool zero)
+{
+    uint8_t byte = hk_load_relaxed(&perturb);
+
+    if (HK_UNLIKELY(byte) && !zero)
+        memset(p, byte ^ 0xff, n); /* as glibc: the complement on malloc, the byte on free */
+}
+
+HK_NOINLINE void *hk_entry_alloc(size_t n, size_t align, bool zero, const void *site)
+{
+    int saved = errno;
+    struct hk_heap *heap;
+    void *p = NULL;
+
+    if (HK_LIKELY(n <= PTRDIFF_MAX)) {
+        heap = hk_thread_heap();
+        if (HK_UNLIKELY(!heap && hk_thread_is_panicking()))
+            p = emergency_alloc(n);
+        else
+            p = hk_ace_alloc(heap, n, align, zero, site);
+    }
+    if (HK_UNLIKELY(!p)) {
+        errno = ENOMEM;
+        return NULL;
+    }
+    if (n > HK_FAST_MAX)
+        hk_site_note_alloc(site, n);
+    fill_new(p, n, zero);
+    errno = saved;
+    return p;
+}
+
+static void fill_old(void *p, const void *site)
+{
+    uint8_t byte = hk_load_relaxed(&perturb);
+
+    if (HK_UNLIKELY(byte) && p)
+        memset(p, byte, hk_ace_usable(p, site));
+}
+
+HK_NOINLINE void hk_entry_free(void *p, const void *site)
+{
+    int saved = errno;
+    struct hk_heap *heap;
+
+    if (!p)
+        return;
+    heap = hk_thread_heap();
+    if (HK_UNLIKELY(!heap && hk_thread_is_panicking()))
+        return;
+    fill_old(p, site);
+    hk_ace_free(heap, p, site);
+    errno = saved;
+}
+
+/* ---- malloc, free, calloc, realloc --------------------------------------------------------- */
+
+HK_EXPORT void *malloc(size_t n)
+{
+    void *p = hk_heap_alloc_fast(n);
+
+    if (HK_LIKELY(p))
+        return p;
+    return hk_entry_alloc(n, 16, false, CALLER());
+}
+
+HK_EXPORT void free(void *p)
+{
+    if (HK_LIKELY(hk_heap_free_fast(p)))
+        return;
+    hk_entry_free(p, CALLER());
+}
+
+HK_EXPORT void *calloc(size_t count, size_t size)
+{
+    size_t n;
+    void *p;
+
+    if (HK_UNLIKELY(__builtin_mul_overflow(count, size, &n))) {
+        errno = ENOMEM;
+        return NULL;
+    }
+    p = hk_heap_alloc_fast(n);
+    if (HK_LIKELY(p))
+        return memset(p, 0, n);
+    return hk_entry_alloc(n, 16, true, CALLER());
+}
+
+static void *realloc_at(void *p, size_t n, const void *site)
+{
+    int saved = errno;
+    struct hk_heap *heap;
+    void *moved;
+
+    if (!p)
+        return hk_entry_alloc(n, 16, false, site);
+    if (n == 0 && hk_config.realloc0 == HK_REALLOC0_FREE) {
+        hk_entry_free(p, site);
+        return NULL;
+    }
+    heap = hk_thread_heap();
+    if (HK_UNLIKELY(!heap && hk_thread_is_panicking())) {
+        moved = emergency_alloc(n);
+        return moved ? memcpy(moved, p, hk_min(n, emergency_size(p))) : NULL;
+    }
+    moved = n <= PTRDIFF_MAX ? hk_ace_realloc(heap, p, n ? n : 1, site) : NULL;
+    errno = moved ? saved : ENOMEM;
+    return moved;
+}
+
+HK_EXPORT void *realloc(void *p, size_t n)
+{
+    return realloc_at(p, n, CALLER());
+}
+
+HK_EXPORT void *reallocarray(void *p, size_t count, size_t size)
+{
+    size_t n;
+
+    if (__builtin_mul_overflow(count, size, &n)) {
+        errno = ENOMEM;
+        return NULL;
+    }
+    return realloc_at(p, n, CALLER());
+}
+
+HK_EXPORT void free_sized(void *p, size_t size);
+HK_EXPORT void free_sized(void *p, size_t size)
+{
+    (void)size; /* a hint */
+    if (HK_UNLIKELY(!hk_heap_free_fast(p)))
+        hk_entry_free(p, CALLER());
+}
+
+HK_EXPORT void free_aligned_sized(void *p, size_t alignment, size_t size);
+HK_EXPORT void free_aligned_sized(void *p, size_t alignment, size_t size)
+{
+    (void)alignment;
+    (void)size;
+    if (HK_UNLIKELY(!hk_heap_free_fast(p)))
+        hk_entry_free(p, CALLER());
+}
+
+HK_EXPORT void cfree(void *p);
+HK_EXPORT void cfree(void *p)
+{
+    if (HK_UNLIKELY(!hk_heap_free_fast(p)))
+        hk_entry_free(p, CALLER());
+}
+
+/* ---- aligned ------------------------------------------------------------------------------- */
+
+HK_EXPORT int posix_memalign(void **out, size_t align, size_t n)
+{
+    int saved = errno;
+    void *p;
+
+    if (!hk_is_pow2(align) || align % sizeof(void *))
+        return EINVAL;
+    p = hk_entry_alloc(n, align, false, CALLER());
+    errno = saved; /* reports by value, on failure too */
+    if (!p)
+        return ENOMEM;
+    *out = p;
+    return 0;
+}
+
+HK_EXPORT void *aligned_alloc(size_t align, size_t n)
+{
+    if (!hk_is_pow2(align)) {
+        errno = EINVAL;
+        return NULL;
+    }
+    return hk_entry_alloc(n, align, false, CALLER());
+}
+
+/* As glibc: any alignment, rounded up to a power of two. */
+HK_EXPORT void *memalign(size_t align, size_t n)
+{
+    if (align > (SIZE_MAX >> 1) + 1) {
+        errno = EINVAL;
+        return NULL;
+    }
+    while (!hk_is_pow2(align))
+        align = align ? align + (align & -align) : 1;
+    return hk_entry_alloc(n, align, false, CALLER());
+}
+
+HK_EXPORT void *valloc(size_t n)
+{
+    return hk_entry_alloc(n, hk_os_page_bytes(), false, CALLER());
+}
+
+HK_EXPORT void *pvalloc(size_t n)
+{
+    size_t page = hk_os_page_bytes();
+
+    if (n > PTRDIFF_MAX - page) {
+        errno = ENOMEM;
+        return NULL;
+    }
+    return hk_entry_alloc(hk_align_up(n ? n : 1, page), page, false, CALLER());
+}
+
+/* ---- queries ------------------------------------------------------------------------------- */
+
+HK_EXPORT size_t malloc_usable_size(void *p)
+{
+    if (!p)
+        return 0;
+    if (HK_UNLIKELY(hk_thread_is_panicking()))
+        return emergency_size(p);
+    return hk_ace_usable(p, CALLER());
+}
+
+HK_EXPORT int malloc_trim(size_t keep_bytes)
+{
+    int saved = errno;
+    size_t given = hk_ace_cached_bytes() > keep_bytes ? hk_ace_purge(hk_thread_heap()) : 0;
+
+    errno = saved;
+    return given > 0;
+}
+
+/* ---- libc's other names, and ours ---------------------------------------------------------- */
+
+extern __typeof(malloc) __libc_malloc ALIAS_OF(malloc);
+extern __typeof(calloc) __libc_calloc ALIAS_OF(calloc);
+extern __typeof(realloc) __libc_realloc ALIAS_OF(realloc);
+extern __typeof(free) __libc_free ALIAS_OF(free);
+extern __typeof(memalign) __libc_memalign ALIAS_OF(memalign);
+extern __typeof(valloc) __libc_valloc ALIAS_OF(valloc);
+extern __typeof(pvalloc) __libc_pvalloc ALIAS_OF(pvalloc);
+extern __typeof(posix_memalign) __posix_memalign ALIAS_OF(posix_memalign);
+
+extern __typeof(malloc) hak_malloc ALIAS_OF(malloc);
+extern __typeof(calloc) hak_calloc ALIAS_OF(calloc);
+extern __typeof(realloc) hak_realloc ALIAS_OF(realloc);
+extern __typeof(free) hak_free ALIAS_OF(free);
+extern __typeof(aligned_alloc) hak_aligned_alloc ALIAS_OF(aligned_alloc);
+extern __typeof(free_sized) hak_free_sized ALIAS_OF(free_sized);
+
+/* ---- start --------------------------------------------------------------------------------- */
+
+static void (*next_free)(void *p);
+
+/* A block of libc's own heap (a plugin under RTLD_DEEPBIND) goes to libc. Looked up here because dlsym
+ * may allocate. */
+static void free_foreign(void *p)
+{
+    static uint8_t told;
+
+    if (!__atomic_exchange_n(&told, 1, __ATOMIC_RELAXED))
+        hk_warn("block of another allocator passed to free: handed on (reported once)", NULL, NULL);
+    next_free(p);
+}
+
+static __attribute__((constructor(101))) void start(void)
+{
+    void *symbol;
+
+    hk_thread_start();
+    symbol = dlsym(RTLD_NEXT, "free");
+    if (symbol && symbol != (void *)free) {
+        memcpy(&next_free, &symbol, sizeof next_free);
+        hk_ace_next_free = free_foreign;
+    }
+}
+
+/* ---- mallopt ------------------------------------------------------------------------------- */
+
+/* Published snapshots are never written or freed: each call leaves the old one behind. */
+static int set_policy(int param, size_t value)
+{
+    struct hk_policy *changed = hk_meta_alloc(sizeof *changed);
+
+    if (!changed)
+        return 0;
+    *changed = *hk_policy();
+    if (param == M_MMAP_THRESHOLD)
+        changed->big_threshold = hk_max(value, HK_FAST_MAX + 1);
+    else
+        changed->purge_floor_bytes = value;
+    hk_policy_publish(changed);
+    return 1;
+}
+
+HK_EXPORT int mallopt(int param, int value)
+{
+    switch (param) {
+    case M_MMAP_THRESHOLD:
+    case M_TRIM_THRESHOLD:
+        (void)hk_thread_heap(); /* the options first */
+        return set_policy(param, value < 0 ? SIZE_MAX / 2 : (size_t)value);
+    case M_PERTURB:
+        (void)hk_thread_heap();
+        hk_store_relaxed(&perturb, (uint8_t)value);
+        hk_thread_fast_paths((uint8_t)value == 0);
+        return 1;
+    case M_MXFAST:
+    case M_TOP_PAD:
+    case M_MMAP_MAX:
+    case M_CHECK_ACTION:
+    case M_ARENA_TEST:
+    case M_ARENA_MAX:
+        return 1;
+    default:
+        return 0;
+    }
+}

@@ -1,0 +1,385 @@
+// SPDX-License-Identifier: MIT
+/*
+ * new: the C++ allocation operators, all 20, in C.
+ *
+ * They are exported so that a C++ allocation is known by its own call site and not by one inside the
+ * C++ runtime. The library is not linked with a C++ runtime; one is looked for only when memory has
+ * run out, because then the standard wants new_handler called and std::bad_alloc thrown.
+ *
+ *   operator new         block, or loop { no handler: throw; handler(); try again }
+ *   its nothrow form     the same, with NULL in place of any exception
+ *   operator delete      free; a size or an alignment is a hint
+ *
+ * A handler may throw through these frames: compile with -fexceptions.
+ * State: none. Locks: none of ours; dlsym and dlopen take the dynamic linker's, with nothing held.
+ */
+#include "base/base.h"
+#include "base/panic.h"
+
+#include <dlfcn.h>
+#include <stdlib.h>
+
+/* How the Itanium C++ ABI spells size_t. */
+#if defined(__LP64__) || defined(__s390__)
+#define SIZE_T_IS_LONG 1
+#define Z "m"
+#else
+#define SIZE_T_IS_LONG 0
+#define Z "j"
+#endif
+_Static_assert(_Generic((size_t)0, unsigned long : 1, default : 0) == SIZE_T_IS_LONG, "mangling");
+
+/* `tag` is std::nothrow, a name and not a value: never read. */
+#define NOTHROW_TAG "RKSt9nothrow_t"
+#define ALIGN_TAG "St11align_val_t"
+
+HK_EXPORT void *hk_new(size_t bytes) __asm__("_Znw" Z);
+HK_EXPORT void *hk_new_array(size_t bytes) __asm__("_Zna" Z);
+HK_EXPORT void *hk_new_nothrow(size_t bytes, const void *tag) __asm__("_Znw" Z NOTHROW_TAG);
+HK_EXPORT void *hk_new_array_nothrow(size_t bytes, const void *tag) __asm__("_Zna" Z NOTHROW_TAG);
+HK_EXPORT void *hk_new_aligned(size_t bytes, size_t align) __asm__("_Znw" Z ALIGN_TAG);
+HK_EXPORT void *hk_new_array_aligned(size_t bytes, size_t align) __asm__("_Zna" Z ALIGN_TAG);
+HK_EXPORT void *hk_new_aligned_nothrow(size_t bytes, size_t align, const void *tag)
+    __asm__("_Znw" Z ALIGN_TAG NOTHROW_TAG);
+HK_EXPORT void *hk_new_array_aligned_nothrow(size_t bytes, size_t align, const void *tag)
+    __asm__("_Zna" Z ALIGN_TAG NOTHROW_TAG);
+
+HK_EXPORT void hk_delete(void *p) __asm__("_ZdlPv");
+HK_EXPORT void hk_delete_array(void *p) __asm__("_ZdaPv");
+HK_EXPORT void hk_delete_sized(void *p, size_t bytes) __asm__("_ZdlPv" Z);
+HK_EXPORT void hk_delete_array_sized(void *p, size_t bytes) __asm__("_ZdaPv" Z);
+HK_EXPORT void hk_delete_nothrow(void *p, const void *tag) __asm__("_ZdlPv" NOTHROW_TAG);
+HK_EXPORT void hk_delete_array_nothrow(void *p, const void *tag) __asm__("_ZdaPv" NOTHROW_TAG);
+HK_EXPORT void hk_delete_aligned(void *p, size_t align) __asm__("_ZdlPv" ALIGN_TAG);
+HK_EXPORT void hk_delete_array_aligned(void *p, size_t align) __asm__("_ZdaPv" ALIGN_TAG);
+HK_EXPORT void hk_delete_sized_aligned(void *p, size_t bytes, size_t align)
+    __asm__("_ZdlPv" Z ALIGN_TAG);
+HK_EXPORT void hk_delete_array_sized_aligned(void *p, size_t bytes, size_t align)
+    __asm__("_ZdaPv" Z ALIGN_TAG);
+HK_EXPORT void hk_delete_aligned_nothrow(void *p, size_t align, const void *tag)
+    __asm__("_ZdlPv" ALIGN_TAG NOTHROW_TAG);
+HK_EXPORT void hk_delete_array_aligned_nothrow(void *p, size_t align, const void *tag)
+    __asm__("_ZdaPv" ALIGN_TAG NOTHROW_TAG);
+
+/*
+ * The way to the C++ runtime. Weak references serve programs that have it in the global scope and
+ * static ones; the dynamic linker is asked for a runtime that came by dlopen. dlsym is weak too, and
+ * the linker's other functions are asked of it: a static program need not have them, and a reference
+ * to dlopen would make its link print a warning.
+ */
+typedef void (*handler_fn)(void);
+typedef handler_fn (*get_handler_fn)(void);
+typedef void (*throw_fn)(void);
+
+__attribute__((weak)) handler_fn std_get_new_handler(void) __asm__("_ZSt15get_new_handlerv");
+__attribute__((weak)) void std_throw_bad_alloc(void) __asm__("_ZSt17__throw_bad_allocv");
+#pragma weak dlsym
+typedef void *(*dlopen_fn)(const char *file, int flags);
+typedef int (*dladdr_fn)(const void *address, Dl_info *info);
+
+/* What throws a bad_alloc by hand: a static program that catches one has these, but not always
+ * std::__throw_bad_alloc. Itanium C++ ABI, 2.4 (exceptions) and 2.9 (RTTI). */
+__attribute__((weak)) void *cxa_allocate_exception(size_t bytes)
+    __asm__("__cxa_allocate_exception");
+__attribute__((weak)) void cxa_throw(void *exception, void *type, void (*destroy)(void *))
+    __asm__("__cxa_throw");
+__attribute__((weak)) void bad_alloc_destroy(void *exception) __asm__("_ZNSt9bad_allocD1Ev");
+extern __attribute__((weak)) char bad_alloc_type[] __asm__("_ZTISt9bad_alloc");
+extern __attribute__((weak)) char bad_alloc_vtable[] __asm__("_ZTVSt9bad_alloc");
+
+/* A request that failed once. */
+struct request {
+    size_t bytes;
+    size_t align; /* 0: an ordinary one */
+    const void *caller;
+};
+
+/* A handle of the object if it is loaded, else NULL, which to dlsym is RTLD_DEFAULT: harmless here.
+ * It is never closed: what is about to be called must not go away. */
+static void *open_loaded(const char *file)
+{
+    dlopen_fn open = (dlopen_fn)dlsym(RTLD_DEFAULT, "dlopen");
+
+    return open ? open(file, RTLD_LAZY | RTLD_NOLOAD) : NULL;
+}
+
+/* The object that holds `address`. dlsym searches what it depends on too: the C++ runtime of this
+ * caller, whichever that is, and even if it was loaded with RTLD_LOCAL. */
+static void *open_object_of(const void *address)
+{
+    dladdr_fn find_object = (dladdr_fn)dlsym(RTLD_DEFAULT, "dladdr");
+    Dl_info info;
+
+    if (!find_object || !find_object(address, &info))
+        return NULL;
+    return open_loaded(info.dli_fname);
+}
+
+/* `name` anywhere but in this library, or NULL. */
+static void *find(const char *name, const void *caller, const void *ours)
+{
+    enum { GLOBAL, AFTER_US, CALLER, RUNTIME, NR_SCOPES };
+
+    for (int scope = GLOBAL; dlsym && scope < NR_SCOPES; scope++) {
+        void *handle = scope == AFTER_US  ? RTLD_NEXT
+                       : scope == CALLER  ? open_object_of(caller)
+                       : scope == RUNTIME ? open_loaded("libstdc++.so.6")
+                                          : RTLD_DEFAULT;
+        void *found = dlsym(handle, name);
+        if (found && found != ours)
+            return found;
+    }
+    return NULL;
+}
+
+static void *allocate(const struct request *request)
+{
+    return request->align ? aligned_alloc(request->align, request->bytes) : malloc(request->bytes);
+}
+
+/* No handler can help with an alignment that is none. */
+static bool is_hopeless(const struct request *request)
+{
+    return request->align && !hk_is_pow2(request->align);
+}
+
+static handler_fn current_handler(const struct request *request)
+{
+    get_handler_fn get = std_get_new_handler;
+
+    if (is_hopeless(request))
+        return NULL;
+    if (!get)
+        get = (get_handler_fn)find("_ZSt15get_new_handlerv", request->caller, NULL);
+    return get ? get() : NULL;
+}
+
+/* A plugin linked with -static-libstdc++ may hold no more of it than an operator new of its own.
+ * Given a size that no allocator grants, that throws. */
+static void ask_to_throw(const void *caller)
+{
+    void *(*theirs)(size_t) = (void *(*)(size_t))find("_Znw" Z, caller, (const void *)hk_new);
+
+    if (theirs)
+        theirs(SIZE_MAX);
+}
+
+static void throw_by_hand(void)
+{
+    if (!cxa_allocate_exception || !cxa_throw || !bad_alloc_destroy || !bad_alloc_type ||
+        !bad_alloc_vtable)
+        return;
+
+    void **exception = cxa_allocate_exception(sizeof(void *));
+    *exception = bad_alloc_vtable + 2 * sizeof(void *); /* past offset-to-top and type */
+    cxa_throw(exception, bad_alloc_type, bad_alloc_destroy);
+}
+
+static _Noreturn void throw_bad_alloc(const struct request *request)
+{
+    throw_fn thrower = std_throw_bad_alloc;
+
+    if (!thrower)
+        thrower = (throw_fn)find("_ZSt17__throw_bad_allocv", request->caller, NULL);
+    if (thrower)
+        thrower();
+    ask_to_throw(request->caller);
+    throw_by_hand();
+    hk_warn("out of memory in operator new", ", and no C++ runtime to throw std::bad_alloc", NULL);
+    abort();
+}
+
+/* [new.delete.single]: the handler makes memory available, throws, or does not return. */
+static void *retry(const struct request *request)
+{
+    handler_fn handler;
+
+    while ((handler = current_handler(request)) != NULL) {
+        handler();
+        void *p = allocate(request);
+        if (p)
+            return p;
+    }
+    return NULL;
+}
+
+static HK_COLD void *fail(size_t bytes, size_t align, const void *caller)
+{
+    struct request request = {bytes, align, caller};
+    void *p = retry(&request);
+
+    if (!p)
+        throw_bad_alloc(&request);
+    return p;
+}
+
+/*
+ * An exception of the handler must become NULL, which C cannot do: the runtime's own nothrow
+ * operator does, around our throwing one. Statically linked there may be no second one: the exception
+ * passes.
+ */
+static HK_COLD void *fail_nothrow(size_t bytes, const void *tag, const void *caller)
+{
+    struct request request = {bytes, 0, caller};
+    void *(*theirs)(size_t, const void *);
+
+    if (!current_handler(&request))
+        return NULL;
+    theirs = (void *(*)(size_t, const void *))find("_Znw" Z NOTHROW_TAG, caller,
+                                                   (const void *)hk_new_nothrow);
+    return theirs ? theirs(bytes, tag) : retry(&request);
+}
+
+static HK_COLD void *fail_aligned_nothrow(size_t bytes, size_t align, const void *tag,
+                                          const void *caller)
+{
+    struct request request = {bytes, align, caller};
+    void *(*theirs)(size_t, size_t, const void *);
+
+    if (!current_handler(&request))
+        return NULL;
+    theirs = (void *(*)(size_t, size_t, const void *))find(
+        "_Znw" Z ALIGN_TAG NOTHROW_TAG, caller, (const void *)hk_new_aligned_nothrow);
+    return theirs ? theirs(bytes, align, tag) : retry(&request);
+}
+
+/*
+ * The operators. Each is a function of its own and no alias of another: valgrind replaces functions
+ * by address, and would report delete[] of what it took for new.
+ */
+
+void *hk_new(size_t bytes)
+{
+    void *p = malloc(bytes);
+
+    return HK_LIKELY(p != NULL) ? p : fail(bytes, 0, __builtin_return_address(0));
+}
+
+void *hk_new_array(size_t bytes)
+{
+    void *p = malloc(bytes);
+
+    return HK_LIKELY(p != NULL) ? p : fail(bytes, 0, __builtin_return_address(0));
+}
+
+void *hk_new_nothrow(size_t bytes, const void *tag)
+{
+    void *p = malloc(bytes);
+
+    return HK_LIKELY(p != NULL) ? p : fail_nothrow(bytes, tag, __builtin_return_address(0));
+}
+
+void *hk_new_array_nothrow(size_t bytes, const void *tag)
+{
+    void *p = malloc(bytes);
+
+    return HK_LIKELY(p != NULL) ? p : fail_nothrow(bytes, tag, __builtin_return_address(0));
+}
+
+void *hk_new_aligned(size_t bytes, size_t align)
+{
+    void *p = aligned_alloc(align, bytes);
+
+    return HK_LIKELY(p != NULL) ? p : fail(bytes, align, __builtin_return_address(0));
+}
+
+void *hk_new_array_aligned(size_t bytes, size_t align)
+{
+    void *p = aligned_alloc(align, bytes);
+
+    return HK_LIKELY(p != NULL) ? p : fail(bytes, align, __builtin_return_address(0));
+}
+
+void *hk_new_aligned_nothrow(size_t bytes, size_t align, const void *tag)
+{
+    void *p = aligned_alloc(align, bytes);
+
+    if (HK_LIKELY(p != NULL))
+        return p;
+    return fail_aligned_nothrow(bytes, align, tag, __builtin_return_address(0));
+}
+
+void *hk_new_array_aligned_nothrow(size_t bytes, size_t align, const void *tag)
+{
+    void *p = aligned_alloc(align, bytes);
+
+    if (HK_LIKELY(p != NULL))
+        return p;
+    return fail_aligned_nothrow(bytes, align, tag, __builtin_return_address(0));
+}
+
+/* free preserves errno, and so do these: each is a jump to it. */
+
+void hk_delete(void *p)
+{
+    free(p);
+}
+
+void hk_delete_array(void *p)
+{
+    free(p);
+}
+
+void hk_delete_sized(void *p, size_t bytes)
+{
+    (void)bytes;
+    free(p);
+}
+
+void hk_delete_array_sized(void *p, size_t bytes)
+{
+    (void)bytes;
+    free(p);
+}
+
+void hk_delete_nothrow(void *p, const void *tag)
+{
+    (void)tag;
+    free(p);
+}
+
+void hk_delete_array_nothrow(void *p, const void *tag)
+{
+    (void)tag;
+    free(p);
+}
+
+void hk_delete_aligned(void *p, size_t align)
+{
+    (void)align;
+    free(p);
+}
+
+void hk_delete_array_aligned(void *p, size_t align)
+{
+    (void)align;
+    free(p);
+}
+
+void hk_delete_sized_aligned(void *p, size_t bytes, size_t align)
+{
+    (void)bytes;
+    (void)align;
+    free(p);
+}
+
+void hk_delete_array_sized_aligned(void *p, size_t bytes, size_t align)
+{
+    (void)bytes;
+    (void)align;
+    free(p);
+}
+
+void hk_delete_aligned_nothrow(void *p, size_t align, const void *tag)
+{
+    (void)align;
+    (void)tag;
+    free(p);
+}
+
+void hk_delete_array_aligned_nothrow(void *p, size_t align, const void *tag)
+{
+    (void)align;
+    (void)tag;
+    free(p);
+}

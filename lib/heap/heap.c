@@ -1,0 +1,388 @@
+// SPDX-License-Identifier: MIT
+#include "heap/heap_private.h"
+
+#include "base/panic.h"
+#include "meta/meta.h"
+#include "os/os.h"
+
+#include <string.h>
+
+const struct hk_heap hk_heap_empty;
+__thread struct hk_heap *hk_heap_self = (struct hk_heap *)&hk_heap_empty;
+
+#define MAX_REFILL 64
+#define GROW_AFTER_REFILLS 1 /* refills between two flushes that show a magazine too small */
+
+/* What the cursor of a class without a magazine points behind: empty and full at once. */
+static void *no_blocks[1];
+
+static uintptr_t word_of(struct hk_heap *heap, unsigned class)
+{
+    return (uintptr_t)&heap->record[class];
+}
+
+void hk_heap_setup(struct hk_heap *heap)
+{
+    for (unsigned c = 0; c < HK_NR_CLASSES; c++) {
+        const struct hk_size_class *sc = &hk_size_class[c];
+
+        heap->record[c] = (struct hk_class_record){
+            .cursor = no_blocks + 1,
+            .limit = no_blocks + 1,
+            .magic = sc->magic,
+            .mask = sc->slab_mask,
+            .size = sc->size,
+        };
+    }
+    heap->class_offset = hk_class_offset;
+    heap->max_fast = HK_FAST_MAX;
+}
+
+/* ---- lists of slabs ------------------------------------------------------------------------ */
+
+void hk_heap_link_partial(struct hk_heap *heap, struct hk_slab *slab)
+{
+    struct hk_slab **head = &heap->slabs[slab->class].partial;
+
+    slab->prev = NULL;
+    slab->next = *head;
+    if (*head)
+        (*head)->prev = slab;
+    *head = slab;
+    slab->listed = true;
+}
+
+void hk_heap_unlink_partial(struct hk_heap *heap, struct hk_slab *slab)
+{
+    if (slab->prev)
+        slab->prev->next = slab->next;
+    else
+        heap->slabs[slab->class].partial = slab->next;
+    if (slab->next)
+        slab->next->prev = slab->prev;
+    slab->next = slab->prev = NULL;
+    slab->listed = false;
+}
+
+/*
+ * An empty slab goes back unless it is the last one with room: a loop that allocates and frees one block
+ * must not make and retire a slab each time.
+ */
+static void retire_if_spare(struct hk_heap *heap, struct hk_slab *slab)
+{
+    struct hk_class_slabs *cs = &heap->slabs[slab->class];
+    bool others = slab->next || slab->prev || (cs->current && cs->current->nr_free > 0);
+
+    if (!others)
+        return;
+    hk_heap_unlink_partial(heap, slab);
+    hk_slab_retire(slab);
+    hk_count_add(&heap->stats.nr_slabs_retired, 1);
+}
+
+/* The slab is the heap's. */
+void hk_heap_give_block(struct hk_heap *heap, struct hk_slab *slab, void *p)
+{
+    if (HK_UNLIKELY(!hk_slab_give(slab, p)))
+        hk_panic(&(struct hk_diag){.what = "double free",
+                                   .ptr = p,
+                                   .block = p,
+                                   .size = hk_size_class[slab->class].size,
+                                   .owner = heap->thread_id});
+    if (slab == heap->slabs[slab->class].current)
+        return;
+    if (!slab->listed)
+        hk_heap_link_partial(heap, slab);
+    if (slab->nr_free == slab->nr_slots)
+        retire_if_spare(heap, slab);
+}
+
+static struct hk_slab *new_slab(struct hk_heap *heap, unsigned class)
+{
+    struct hk_slab *slab = hk_slab_acquire(class, word_of(heap, class), heap);
+
+    if (slab)
+        hk_count_add(&heap->stats.nr_slabs_acquired, 1);
+    return slab;
+}
+
+/* A slab with a free block, made current; NULL: no memory. The old current one is full: it is in no list
+ * until a block comes back. */
+struct hk_slab *hk_heap_usable_slab(struct hk_heap *heap, unsigned class)
+{
+    struct hk_class_slabs *cs = &heap->slabs[class];
+    struct hk_slab *slab = cs->current;
+
+    if (slab && slab->nr_free)
+        return slab;
+    slab = cs->partial;
+    if (slab)
+        hk_heap_unlink_partial(heap, slab);
+    if (!slab && hk_policy()->steal && !heap->depot)
+        slab = hk_heap_steal(heap, class);
+    if (!slab)
+        slab = new_slab(heap, class);
+    if (slab)
+        cs->current = slab;
+    return slab;
+}
+
+/* ---- magazines ----------------------------------------------------------------------------- */
+
+static size_t magazine_bytes(unsigned cap)
+{
+    return (cap + 1u) * sizeof(void *);
+}
+
+/* Moves the magazine into an array of `cap`; false: no memory or no budget, nothing changed. */
+static bool set_capacity(struct hk_heap *heap, unsigned class, unsigned cap)
+{
+    struct hk_class_record *r = &heap->record[class];
+    struct hk_class_slabs *cs = &heap->slabs[class];
+    size_t more_bytes = (size_t)(cap - cs->cap) * r->size;
+    unsigned used = cs->bottom ? (unsigned)(r->cursor - cs->bottom) - 1 : 0;
+    void **bottom;
+
+    if (cs->bottom && heap->cap_bytes + more_bytes > hk_policy()->cache_budget_bytes)
+        return false;
+    bottom = hk_meta_alloc(magazine_bytes(cap));
+    if (!bottom)
+        return false;
+    if (cs->bottom) {
+        memcpy(bottom, cs->bottom, magazine_bytes(used));
+        hk_meta_free(cs->bottom, magazine_bytes(cs->cap));
+    }
+    cs->bottom = bottom;
+    cs->cap = (uint16_t)cap;
+    heap->cap_bytes += more_bytes;
+    r->cursor = bottom + 1 + used;
+    r->limit = bottom + 1 + cap;
+    return true;
+}
+
+/* Blocks per refill: the policy's number, more for a class that keeps missing. */
+static unsigned refill_count(const struct hk_class_slabs *cs, unsigned class)
+{
+    const struct hk_class_policy *policy = &hk_policy()->class[class];
+    unsigned n = policy->refill;
+
+    if (cs->nr_refills >= 8)
+        n = 2 * n;
+    if (cs->nr_refills >= 32)
+        n = 2 * n;
+    n = n < policy->refill_hot ? n : policy->refill_hot;
+    n = n < cs->cap ? n : cs->cap;
+    return n < MAX_REFILL ? n : MAX_REFILL;
+}
+
+/* Fills the empty magazine so that blocks leave it in address order. */
+static bool refill(struct hk_heap *heap, unsigned class)
+{
+    struct hk_class_record *r = &heap->record[class];
+    struct hk_class_slabs *cs = &heap->slabs[class];
+    void *blocks[MAX_REFILL];
+    struct hk_slab *slab = hk_heap_usable_slab(heap, class);
+    unsigned n;
+
+    if (!slab)
+        return false;
+    n = hk_slab_take(slab, blocks, refill_count(cs, class));
+    for (unsigned i = 0; i < n; i++)
+        r->cursor[i] = blocks[n - 1 - i];
+    r->cursor += n;
+    if (cs->nr_refills < UINT16_MAX)
+        cs->nr_refills++;
+    hk_count_add(&heap->stats.nr_refills, 1);
+    return true;
+}
+
+static void *pop(struct hk_class_record *r)
+{
+    void *p = r->cursor[-1];
+
+    if (p) {
+        r->cursor--;
+        if (HK_CHECKS)
+            *hk_mark_of(p) = 0;
+    }
+    return p;
+}
+
+/* No magazine can be had: one block straight from a slab. */
+static void *take_one(struct hk_heap *heap, unsigned class)
+{
+    struct hk_slab *slab = hk_heap_usable_slab(heap, class);
+    void *p = NULL;
+
+    if (slab && hk_slab_take(slab, &p, 1) && HK_CHECKS)
+        *hk_mark_of(p) = 0;
+    return p;
+}
+
+void *hk_heap_alloc_slow(struct hk_heap *heap, unsigned class)
+{
+    struct hk_class_record *r = &heap->record[class];
+    void *p;
+
+    if (HK_UNLIKELY(!heap->slabs[class].bottom) &&
+        !set_capacity(heap, class, hk_policy()->class[class].cap_initial))
+        return take_one(heap, class);
+    hk_heap_drain(heap, 256 * HK_KIB); /* T: bounded, so that no malloc pauses for a flood of frees */
+    p = pop(r);
+    if (p)
+        return p;
+    if (!refill(heap, class))
+        return NULL;
+    return pop(r);
+}
+
+/* The oldest nr_blocks go back to their slabs. */
+void hk_heap_flush_class(struct hk_heap *heap, unsigned class, unsigned nr_blocks)
+{
+    struct hk_class_record *r = &heap->record[class];
+    struct hk_class_slabs *cs = &heap->slabs[class];
+    unsigned used = cs->bottom ? (unsigned)(r->cursor - cs->bottom) - 1 : 0;
+    void *batch[32];
+
+    while (nr_blocks > 0 && used > 0) {
+        unsigned n = nr_blocks < 32 ? nr_blocks : 32;
+        n = n < used ? n : used;
+        /* Out of the magazine first: a block is in one place at a time, whatever give does. */
+        memcpy(batch, cs->bottom + 1, n * sizeof *batch);
+        memmove(cs->bottom + 1, cs->bottom + 1 + n, (used - n) * sizeof *batch);
+        used -= n;
+        r->cursor = cs->bottom + 1 + used;
+        for (unsigned i = 0; i < n; i++) {
+            struct hk_slab *slab = hk_slab_of(batch[i]);
+            if (HK_LIKELY(hk_load_relaxed(&slab->owner) == heap))
+                hk_heap_give_block(heap, slab, batch[i]);
+            else
+                hk_heap_free_remote(heap, batch[i], hk_pagemap_word(batch[i]));
+        }
+        nr_blocks -= n;
+    }
+}
+
+/* Grows the magazine when both ends were hit since the last flush, else flushes half of it. */
+static void make_room(struct hk_heap *heap, unsigned class)
+{
+    struct hk_class_slabs *cs = &heap->slabs[class];
+    const struct hk_class_policy *policy = &hk_policy()->class[class];
+    bool oscillates = cs->nr_refills >= GROW_AFTER_REFILLS;
+
+    cs->nr_refills = 0;
+    if (!cs->bottom) {
+        set_capacity(heap, class, policy->cap_initial);
+        return;
+    }
+    if (oscillates && cs->cap < policy->cap_max && set_capacity(heap, class, cs->cap * 2u + 1))
+        return;
+    hk_heap_flush_class(heap, class, (cs->cap + 1u) / 2);
+    hk_count_add(&heap->stats.nr_flushes, 1);
+}
+
+void hk_heap_free_full(struct hk_heap *heap, unsigned class, void *p)
+{
+    struct hk_class_record *r = &heap->record[class];
+
+    if (r->cursor == r->limit)
+        make_room(heap, class);
+    if (r->cursor < r->limit)
+        *r->cursor++ = p;
+    else
+        hk_heap_give_block(heap, hk_slab_of(p), p);
+}
+
+void hk_heap_flush_all(struct hk_heap *heap)
+{
+    for (unsigned c = 0; c < HK_NR_CLASSES; c++)
+        hk_heap_flush_class(heap, c, UINT16_MAX);
+    hk_heap_drain(heap, 0);
+    hk_heap_send_all(heap);
+    for (unsigned c = 0; c < HK_NR_CLASSES; c++) {
+        struct hk_class_slabs *cs = &heap->slabs[c];
+        if (cs->current && cs->current->nr_free == cs->current->nr_slots) {
+            struct hk_slab *slab = cs->current;
+            cs->current = NULL;
+            hk_slab_retire(slab);
+            hk_count_add(&heap->stats.nr_slabs_retired, 1);
+        }
+        for (struct hk_slab *slab = cs->partial, *next; slab; slab = next) {
+            next = slab->next;
+            if (slab->nr_free == slab->nr_slots) {
+                hk_heap_unlink_partial(heap, slab);
+                hk_slab_retire(slab);
+                hk_count_add(&heap->stats.nr_slabs_retired, 1);
+            }
+        }
+    }
+}
+
+/* ---- verification -------------------------------------------------------------------------- */
+
+/*
+ * Reads a magazine that its owner may be working on. Sound for a correct program: p is live, so at the
+ * moment `cursor` was read no slot below it held p, and later pushes cannot push a live block. When the
+ * owner swaps the array meanwhile the memory read is another magazine's, and no magazine holds p.
+ */
+static bool in_magazine(const struct hk_heap *heap, unsigned class, const void *p)
+{
+    void **top = hk_load_acquire(&heap->record[class].cursor); /* V1 acquire, pairs with V2 */
+    void **bottom = hk_load_relaxed(&heap->slabs[class].bottom);
+    size_t cap = hk_load_relaxed(&heap->slabs[class].cap);
+
+    if (!bottom || top <= bottom || top > bottom + 1 + cap)
+        return false;
+    for (; top > bottom + 1; top--)
+        if (hk_load_relaxed(&top[-1]) == p)
+            return true;
+    return false;
+}
+
+static bool in_transit(const void *p)
+{
+    for (const struct hk_parcel *b = hk_parcel_first(); b; b = b->next_ever) {
+        uint32_t count = hk_load_acquire(&b->count); /* V2 release is the count's store, pairs with V1 */
+        for (uint32_t i = 0; i < count && i < HK_PARCEL_BLOCKS; i++)
+            if (hk_load_relaxed(&b->blocks[i]) == p)
+                return true;
+    }
+    return false;
+}
+
+bool hk_heap_holds(const void *p, uintptr_t word)
+{
+    return in_magazine(hk_heap_of_word(word), hk_class_of_word(word), p) ||
+           hk_slab_block_is_free(hk_slab_of(p), p) || in_transit(p);
+}
+
+/* ---- check --------------------------------------------------------------------------------- */
+
+static void check_class(struct hk_heap *heap, unsigned class)
+{
+    struct hk_class_record *r = &heap->record[class];
+    struct hk_class_slabs *cs = &heap->slabs[class];
+
+    if (cs->bottom) {
+        if (cs->bottom[0] || r->cursor < cs->bottom + 1 || r->cursor > r->limit ||
+            r->limit != cs->bottom + 1 + cs->cap)
+            hk_panic_internal("heap: magazine bounds", r);
+        for (void **top = r->cursor; top[-1]; top--)
+            if (hk_slab_of(top[-1])->class != class ||
+                hk_slab_block_is_free(hk_slab_of(top[-1]), top[-1]))
+                hk_panic_internal("heap: block in a magazine and in its slab", top[-1]);
+    }
+    for (struct hk_slab *slab = cs->partial; slab; slab = slab->next) {
+        hk_slab_check(slab);
+        if (slab->owner != heap || !slab->listed || slab->nr_free == 0 || slab == cs->current)
+            hk_panic_internal("heap: partial list", slab);
+    }
+    if (cs->current)
+        hk_slab_check(cs->current);
+}
+
+void hk_heap_check(struct hk_heap *heap)
+{
+    for (unsigned c = 0; c < HK_NR_CLASSES; c++)
+        check_class(heap, c);
+}

@@ -1,0 +1,172 @@
+// SPDX-License-Identifier: MIT
+/*
+ * heap: the magazines of one thread, the slabs behind them, and the way home for blocks that other
+ * threads free. One path for 1 byte to 64 KiB.
+ *
+ *   TLS: hk_heap_self --> struct hk_heap
+ *        class record:  cursor --.      limit     reciprocal M     slab mask
+ *                                v
+ *        magazine:      | NULL | p | p | p |   |   |      array of pointers, last in, first out
+ *
+ * malloc pops, free pushes; neither reads a slab's descriptor. A block in a magazine is dead: its second
+ * word holds M of its class (the mark), cleared when it is handed out again. The mark is only a hint: a
+ * hit is verified out of band (hk_heap_holds) before anybody is accused.
+ *
+ * Life of a heap: ACTIVE (one thread owns it and alone touches it) -> PARKED at thread exit (whoever holds
+ * hk_heap_lock may touch it) -> ACTIVE again when a new thread adopts it. A depot is a heap that stays
+ * parked; it serves threads that have no heap and holds slabs that idle threads gave up. Heaps are never
+ * unmapped.
+ *
+ * Who may run with whom:
+ *   owner's malloc, free, refill, flush     anybody's send to its inbox
+ *   steal, adopt, drain of a parked heap    each other: no, under hk_heap_lock
+ *   park                                    senders: the fence pair F1/F2 lets one of them see the other
+ *
+ * Remote free: the sender collects pointers in a batch per owner, and pushes the batch on the owner's
+ * inbox (one CAS per batch). The owner empties the inbox at a refill. A slab may change owner while a
+ * batch travels; whoever drains sends such a block on.
+ *
+ * Lock: hk_heap_lock (HK_RANK_HEAP): all parked heaps and their stack. Failure: NULL; when no batch can
+ * be allocated the block is lost to the process and counted (stats.nr_lost).
+ */
+#ifndef HK_HEAP_H
+#define HK_HEAP_H
+
+#include "policy/policy.h"
+#include "slab/slab.h"
+#include "l25/l25.h"
+
+#define HK_PARCEL_BLOCKS 61
+#define HK_NR_OUTBOXES 8
+#define HK_HEAP_ALIGN ((size_t)8192) /* heap = word & -HK_HEAP_ALIGN */
+
+/* What the fast path touches, one per class. Written by the owner only. */
+struct hk_class_record {
+    void **cursor;   /* one above the top block; cursor[-1] == NULL: empty */
+    void **limit;    /* cursor == limit: full */
+    uint64_t magic;  /* copy of hk_size_class[].magic */
+    uint32_t mask;   /* copy of slab_mask */
+    uint32_t size;   /* copy of size */
+};
+_Static_assert(sizeof(struct hk_class_record) == 1 << HK_CLASS_RECORD_SHIFT || sizeof(void *) == 4,
+               "hk_class_offset is scaled to the record");
+
+/* The owner's slow path, one per class. */
+struct hk_class_slabs {
+    struct hk_slab *current; /* refills come from here; may be full; not in the list */
+    struct hk_slab *partial; /* list of the other slabs with a free block */
+    void **bottom;           /* the magazine's array: bottom[0] == NULL, blocks in bottom[1..cap] */
+    void **idle_cursor;      /* cursor at the last idle look */
+    uint16_t cap;
+    uint16_t nr_refills;     /* since the last flush, saturating */
+    uint16_t idle_refills;
+};
+
+/* A sender's parcel for one owner. Type-stable, in one global list for ever. */
+struct hk_parcel {
+    struct hk_parcel *next;      /* inbox, then the owner's pending list, then `returned` of the sender */
+    struct hk_heap *sender;     /* where it returns; constant */
+    struct hk_parcel *next_ever; /* global list, constant once linked */
+    uint32_t count;             /* blocks [0, count) are dead and in transit; 0 once they are home */
+    uint32_t bytes;
+    void *blocks[HK_PARCEL_BLOCKS];
+};
+
+struct hk_outbox {
+    struct hk_heap *owner; /* whom the batch is for */
+    struct hk_parcel *parcel;
+};
+
+enum hk_heap_state { HK_HEAP_ACTIVE, HK_HEAP_PARKED };
+
+/* Single writer (the owner, or the lock's holder); read relaxed by anybody. */
+struct hk_heap_stats {
+    size_t nr_refills, nr_flushes, nr_slabs_acquired, nr_slabs_retired, nr_slabs_stolen;
+    size_t nr_remote_frees, nr_parcels_sent, nr_parcels_drained, nr_forwarded;
+    size_t nr_suspects; /* marks that were user data */
+    size_t nr_published, nr_idle_flushes, nr_lost;
+};
+
+struct hk_heap {
+    /* Fast path. First, so that record - heap < sizeof records means "mine". */
+    struct hk_class_record record[HK_NR_CLASSES];
+    size_t max_fast;              /* requests up to this many bytes; 0 in the empty heap */
+    const uint16_t *class_offset; /* hk_class_offset */
+
+    /* Owner's slow path. */
+    struct hk_class_slabs slabs[HK_NR_CLASSES];
+    struct hk_outbox outbox[HK_NR_OUTBOXES];
+    struct hk_parcel *free_parcels; /* ready for use */
+    struct hk_parcel *pending;      /* taken from the inbox, not yet home */
+    struct hk_l25_cache l25;
+    size_t cap_bytes;              /* sum of cap * size */
+    uint64_t last_tick_ns, last_idle_ns;
+    unsigned ticks;
+    unsigned id;                   /* small number, constant */
+    unsigned thread_id;            /* kernel's, for diagnostics */
+    bool depot;
+    struct hk_heap_stats stats;
+    struct hk_heap *next_ever;     /* list of all heaps, constant once linked */
+    struct hk_heap *next_parked;   /* under hk_heap_lock */
+
+    /* Shared with senders. */
+    __attribute__((aligned(HK_CACHE_LINE))) struct hk_parcel *inbox; /* release H1 / acquire H2 */
+    struct hk_parcel *returned;     /* empty batches coming back, release H3 / acquire H4 */
+    uint32_t state;                /* enum hk_heap_state; written under hk_heap_lock */
+};
+_Static_assert(sizeof(struct hk_heap) <= HK_HEAP_ALIGN, "a heap fits its alignment");
+_Static_assert(offsetof(struct hk_heap, record) == 0, "see record");
+
+/* The zero heap: owns nothing, serves nothing (max_fast 0). Never written. */
+extern HK_HIDDEN const struct hk_heap hk_heap_empty;
+extern HK_HIDDEN __thread struct hk_heap *hk_heap_self __attribute__((tls_model("initial-exec")));
+
+/* Once, before the first heap. False: no memory. */
+bool hk_heap_init(void);
+/* A parked heap, else a new one; active and owned by the caller. NULL: no memory. */
+struct hk_heap *hk_heap_adopt(void);
+/* Ends ownership: flushes everything, releases what is empty, leaves the rest for others. */
+void hk_heap_park(struct hk_heap *heap);
+
+/* Owner only. Slow half of malloc: the magazine of the class is empty. */
+void *hk_heap_alloc_slow(struct hk_heap *heap, unsigned class);
+/* Owner only. The magazine of p's class may be full; p is checked and marked. */
+void hk_heap_free_full(struct hk_heap *heap, unsigned class, void *p);
+/* p is checked and marked, and lies in a slab whose word names another heap. heap may be NULL. */
+void hk_heap_free_remote(struct hk_heap *heap, void *p, uintptr_t word);
+/* For threads without a heap. */
+void *hk_heap_alloc_from_depot(unsigned class);
+
+/* Is p, a block start, dead in some magazine, batch or slab? word: its page-map word. */
+bool hk_heap_holds(const void *p, uintptr_t word);
+
+/* Owner only: sends batches that are older than a tick, empties the inbox. */
+void hk_heap_tick(struct hk_heap *heap);
+/* Owner only: flushes magazines unused since the last call, gives up their partial slabs if shared. */
+void hk_heap_flush_idle(struct hk_heap *heap);
+/* Owner only: empties every magazine, batch and the inbox. */
+void hk_heap_flush_all(struct hk_heap *heap);
+/* Empties the inboxes of all parked heaps. */
+void hk_heap_reclaim_parked(void);
+
+HK_INLINE struct hk_heap *hk_heap_of_word(uintptr_t word)
+{
+    return (struct hk_heap *)(word & ~(HK_HEAP_ALIGN - 1));
+}
+
+HK_INLINE unsigned hk_class_of_word(uintptr_t word)
+{
+    return (unsigned)((word & (HK_HEAP_ALIGN - 1)) / sizeof(struct hk_class_record));
+}
+
+/* All heaps ever, newest first, linked by next_ever; acquire. */
+struct hk_heap *hk_heap_first(void);
+
+extern struct hk_lock hk_heap_lock;
+/* In a fork child: the other threads' heaps are nobody's; they stay as they were, out of use. */
+void hk_heap_fork_child(struct hk_heap *mine);
+
+/* Owner only (or the process is quiet). */
+void hk_heap_check(struct hk_heap *heap);
+
+#endif

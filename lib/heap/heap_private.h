@@ -1,0 +1,30 @@
+// SPDX-License-Identifier: MIT
+/* heap_private: shared by heap.c, heap_remote.c and heap_park.c only. */
+#ifndef HK_HEAP_PRIVATE_H
+#define HK_HEAP_PRIVATE_H
+
+#include "heap/heap.h"
+#include "heap/heap_inline.h"
+
+/* heap.c: slabs. The caller owns the heap or holds its lock. */
+void hk_heap_give_block(struct hk_heap *heap, struct hk_slab *slab, void *p);
+struct hk_slab *hk_heap_usable_slab(struct hk_heap *heap, unsigned class);
+void hk_heap_link_partial(struct hk_heap *heap, struct hk_slab *slab);
+void hk_heap_unlink_partial(struct hk_heap *heap, struct hk_slab *slab);
+void hk_heap_flush_class(struct hk_heap *heap, unsigned class, unsigned nr_blocks);
+void hk_heap_setup(struct hk_heap *heap);
+
+/* heap_remote.c */
+/* Owner: takes blocks home from the inbox, about max_bytes of them (0: all). */
+void hk_heap_drain(struct hk_heap *heap, size_t max_bytes);
+/* Anybody without hk_heap_lock: the same for a heap if it is parked. `self` may be NULL. */
+void hk_heap_drain_parked(struct hk_heap *self, struct hk_heap *parked);
+void hk_heap_send_all(struct hk_heap *heap);
+struct hk_parcel *hk_parcel_first(void);
+
+/* heap_park.c */
+struct hk_slab *hk_heap_steal(struct hk_heap *thief, unsigned class);
+/* The depot, made at its first use; NULL: no memory. hk_heap_lock is held. */
+struct hk_heap *hk_heap_depot_locked(void);
+
+#endif

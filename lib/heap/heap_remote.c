@@ -1,0 +1,213 @@
+// SPDX-License-Identifier: MIT
+/* heap_remote: blocks freed by a thread that does not own their slab. See heap.h, "Remote free". */
+#include "heap/heap_private.h"
+
+#include "meta/meta.h"
+
+/* All batches ever made, newest first; only grows. */
+static struct hk_parcel *all_parcels;
+
+struct hk_parcel *hk_parcel_first(void)
+{
+    return hk_load_acquire(&all_parcels); /* B2 acquire, pairs with B1 */
+}
+
+static struct hk_parcel *make_parcel(struct hk_heap *sender)
+{
+    struct hk_parcel *b = hk_meta_alloc(sizeof *b);
+
+    if (!b)
+        return NULL;
+    b->sender = sender;
+    b->next_ever = hk_load_relaxed(&all_parcels);
+    /* B1 release, pairs with B2: publishes next_ever */
+    while (!hk_cas_release(&all_parcels, &b->next_ever, b))
+        ;
+    return b;
+}
+
+/* The caller owns the heap or, for the depot, holds the lock. */
+static struct hk_parcel *get_parcel(struct hk_heap *heap)
+{
+    struct hk_parcel *b = heap->free_parcels;
+
+    if (!b && hk_load_relaxed(&heap->returned))
+        b = hk_exchange_acquire(&heap->returned, NULL); /* H4 acquire, pairs with H3 */
+    if (!b)
+        return make_parcel(heap);
+    heap->free_parcels = b->next;
+    return b;
+}
+
+static void push(struct hk_parcel **stack, struct hk_parcel *b)
+{
+    b->next = hk_load_relaxed(stack);
+    /* H1, H3 release, pairs with H2, H4: publishes the batch's fields */
+    while (!hk_cas_release(stack, &b->next, b))
+        hk_cpu_relax();
+}
+
+/* After the push either we see the owner parked and drain for it, or the owner, parking, sees the batch. */
+static void send(struct hk_heap *self, struct hk_heap *owner, struct hk_parcel *b)
+{
+    push(&owner->inbox, b);
+    hk_fence_full(); /* F1, pairs with F2: the push before the look at state */
+    if (HK_UNLIKELY(hk_load_relaxed(&owner->state) == HK_HEAP_PARKED))
+        hk_heap_drain_parked(self, owner);
+}
+
+static void send_outbox(struct hk_heap *heap, struct hk_outbox *box)
+{
+    struct hk_parcel *b = box->parcel;
+
+    if (!b || b->count == 0)
+        return;
+    box->parcel = NULL; /* first: send() may come back here through a drain */
+    hk_count_add(&heap->stats.nr_parcels_sent, 1);
+    send(heap, box->owner, b);
+}
+
+void hk_heap_send_all(struct hk_heap *heap)
+{
+    for (unsigned i = 0; i < HK_NR_OUTBOXES; i++)
+        send_outbox(heap, &heap->outbox[i]);
+}
+
+static void add_block(struct hk_parcel *b, void *p, size_t bytes)
+{
+    hk_store_relaxed(&b->blocks[b->count], p);
+    b->bytes += (uint32_t)bytes;
+    hk_store_release(&b->count, b->count + 1); /* V2 release, pairs with V1 */
+}
+
+/* A thread without a heap borrows the depot's batches. */
+static void send_single(struct hk_heap *owner, void *p)
+{
+    struct hk_heap *depot;
+    struct hk_parcel *b;
+
+    hk_lock(&hk_heap_lock);
+    depot = hk_heap_depot_locked();
+    b = depot ? get_parcel(depot) : NULL;
+    hk_unlock(&hk_heap_lock);
+    if (!b) {
+        if (depot)
+            hk_add_relaxed(&depot->stats.nr_lost, 1);
+        return;
+    }
+    b->bytes = 0;
+    add_block(b, p, 0);
+    send(NULL, owner, b);
+}
+
+void hk_heap_free_remote(struct hk_heap *heap, void *p, uintptr_t word)
+{
+    struct hk_heap *owner = hk_heap_of_word(word);
+    struct hk_outbox *box;
+
+    if (HK_UNLIKELY(!heap)) {
+        send_single(owner, p);
+        return;
+    }
+    box = &heap->outbox[owner->id % HK_NR_OUTBOXES];
+    if (HK_UNLIKELY(box->owner != owner)) {
+        send_outbox(heap, box);
+        box->owner = owner;
+    }
+    if (!box->parcel) {
+        box->parcel = get_parcel(heap);
+        if (!box->parcel) {
+            hk_count_add(&heap->stats.nr_lost, 1);
+            return;
+        }
+        box->parcel->bytes = 0;
+    }
+    add_block(box->parcel, p, hk_size_class[hk_class_of_word(word)].size);
+    hk_count_add(&heap->stats.nr_remote_frees, 1);
+    if (box->parcel->count == HK_PARCEL_BLOCKS ||
+        box->parcel->bytes >= hk_policy()->remote_batch_bytes)
+        send_outbox(heap, box);
+}
+
+/* ---- drain --------------------------------------------------------------------------------- */
+
+static void take_home(struct hk_heap *heap, struct hk_slab *slab, void *p)
+{
+    struct hk_class_record *r = &heap->record[slab->class];
+
+    if (r->cursor < r->limit)
+        *r->cursor++ = p;
+    else
+        hk_heap_give_block(heap, slab, p);
+}
+
+/* Empties a batch and returns it to its sender. Blocks whose slab has another owner now go to `astray`;
+ * returns how many. */
+static unsigned unpack(struct hk_heap *heap, struct hk_parcel *b, void **astray)
+{
+    unsigned nr_astray = 0;
+
+    for (unsigned i = 0; i < b->count; i++) {
+        void *p = b->blocks[i];
+        struct hk_slab *slab = hk_slab_of(p);
+
+        if (HK_LIKELY(hk_load_relaxed(&slab->owner) == heap))
+            take_home(heap, slab, p);
+        else
+            astray[nr_astray++] = p;
+    }
+    hk_count_add(&heap->stats.nr_parcels_drained, 1);
+    hk_store_release(&b->count, 0); /* V2 release, pairs with V1: the blocks are home */
+    push(&b->sender->returned, b);
+    return nr_astray;
+}
+
+static void forward(struct hk_heap *self, void **astray, unsigned n)
+{
+    for (unsigned i = 0; i < n; i++)
+        hk_heap_free_remote(self, astray[i], hk_pagemap_word(astray[i]));
+    if (self && n)
+        hk_count_add(&self->stats.nr_forwarded, n);
+}
+
+static struct hk_parcel *next_pending(struct hk_heap *heap)
+{
+    struct hk_parcel *b = heap->pending;
+
+    if (!b && hk_load_relaxed(&heap->inbox))
+        b = hk_exchange_acquire(&heap->inbox, NULL); /* H2 acquire, pairs with H1 */
+    if (b)
+        heap->pending = b->next;
+    return b;
+}
+
+void hk_heap_drain(struct hk_heap *heap, size_t max_bytes)
+{
+    void *astray[HK_PARCEL_BLOCKS];
+    struct hk_parcel *b;
+    size_t bytes = 0;
+
+    while ((max_bytes == 0 || bytes < max_bytes) && (b = next_pending(heap)) != NULL) {
+        bytes += b->bytes;
+        forward(heap, astray, unpack(heap, b, astray));
+    }
+}
+
+void hk_heap_drain_parked(struct hk_heap *self, struct hk_heap *parked)
+{
+    void *astray[HK_PARCEL_BLOCKS];
+    unsigned nr_astray;
+    struct hk_parcel *b;
+
+    do {
+        b = NULL;
+        nr_astray = 0;
+        hk_lock(&hk_heap_lock);
+        if (hk_load_relaxed(&parked->state) == HK_HEAP_PARKED)
+            b = next_pending(parked);
+        if (b)
+            nr_astray = unpack(parked, b, astray);
+        hk_unlock(&hk_heap_lock);
+        forward(self, astray, nr_astray);
+    } while (b);
+}

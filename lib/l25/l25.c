@@ -1,0 +1,321 @@
+// SPDX-License-Identifier: MIT
+#include "l25/l25.h"
+
+#include "base/panic.h"
+#include "meta/meta.h"
+
+#define NR_SHARDS HK_L25_NR_SHARDS
+#define NR_PROBES 3                       /* own shard and two neighbours */
+#define SHARD_MAX_GRANULES (256u)         /* 4 MiB per shard */
+#define COLOUR_MAX ((size_t)4096)
+#define MAX_BUNDLE 4                      /* runs made at one miss */
+#define BUNDLE_MAX_BYTES (256 * HK_KIB)   /* larger runs are made one at a time */
+
+struct shard {
+    struct hk_lock lock;
+    /* Under the lock. */
+    struct hk_run *runs[HK_L25_NR_CLASSES];
+    unsigned cached_granules; /* read relaxed by hk_l25_shared_bytes */
+    unsigned idle_calls;
+} __attribute__((aligned(HK_CACHE_LINE)));
+
+static struct shard shards[NR_SHARDS] = {
+    {.lock = HK_LOCK_INIT(HK_RANK_L25)},
+    {.lock = HK_LOCK_INIT(HK_RANK_L25)},
+    {.lock = HK_LOCK_INIT(HK_RANK_L25)},
+    {.lock = HK_LOCK_INIT(HK_RANK_L25)},
+};
+
+static uint32_t colour_counter; /* relaxed; any value will do */
+
+/* Granules of each class: 1 2 3 4, then four per doubling to 128. */
+static const uint8_t class_granules[HK_L25_NR_CLASSES] = {1,  2,  3,  4,  5,  6,  7,  8,
+                                                          10, 12, 14, 16, 20, 24, 28, 32,
+                                                          40, 48, 56, 64, 80, 96, 112, 128};
+
+static unsigned class_for(size_t nr_granules)
+{
+    unsigned c = 0;
+
+    while (class_granules[c] < nr_granules)
+        c++;
+    return c;
+}
+
+/* ---- a run --------------------------------------------------------------------------------- */
+
+static struct hk_run *new_run(unsigned class, size_t align)
+{
+    struct hk_run *run = hk_meta_alloc(sizeof *run);
+    bool zero;
+
+    if (!run)
+        return NULL;
+    run->base = hk_span_acquire(class_granules[class], hk_max(align / HK_GRANULE, 1), &zero, &run->home);
+    if (!run->base) {
+        hk_meta_free(run, sizeof *run);
+        return NULL;
+    }
+    run->nr_granules = class_granules[class];
+    run->class = (uint8_t)class;
+    run->zero = zero;
+    return run;
+}
+
+static void release_run(struct hk_run *run)
+{
+    hk_span_release(run->home, run->base, run->nr_granules, !run->zero);
+    hk_meta_free(run, sizeof *run);
+}
+
+static uint16_t pick_colour(const struct hk_run *run, size_t n, size_t align)
+{
+    size_t room = run->nr_granules * HK_GRANULE - n;
+    size_t steps = hk_min(room, COLOUR_MAX - 64) / 64 + 1;
+
+    if (align > 64)
+        return 0;
+    /* Weyl sequence by the golden ratio: neighbours in time land far apart. */
+    uint32_t k = hk_add_relaxed(&colour_counter, UINT32_C(0x9e3779b9));
+    return (uint16_t)(((uint64_t)k * steps >> 32) * 64);
+}
+
+static void make_live(struct hk_run *run, size_t n, size_t align)
+{
+    run->colour = pick_colour(run, n, align);
+    hk_store_relaxed(&run->state, HK_RUN_LIVE);
+    hk_pagemap_set(run->base, 1, HK_PM_RUN, run);
+}
+
+/* ---- lists --------------------------------------------------------------------------------- */
+
+static bool fits(const struct hk_run *run, size_t align)
+{
+    return ((uintptr_t)run->base & (align - 1)) == 0;
+}
+
+static struct hk_run *pop_fit(struct hk_run **list, size_t align)
+{
+    for (struct hk_run **link = list; *link; link = &(*link)->next)
+        if (fits(*link, align)) {
+            struct hk_run *run = *link;
+            *link = run->next;
+            return run;
+        }
+    return NULL;
+}
+
+/* Largest class that may serve n bytes in place of class c. */
+static unsigned last_class(unsigned c, size_t n)
+{
+    size_t limit = n / 1000 * hk_policy()->wmax_large / HK_GRANULE;
+
+    while (c + 1 < HK_L25_NR_CLASSES && class_granules[c + 1] <= limit)
+        c++;
+    return c;
+}
+
+static struct hk_run *from_cache(struct hk_l25_cache *cache, unsigned first, unsigned last, size_t align)
+{
+    if (!cache)
+        return NULL;
+    cache->used_since_flush = 1;
+    for (unsigned c = first; c <= last; c++) {
+        struct hk_run *run = pop_fit(&cache->runs[c], align);
+        if (run) {
+            cache->count[c]--;
+            return run;
+        }
+    }
+    return NULL;
+}
+
+static struct hk_run *from_shard(struct shard *s, unsigned first, unsigned last, size_t align)
+{
+    struct hk_run *run = NULL;
+
+    if (hk_load_relaxed(&s->cached_granules) == 0) /* stale: costs a new run */
+        return NULL;
+    hk_lock(&s->lock);
+    s->idle_calls = 0;
+    for (unsigned c = first; c <= last && !run; c++)
+        run = pop_fit(&s->runs[c], align);
+    if (run)
+        hk_store_relaxed(&s->cached_granules, s->cached_granules - run->nr_granules);
+    hk_unlock(&s->lock);
+    return run;
+}
+
+/*
+ * Soft cap: a miss in an empty cache makes up to four runs of a small class at once (the extra ones are
+ * address space only until they are used), a miss in a cache near its cap makes one.
+ */
+static void bundle(struct hk_l25_cache *cache, unsigned class)
+{
+    unsigned cap = (unsigned)hk_policy()->l25_cap;
+    unsigned want = cap > cache->count[class] ? cap - cache->count[class] : 0;
+
+    if (class_granules[class] * HK_GRANULE > BUNDLE_MAX_BYTES)
+        return;
+    for (unsigned i = 1; i < MAX_BUNDLE && i < want; i++) {
+        struct hk_run *run = new_run(class, HK_GRANULE);
+        if (!run)
+            return;
+        run->next = cache->runs[class];
+        cache->runs[class] = run;
+        cache->count[class]++;
+    }
+}
+
+struct hk_run *hk_l25_alloc(struct hk_l25_cache *cache, unsigned shard, size_t n, size_t align)
+{
+    unsigned class = class_for((n + HK_GRANULE - 1) / HK_GRANULE);
+    unsigned last = last_class(class, n);
+    struct hk_run *run = from_cache(cache, class, last, align);
+
+    for (unsigned i = 0; i < NR_PROBES && !run; i++)
+        run = from_shard(&shards[(shard + i) % NR_SHARDS], class, last, align);
+    if (!run) {
+        run = new_run(class, align);
+        if (run && cache && align <= HK_GRANULE)
+            bundle(cache, class);
+    }
+    if (run)
+        make_live(run, n, align);
+    return run;
+}
+
+bool hk_l25_kill(struct hk_run *run)
+{
+    uint32_t live = HK_RUN_LIVE;
+
+    return hk_cas_acq_rel(&run->state, &live, (uint32_t)HK_RUN_DEAD);
+}
+
+static void to_shard(struct shard *s, struct hk_run *run)
+{
+    bool kept;
+
+    hk_lock(&s->lock);
+    kept = s->cached_granules + run->nr_granules <= SHARD_MAX_GRANULES;
+    if (kept) {
+        run->next = s->runs[run->class];
+        s->runs[run->class] = run;
+        hk_store_relaxed(&s->cached_granules, s->cached_granules + run->nr_granules);
+    }
+    hk_unlock(&s->lock);
+    if (!kept)
+        release_run(run);
+}
+
+void hk_l25_cache_run(struct hk_l25_cache *cache, unsigned shard, struct hk_run *run)
+{
+    unsigned c = run->class;
+
+    run->zero = 0;
+    if (run->nr_granules != class_granules[c]) {
+        release_run(run); /* resized: fits no class */
+        return;
+    }
+    if (cache && cache->count[c] < hk_policy()->l25_cap) {
+        run->next = cache->runs[c];
+        cache->runs[c] = run;
+        cache->count[c]++;
+        return;
+    }
+    to_shard(&shards[shard % NR_SHARDS], run);
+}
+
+bool hk_l25_resize(struct hk_run *run, size_t n)
+{
+    size_t need = (n + run->colour + HK_GRANULE - 1) / HK_GRANULE;
+    size_t have = run->nr_granules;
+    bool zero;
+
+    if (need <= have && need > have / 2)
+        return true;
+    if (need < have) {
+        hk_span_release(run->home, run->base + need * HK_GRANULE, have - need, true);
+    } else if (!hk_span_extend(run->home, run->base, have, need - have, &zero)) {
+        return false;
+    }
+    run->nr_granules = (uint32_t)need;
+    run->zero = 0;
+    return true;
+}
+
+/* ---- memory goes back ---------------------------------------------------------------------- */
+
+static void release_list(struct hk_run *list)
+{
+    while (list) {
+        struct hk_run *next = list->next;
+        release_run(list);
+        list = next;
+    }
+}
+
+void hk_l25_flush(struct hk_l25_cache *cache)
+{
+    for (unsigned c = 0; c < HK_L25_NR_CLASSES; c++) {
+        release_list(cache->runs[c]);
+        cache->runs[c] = NULL;
+        cache->count[c] = 0;
+    }
+    cache->used_since_flush = 0;
+}
+
+void hk_l25_expire(bool all)
+{
+    for (unsigned i = 0; i < NR_SHARDS; i++) {
+        struct shard *s = &shards[i];
+        struct hk_run *lists[HK_L25_NR_CLASSES] = {NULL};
+
+        if (hk_load_relaxed(&s->cached_granules) == 0)
+            continue;
+        hk_lock(&s->lock);
+        if (all || ++s->idle_calls >= 2) {
+            for (unsigned c = 0; c < HK_L25_NR_CLASSES; c++) {
+                lists[c] = s->runs[c];
+                s->runs[c] = NULL;
+            }
+            hk_store_relaxed(&s->cached_granules, 0u);
+        }
+        hk_unlock(&s->lock);
+        for (unsigned c = 0; c < HK_L25_NR_CLASSES; c++)
+            release_list(lists[c]);
+    }
+}
+
+size_t hk_l25_shared_bytes(void)
+{
+    size_t granules = 0;
+
+    for (unsigned i = 0; i < NR_SHARDS; i++)
+        granules += hk_load_relaxed(&shards[i].cached_granules);
+    return granules * HK_GRANULE;
+}
+
+struct hk_lock *hk_l25_lock(unsigned shard)
+{
+    return &shards[shard].lock;
+}
+
+void hk_l25_check(void)
+{
+    for (unsigned i = 0; i < NR_SHARDS; i++) {
+        struct shard *s = &shards[i];
+        unsigned granules = 0;
+
+        hk_lock(&s->lock);
+        for (unsigned c = 0; c < HK_L25_NR_CLASSES; c++)
+            for (const struct hk_run *run = s->runs[c]; run; run = run->next) {
+                granules += run->nr_granules;
+                if (run->state != HK_RUN_DEAD || run->nr_granules != class_granules[c])
+                    hk_panic_internal("l25: run in a shard", run);
+            }
+        if (granules != s->cached_granules)
+            hk_panic_internal("l25: cached granules", s);
+        hk_unlock(&s->lock);
+    }
+}

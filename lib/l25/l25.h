@@ -1,0 +1,81 @@
+// SPDX-License-Identifier: MIT
+/*
+ * l25: blocks above 64 KiB and below the mapping threshold (2 MiB): runs of granules.
+ *
+ * A class is a number of granules, four classes per doubling. A freed run goes to the freeing thread's
+ * cache (a few runs per class), from there to one of four shared shards, from there to span. A request
+ * looks at its own cache, its shard and the two neighbour shards, each for the exact class and then for
+ * larger ones up to W_MAX x size, and only then takes a new run.
+ *
+ * Blocks start at a random multiple of 64 bytes below 4 KiB where the run has the room, so that equal
+ * buffers do not all start in one cache set (aligned requests excepted).
+ *
+ *   run:  | colour | block ................ |      page-map word of the first granule: HK_PM_RUN
+ *         base     base + colour
+ *
+ * Owner: a live run belongs to its block; a cached one to the list it is in. run->state is the only
+ * field two threads may contend for: LIVE -> DEAD by one compare-and-swap, so of two frees one loses and
+ * is reported. Descriptors are type-stable.
+ * Locks: HK_RANK_L25, one per shard. Failure: NULL.
+ * Invariant (hk_l25_check): sum of granules in a shard == its cached_granules; every run there is DEAD.
+ */
+#ifndef HK_L25_H
+#define HK_L25_H
+
+#include "policy/policy.h"
+#include "span/span.h"
+
+#define HK_L25_NR_CLASSES 24
+#define HK_L25_MAX ((size_t)2 * HK_MIB) /* largest run */
+
+enum hk_run_state { HK_RUN_DEAD, HK_RUN_LIVE };
+
+struct hk_run {
+    char *base;             /* constant while the run exists */
+    struct hk_region *home;
+    struct hk_run *next;    /* in the list that caches it */
+    const void *site;       /* call site of the block, for reports */
+    uint32_t nr_granules;
+    uint32_t state;         /* enum hk_run_state */
+    uint16_t colour;        /* bytes */
+    uint8_t class;
+    uint8_t zero;           /* never touched since the kernel zeroed it */
+};
+
+/* One per heap; its owner only. */
+struct hk_l25_cache {
+    struct hk_run *runs[HK_L25_NR_CLASSES];
+    uint8_t count[HK_L25_NR_CLASSES];
+    uint8_t used_since_flush; /* a tick without use flushes */
+};
+
+/* 1 <= n, align power of two; n + align slack <= HK_L25_MAX. cache may be NULL. */
+struct hk_run *hk_l25_alloc(struct hk_l25_cache *cache, unsigned shard, size_t n, size_t align);
+/* False: the run was dead already (a double free). */
+bool hk_l25_kill(struct hk_run *run);
+/* After a successful kill. */
+void hk_l25_cache_run(struct hk_l25_cache *cache, unsigned shard, struct hk_run *run);
+/* Grows or shrinks a live run in place so that n bytes fit; false: it cannot. */
+bool hk_l25_resize(struct hk_run *run, size_t n);
+
+/* The cache's runs go to span. */
+void hk_l25_flush(struct hk_l25_cache *cache);
+/* Shared shards: runs idle for two calls in a row go to span; `all`: every run. */
+void hk_l25_expire(bool all);
+size_t hk_l25_shared_bytes(void); /* relaxed */
+
+HK_INLINE void *hk_run_start(const struct hk_run *run)
+{
+    return run->base + run->colour;
+}
+
+HK_INLINE size_t hk_run_usable(const struct hk_run *run)
+{
+    return run->nr_granules * HK_GRANULE - run->colour;
+}
+
+#define HK_L25_NR_SHARDS 4
+struct hk_lock *hk_l25_lock(unsigned shard); /* for fork only */
+void hk_l25_check(void);
+
+#endif

@@ -1,0 +1,59 @@
+// SPDX-License-Identifier: MIT
+/*
+ * os: the whole contract with the kernel. The only mmap, munmap, mremap, madvise and mprotect.
+ *
+ * Every call goes through the table hk_os_calls, so that a unit test can run a box over a fake or a
+ * failing kernel. No state but that table and the page size; no lock; errno is preserved.
+ * Failure: NULL or false, and nothing changed. After start-up these are the only system calls made
+ * (with futex in sync): a seccomp filter may refuse all others.
+ */
+#ifndef HK_OS_H
+#define HK_OS_H
+
+#include "base/base.h"
+
+struct hk_os_calls {
+    /* All as their system calls, but with -errno instead of errno; map returns an address or -errno. */
+    intptr_t (*map)(void *hint, size_t bytes);                       /* private anonymous, read-write */
+    int (*unmap)(void *base, size_t bytes);                          /* munmap */
+    intptr_t (*remap)(void *base, size_t old_bytes, size_t new_bytes, int flags, void *target);
+    int (*advise)(void *base, size_t bytes, int advice);             /* madvise */
+    int (*protect)(void *base, size_t bytes, bool accessible);       /* mprotect: none or read-write */
+};
+
+extern struct hk_os_calls hk_os_calls; /* written by tests only, before any thread exists */
+
+/* Page size in bytes, read from the auxiliary vector at first use: 4, 16 or 64 KiB. */
+size_t hk_os_page_bytes(void);
+
+/* `bytes` (page multiple) of zeroed read-write memory aligned to `align` (power of two >= page). */
+void *hk_os_reserve(size_t bytes, size_t align);
+/* Gives the range back. False: the kernel refused (too many mappings) and the range is still ours. */
+bool hk_os_release(void *base, size_t bytes);
+/* Drops the content. True: the pages read as zero from now on. False: content unknown, still ours. */
+bool hk_os_purge(void *base, size_t bytes);
+/* As purge, but the kernel may keep pages until it needs them: content is unknown either way. */
+bool hk_os_purge_lazy(void *base, size_t bytes);
+/* Grows or shrinks in place. */
+bool hk_os_resize(void *base, size_t old_bytes, size_t new_bytes);
+/* Moves `base` onto `target`, a range of new_bytes reserved by us; the old range is gone on success. */
+bool hk_os_move(void *base, size_t old_bytes, void *target, size_t new_bytes);
+/* No access at all from now on (true) or read-write again (false). */
+bool hk_os_guard(void *base, size_t bytes, bool guarded);
+/* Keeps transparent huge pages off (or lets them on) for the range; a refusal is harmless. */
+void hk_os_huge_pages(void *base, size_t bytes, bool allowed);
+/* Wiped to zero in a fork child. False: the kernel cannot. */
+bool hk_os_wipe_on_fork(void *base, size_t bytes);
+
+/* Coarse monotonic clock in ns (a few ms of resolution); no system call where the vDSO works. */
+uint64_t hk_os_now_ns(void);
+/* 64 random bits from AT_RANDOM, mixed with `salt`. */
+uint64_t hk_os_random(uint64_t salt);
+/* Kernel thread id of the caller (cached by the callers; one system call). */
+unsigned hk_os_thread_id(void);
+/* Where the memory that libc's own allocator takes by brk ends now. One system call. */
+const char *hk_os_program_break(void);
+/* setuid, setgid or file capabilities: do not trust the environment. */
+bool hk_os_is_secure(void);
+
+#endif

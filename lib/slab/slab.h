@@ -1,0 +1,57 @@
+// SPDX-License-Identifier: MIT
+/*
+ * slab: one run of granules cut into blocks of one class, with its descriptor elsewhere.
+ *
+ *   span:   | block 0 | block 1 | ...            | tail |     (slab_mask + 1 bytes, aligned to that)
+ *   meta:   struct hk_slab: counts, links, one bit per block (1 = free)
+ *
+ * A block whose bit is 0 is "out": live in the program, or dead in some magazine or batch. Bits change
+ * only when blocks move between a slab and a heap (refill, flush), never on malloc or free.
+ *
+ * Owner: slab->owner; only the owner's thread, or whoever holds a parked owner's lock, touches the rest.
+ * Invariants (hk_slab_check): nr_free == number of set bits; no bit at or above nr_slots; the page-map
+ * word of every granule of the slab == the owner's class record, desc == the slab.
+ * Failure: hk_slab_acquire returns NULL.
+ */
+#ifndef HK_SLAB_H
+#define HK_SLAB_H
+
+#include "size/size.h"
+#include "span/span.h"
+
+#define HK_SLAB_WORDS 16 /* 1024 blocks of 16 bytes in 16 KiB */
+
+struct hk_slab {
+    uintptr_t base;           /* constant while acquired, as are class and nr_slots */
+    void *owner;              /* struct hk_heap *; changed by the owner, read relaxed by drainers */
+    struct hk_slab *next, *prev; /* owner's list of slabs with free blocks */
+    struct hk_region *home;
+    uint16_t class;
+    uint16_t nr_slots;
+    uint16_t nr_free;
+    uint16_t first_word; /* no free bit in the words below: where take() starts */
+    bool listed;         /* in the owner's list */
+    uint64_t free_bits[HK_SLAB_WORDS]; /* only the words that nr_slots needs are allocated */
+};
+
+/* A slab of free blocks whose granules carry `word` in the page map. */
+struct hk_slab *hk_slab_acquire(unsigned class, uintptr_t word, void *owner);
+/* All blocks are free. */
+void hk_slab_retire(struct hk_slab *slab);
+/* Hands the slab to another owner. */
+void hk_slab_set_owner(struct hk_slab *slab, uintptr_t word, void *owner);
+/* Up to n free blocks in address order; returns how many. */
+unsigned hk_slab_take(struct hk_slab *slab, void **blocks, unsigned n);
+/* False, and nothing changed: the block is free already, or p does not start a block. */
+bool hk_slab_give(struct hk_slab *slab, void *p);
+/* Relaxed look from any thread, for diagnostics: is the block of this address free in its slab? */
+bool hk_slab_block_is_free(const struct hk_slab *slab, const void *p);
+
+HK_INLINE struct hk_slab *hk_slab_of(const void *p)
+{
+    return (struct hk_slab *)hk_pagemap_desc(p);
+}
+
+void hk_slab_check(const struct hk_slab *slab);
+
+#endif

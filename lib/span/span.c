@@ -1,0 +1,529 @@
+// SPDX-License-Identifier: MIT
+#include "span/span.h"
+
+#include "base/panic.h"
+#include "meta/meta.h"
+#include "os/os.h"
+
+#include <string.h>
+
+#define FIRST_REGION_BYTES (HK_MIB)
+#define NR_BINS 9 /* bin b holds regions whose longest free run is in [2^b, 2^(b+1)); 0 in none */
+#define WORDS (HK_REGION_GRANULES / 64)
+#define KEPT_EMPTY_REGIONS 1 /* purged, still mapped */
+#define MAX_TRIES 16         /* regions looked at per bin before the next larger bin */
+
+/* One bit per granule, granule 0 lowest. */
+struct bits {
+    uint64_t w[WORDS];
+};
+_Static_assert(WORDS == 2, "the bit loops below are written for any, sized for two words");
+
+struct hk_region {
+    /* All under hk_span_lock. */
+    char *base;
+    unsigned nr_granules;
+    unsigned longest;    /* longest run of free granules */
+    struct bits used;
+    struct bits dirty;
+    struct hk_region *next, *prev;             /* in bins[bin] */
+    struct hk_region *older, *newer;           /* in the dirty queue */
+    uint64_t dirty_since_ns;
+    signed char bin;                        /* -1: in none */
+    bool queued;                            /* in the dirty queue */
+};
+
+static struct {
+    struct hk_region *bins[NR_BINS];
+    struct hk_region *oldest, *newest; /* dirty queue, by the time a region became dirty */
+    struct hk_span_stats stats;     /* written under the lock; two fields are read relaxed */
+    size_t nr_empty;                /* regions with no used granule */
+} span;
+
+struct hk_lock hk_span_lock = HK_LOCK_INIT(HK_RANK_SPAN);
+
+/* ---- bits ---------------------------------------------------------------------------------- */
+
+
+/* The part of [from, from + n) that lies in word w, as a mask. */
+static uint64_t word_mask(unsigned w, unsigned from, unsigned n)
+{
+    unsigned lo = from > w * 64 ? from - w * 64 : 0;
+    unsigned hi = from + n < (w + 1) * 64 ? from + n - w * 64 : 64;
+
+    if (from + n <= w * 64 || lo >= 64)
+        return 0;
+    return (hi == 64 ? ~UINT64_C(0) : (UINT64_C(1) << hi) - 1) & ~((UINT64_C(1) << lo) - 1);
+}
+
+static void set_bits(struct bits *b, unsigned from, unsigned n)
+{
+    for (unsigned w = 0; w < WORDS; w++)
+        b->w[w] |= word_mask(w, from, n);
+}
+
+static void clear_bits(struct bits *b, unsigned from, unsigned n)
+{
+    for (unsigned w = 0; w < WORDS; w++)
+        b->w[w] &= ~word_mask(w, from, n);
+}
+
+static unsigned count_bits(const struct bits *b, unsigned from, unsigned n)
+{
+    unsigned count = 0;
+
+    for (unsigned w = 0; w < WORDS; w++)
+        count += (unsigned)__builtin_popcountll(b->w[w] & word_mask(w, from, n));
+    return count;
+}
+
+/* First set bit at or after `from`, or `end`. */
+static unsigned next_set(const struct bits *b, unsigned from, unsigned end)
+{
+    for (unsigned w = from / 64; w < WORDS && w * 64 < end; w++) {
+        uint64_t word = b->w[w];
+        if (w == from / 64)
+            word &= ~UINT64_C(0) << (from % 64);
+        if (word) {
+            unsigned i = w * 64 + (unsigned)__builtin_ctzll(word);
+            return i < end ? i : end;
+        }
+    }
+    return end;
+}
+
+static unsigned next_clear(const struct bits *b, unsigned from, unsigned end)
+{
+    struct bits inverse;
+
+    for (unsigned w = 0; w < WORDS; w++)
+        inverse.w[w] = ~b->w[w];
+    return next_set(&inverse, from, end);
+}
+
+static unsigned longest_free(const struct hk_region *r)
+{
+    unsigned longest = 0;
+
+    for (unsigned i = next_clear(&r->used, 0, r->nr_granules); i < r->nr_granules;) {
+        unsigned end = next_set(&r->used, i, r->nr_granules);
+        if (end - i > longest)
+            longest = end - i;
+        i = next_clear(&r->used, end, r->nr_granules);
+    }
+    return longest;
+}
+
+/* ---- bins and queue ------------------------------------------------------------------------ */
+
+static void unlink_bin(struct hk_region *r)
+{
+    if (r->bin < 0)
+        return;
+    if (r->prev)
+        r->prev->next = r->next;
+    else
+        span.bins[r->bin] = r->next;
+    if (r->next)
+        r->next->prev = r->prev;
+    r->bin = -1;
+}
+
+/* After `used` changed. */
+static void rebin(struct hk_region *r)
+{
+    signed char bin;
+
+    r->longest = longest_free(r);
+    bin = r->longest ? (signed char)hk_log2_floor(r->longest) : -1;
+    if (bin == r->bin)
+        return;
+    unlink_bin(r);
+    if (bin < 0)
+        return;
+    r->bin = bin;
+    r->prev = NULL;
+    r->next = span.bins[bin];
+    if (r->next)
+        r->next->prev = r;
+    span.bins[bin] = r;
+}
+
+static void dequeue(struct hk_region *r)
+{
+    if (!r->queued)
+        return;
+    *(r->older ? &r->older->newer : &span.oldest) = r->newer;
+    *(r->newer ? &r->newer->older : &span.newest) = r->older;
+    r->queued = false;
+}
+
+static void enqueue_dirty(struct hk_region *r, uint64_t now_ns)
+{
+    if (r->queued)
+        return;
+    r->dirty_since_ns = now_ns;
+    r->older = span.newest;
+    r->newer = NULL;
+    *(span.newest ? &span.newest->newer : &span.oldest) = r;
+    span.newest = r;
+    r->queued = true;
+}
+
+static bool is_empty(const struct hk_region *r)
+{
+    return count_bits(&r->used, 0, r->nr_granules) == 0;
+}
+
+/* ---- use and disuse ------------------------------------------------------------------------ */
+
+static void add_stat(size_t *field, size_t bytes)
+{
+    hk_store_relaxed(field, *field + bytes);
+}
+
+/* Marks granules used; returns whether all of them were clean. */
+static bool take_locked(struct hk_region *r, unsigned from, unsigned n)
+{
+    unsigned dirty = count_bits(&r->dirty, from, n);
+
+    if (is_empty(r))
+        span.nr_empty--;
+    set_bits(&r->used, from, n);
+    clear_bits(&r->dirty, from, n);
+    if (dirty) {
+        add_stat(&span.stats.dirty_bytes, -(dirty * HK_GRANULE));
+        if (count_bits(&r->dirty, 0, r->nr_granules) == 0)
+            dequeue(r);
+    }
+    add_stat(&span.stats.used_bytes, n * HK_GRANULE);
+    rebin(r);
+    return dirty == 0;
+}
+
+static void put_locked(struct hk_region *r, unsigned from, unsigned n, bool dirty)
+{
+    clear_bits(&r->used, from, n);
+    if (dirty) {
+        set_bits(&r->dirty, from, n);
+        add_stat(&span.stats.dirty_bytes, n * HK_GRANULE);
+    }
+    add_stat(&span.stats.used_bytes, -(n * HK_GRANULE));
+    if (is_empty(r))
+        span.nr_empty++;
+    rebin(r);
+}
+
+/* ---- regions ------------------------------------------------------------------------------- */
+
+static struct hk_region *map_region(size_t bytes, size_t align)
+{
+    struct hk_region *r = hk_meta_alloc(sizeof *r);
+    char *base = r ? hk_os_reserve(bytes, align) : NULL;
+
+    if (base && !hk_pagemap_cover(base, bytes)) {
+        hk_os_release(base, bytes);
+        base = NULL;
+    }
+    if (!base) {
+        if (r)
+            hk_meta_free(r, sizeof *r);
+        return NULL;
+    }
+    if (bytes == HK_REGION_BYTES)
+        hk_os_huge_pages(base, bytes, false);
+    r->base = base;
+    r->nr_granules = (unsigned)(bytes / HK_GRANULE);
+    r->bin = -1;
+    hk_pagemap_set(base, r->nr_granules, HK_PM_SPAN, r);
+    return r;
+}
+
+static size_t granule_align(void)
+{
+    return hk_max(HK_GRANULE, hk_os_page_bytes());
+}
+
+/* A whole region if the system has it, else just what was asked for. */
+static struct hk_region *new_region(size_t nr_granules, size_t align_granules)
+{
+    bool first = hk_load_relaxed(&span.stats.mapped_bytes) == 0;
+    size_t need = nr_granules * HK_GRANULE, align = align_granules * HK_GRANULE;
+    struct hk_region *r = NULL;
+
+    if (first && need <= FIRST_REGION_BYTES && align <= granule_align())
+        r = map_region(FIRST_REGION_BYTES, granule_align());
+    if (!r)
+        r = map_region(HK_REGION_BYTES, HK_REGION_BYTES);
+    if (!r)
+        r = map_region(hk_align_up(need, granule_align()), hk_max(align, granule_align()));
+    return r;
+}
+
+static void add_region_locked(struct hk_region *r)
+{
+    add_stat(&span.stats.mapped_bytes, r->nr_granules * HK_GRANULE);
+    span.stats.nr_regions++;
+    span.nr_empty++;
+    rebin(r);
+}
+
+/* ---- search -------------------------------------------------------------------------------- */
+
+/* First fit for n granules at an aligned address; nr_granules if there is none. */
+static unsigned find_in_region(const struct hk_region *r, unsigned n, unsigned align)
+{
+    uintptr_t first = (uintptr_t)r->base >> HK_GRANULE_SHIFT;
+    unsigned i = 0;
+
+    while (i + n <= r->nr_granules) {
+        i += (unsigned)(-(first + i) & (align - 1));
+        if (i + n > r->nr_granules)
+            break;
+        unsigned blocked = next_set(&r->used, i, i + n);
+        if (blocked == i + n)
+            return i;
+        i = next_clear(&r->used, blocked, r->nr_granules);
+    }
+    return r->nr_granules;
+}
+
+static void *acquire_locked(unsigned n, unsigned align, bool *zero, struct hk_region **home)
+{
+    for (unsigned bin = hk_log2_floor(n); bin < NR_BINS; bin++) {
+        unsigned tries = 0;
+        for (struct hk_region *r = span.bins[bin]; r && tries < MAX_TRIES; r = r->next, tries++) {
+            unsigned at = r->longest < n ? r->nr_granules : find_in_region(r, n, align);
+            if (at == r->nr_granules)
+                continue;
+            *zero = take_locked(r, at, n);
+            *home = r;
+            return r->base + at * HK_GRANULE;
+        }
+    }
+    return NULL;
+}
+
+void *hk_span_acquire(size_t nr_granules, size_t align_granules, bool *zero, struct hk_region **home)
+{
+    unsigned n = (unsigned)nr_granules, align = (unsigned)align_granules;
+    struct hk_region *fresh;
+    void *p;
+
+    hk_lock(&hk_span_lock);
+    p = acquire_locked(n, align, zero, home);
+    hk_unlock(&hk_span_lock);
+    if (p)
+        return p;
+    fresh = new_region(nr_granules, align_granules); /* outside the lock: system calls */
+    if (!fresh)
+        return NULL;
+    hk_lock(&hk_span_lock);
+    add_region_locked(fresh); /* and take from it directly: others must not empty it first */
+    unsigned at = find_in_region(fresh, n, align);
+    *zero = take_locked(fresh, at, n);
+    *home = fresh;
+    p = fresh->base + at * HK_GRANULE;
+    hk_unlock(&hk_span_lock);
+    return p;
+}
+
+void hk_span_release(struct hk_region *home, void *base, size_t nr_granules, bool dirty)
+{
+    unsigned from = (unsigned)(((char *)base - home->base) >> HK_GRANULE_SHIFT);
+    unsigned n = (unsigned)nr_granules;
+    uint64_t now = dirty ? hk_os_now_ns() : 0;
+
+    hk_pagemap_set(base, nr_granules, HK_PM_SPAN, home);
+    hk_lock(&hk_span_lock);
+    HK_ASSERT(count_bits(&home->used, from, n) == n);
+    put_locked(home, from, n, dirty);
+    if (dirty)
+        enqueue_dirty(home, now);
+    hk_unlock(&hk_span_lock);
+}
+
+bool hk_span_extend(struct hk_region *home, void *base, size_t nr_granules, size_t more, bool *zero)
+{
+    size_t from = (size_t)((char *)base - home->base) / HK_GRANULE + nr_granules;
+    bool ok;
+
+    hk_lock(&hk_span_lock);
+    ok = from + more <= home->nr_granules &&
+         count_bits(&home->used, (unsigned)from, (unsigned)more) == 0;
+    if (ok)
+        *zero = take_locked(home, (unsigned)from, (unsigned)more);
+    hk_unlock(&hk_span_lock);
+    return ok;
+}
+
+/* ---- memory goes back ---------------------------------------------------------------------- */
+
+static void forget_region_locked(struct hk_region *r)
+{
+    unlink_bin(r);
+    dequeue(r);
+    add_stat(&span.stats.mapped_bytes, -(r->nr_granules * HK_GRANULE));
+    add_stat(&span.stats.dirty_bytes, -(count_bits(&r->dirty, 0, r->nr_granules) * HK_GRANULE));
+    span.stats.nr_regions--;
+    span.nr_empty--;
+}
+
+/* The region is in no list any more. Its page-map words remember that it was ours. */
+static bool unmap_region(struct hk_region *r)
+{
+    char *base = r->base;
+    unsigned n = r->nr_granules;
+
+    hk_pagemap_set(base, n, HK_PM_GONE, NULL);
+    if (!hk_os_release(base, n * HK_GRANULE)) {
+        hk_pagemap_set(base, n, HK_PM_SPAN, r);
+        return false;
+    }
+    hk_meta_free(r, sizeof *r);
+    return true;
+}
+
+/* Kernel refused to unmap (too many mappings): the region stays, its content unknown. */
+static void readd_region_locked(struct hk_region *r)
+{
+    set_bits(&r->dirty, 0, r->nr_granules);
+    add_region_locked(r);
+    add_stat(&span.stats.dirty_bytes, r->nr_granules * HK_GRANULE);
+}
+
+static size_t purge_runs(struct hk_region *r, const struct bits *dirty, struct bits *cleaned)
+{
+    size_t nr_calls = 0;
+
+    for (unsigned i = next_set(dirty, 0, r->nr_granules); i < r->nr_granules;) {
+        unsigned end = next_clear(dirty, i, r->nr_granules);
+        if (hk_os_purge(r->base + i * HK_GRANULE, (end - i) * HK_GRANULE))
+            set_bits(cleaned, i, end - i);
+        nr_calls++;
+        i = next_set(dirty, end, r->nr_granules);
+    }
+    return nr_calls;
+}
+
+/*
+ * Gives back the oldest dirty region; returns bytes. Called with the lock held, drops it around the
+ * system calls. The granules under purge count as used meanwhile, so nobody can take them.
+ */
+static size_t purge_oldest_locked(void)
+{
+    struct hk_region *r = span.oldest;
+    struct bits dirty = r->dirty, cleaned = {{0}};
+    size_t bytes = count_bits(&dirty, 0, r->nr_granules) * HK_GRANULE, nr_calls;
+
+    if (is_empty(r) && span.nr_empty > KEPT_EMPTY_REGIONS) {
+        forget_region_locked(r);
+        hk_unlock(&hk_span_lock);
+        bool gone = unmap_region(r);
+        hk_lock(&hk_span_lock);
+        if (!gone)
+            readd_region_locked(r);
+        else
+            span.stats.nr_unmaps++;
+        return gone ? bytes : 0;
+    }
+    dequeue(r);
+    if (is_empty(r))
+        span.nr_empty--;
+    for (unsigned w = 0; w < WORDS; w++) {
+        r->used.w[w] |= dirty.w[w];
+        r->dirty.w[w] = 0;
+    }
+    add_stat(&span.stats.dirty_bytes, -bytes);
+    rebin(r);
+    hk_unlock(&hk_span_lock);
+
+    nr_calls = purge_runs(r, &dirty, &cleaned);
+
+    hk_lock(&hk_span_lock);
+    for (unsigned w = 0; w < WORDS; w++) {
+        r->used.w[w] &= ~dirty.w[w];
+        r->dirty.w[w] |= dirty.w[w] & ~cleaned.w[w];
+    }
+    if (is_empty(r))
+        span.nr_empty++;
+    rebin(r);
+    size_t kept = count_bits(&dirty, 0, r->nr_granules) - count_bits(&cleaned, 0, r->nr_granules);
+    /* What the kernel refused stays dirty but is not queued: it would be refused again at once. The
+     * next release into the region queues it anew. */
+    add_stat(&span.stats.dirty_bytes, kept * HK_GRANULE);
+    span.stats.nr_purges += nr_calls;
+    add_stat(&span.stats.nr_purged_bytes, bytes - kept * HK_GRANULE);
+    return bytes - kept * HK_GRANULE;
+}
+
+size_t hk_span_purge_expired(uint64_t now_ns, uint64_t delay_ns)
+{
+    size_t bytes = 0;
+
+    hk_lock(&hk_span_lock);
+    while (span.oldest && now_ns - span.oldest->dirty_since_ns >= delay_ns &&
+           now_ns >= span.oldest->dirty_since_ns)
+        bytes += purge_oldest_locked();
+    hk_unlock(&hk_span_lock);
+    return bytes;
+}
+
+size_t hk_span_purge_to(size_t keep_bytes)
+{
+    size_t bytes = 0;
+
+    hk_lock(&hk_span_lock);
+    while (span.oldest && span.stats.dirty_bytes > keep_bytes)
+        bytes += purge_oldest_locked();
+    hk_unlock(&hk_span_lock);
+    return bytes;
+}
+
+/* ---- counters ------------------------------------------------------------------------------ */
+
+size_t hk_span_dirty_bytes(void)
+{
+    return hk_load_relaxed(&span.stats.dirty_bytes);
+}
+
+size_t hk_span_used_bytes(void)
+{
+    return hk_load_relaxed(&span.stats.used_bytes);
+}
+
+void hk_span_stats(struct hk_span_stats *out)
+{
+    hk_lock(&hk_span_lock);
+    *out = span.stats;
+    hk_unlock(&hk_span_lock);
+}
+
+static void check_region(const struct hk_region *r)
+{
+    for (unsigned w = 0; w < WORDS; w++)
+        if (r->used.w[w] & r->dirty.w[w])
+            hk_panic_internal("span: granule both used and dirty", r);
+    if (r->longest != longest_free(r))
+        hk_panic_internal("span: longest free run", r);
+}
+
+/* Only regions with a free granule hang in a bin; full ones have no dirty granule. */
+void hk_span_check(void)
+{
+    size_t dirty = 0;
+
+    hk_lock(&hk_span_lock);
+    for (unsigned bin = 0; bin < NR_BINS; bin++)
+        for (const struct hk_region *r = span.bins[bin]; r; r = r->next) {
+            check_region(r);
+            if (r->bin != (signed char)bin || hk_log2_floor(r->longest) != bin)
+                hk_panic_internal("span: region in the wrong bin", r);
+            dirty += count_bits(&r->dirty, 0, r->nr_granules) * HK_GRANULE;
+        }
+    if (dirty != span.stats.dirty_bytes)
+        hk_panic_internal("span: dirty bytes do not add up", NULL);
+    if (span.stats.used_bytes + span.stats.dirty_bytes > span.stats.mapped_bytes)
+        hk_panic_internal("span: more handed out than mapped", NULL);
+    hk_unlock(&hk_span_lock);
+}

@@ -1,0 +1,49 @@
+// SPDX-License-Identifier: MIT
+/*
+ * sync: ranked locks. A small futex lock that knows its owner.
+ *
+ * Rules: a thread takes locks in increasing rank only (verified when HK_DEBUG); fork takes them all in
+ * rank order. Slow paths only: no lock is ever taken by a malloc or free that hits its magazine.
+ * Not recursive. The owner is recorded so that fork() called from a signal handler that interrupted a
+ * holder can tell "mine" from "somebody else's".
+ * Failure: none; a lock cannot fail. System calls: futex, only under contention.
+ */
+#ifndef HK_LOCK_H
+#define HK_LOCK_H
+
+#include "base/base.h"
+
+/* Lowest first: a holder of one rank may take only higher ones. */
+enum hk_lock_rank {
+    HK_RANK_HEAP,     /* heap: all parked heaps and their stack */
+    HK_RANK_L25,      /* l25: one shard of cached runs */
+    HK_RANK_BIGCACHE, /* bigcache: rings */
+    HK_RANK_BIG,      /* ace: descriptors of big blocks */
+    HK_RANK_BATCH,    /* batch: queue of deferred unmaps */
+    HK_RANK_SPAN,     /* span: regions and granule bitmaps */
+    HK_RANK_PAGEMAP,  /* pagemap: leaf creation */
+    HK_RANK_META,     /* meta: descriptor chunks */
+    HK_NR_RANKS
+};
+
+struct hk_lock {
+    uint32_t word;      /* 0 free, 1 held, 2 held and waited for; acquire on take, release on drop */
+    uint32_t rank;      /* enum hk_lock_rank, constant */
+    const void *owner;  /* hk_thread_id() of the holder; written by the holder, read by anybody */
+};
+
+#define HK_LOCK_INIT(r) {.word = 0, .rank = (r), .owner = NULL}
+
+/* An address unique to the calling thread, valid in the zero state and in signal handlers. */
+const void *hk_thread_id(void);
+
+void hk_lock(struct hk_lock *lock);
+/* The same for a second lock of a rank already held: only where one place takes all of them in order. */
+void hk_lock_nested(struct hk_lock *lock);
+void hk_unlock(struct hk_lock *lock);
+bool hk_try_lock(struct hk_lock *lock);
+bool hk_lock_is_mine(const struct hk_lock *lock);
+/* Only in a fork child, where the calling thread is alone: back to free, whoever held it. */
+void hk_lock_reset(struct hk_lock *lock);
+
+#endif

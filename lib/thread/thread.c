@@ -1,0 +1,226 @@
+// SPDX-License-Identifier: MIT
+#include "thread/thread.h"
+
+#include "ace/ace.h"
+#include "base/panic.h"
+#include "config/config.h"
+#include "os/os.h"
+#include "pool/pool.h"
+#include "tiny/tiny.h"
+
+#include <limits.h>
+#include <pthread.h>
+#include <sched.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+extern char **environ;
+
+enum thread_state { THREAD_NEW, THREAD_ALIVE, THREAD_ENDED, THREAD_PANICKING };
+
+/* The thread's heap. hk_heap_self is the same, or the empty heap while fast paths are off. */
+static __thread struct hk_heap *own_heap __attribute__((tls_model("initial-exec")));
+static __thread uint8_t thread_state __attribute__((tls_model("initial-exec")));
+static __thread uint8_t destructor_rounds __attribute__((tls_model("initial-exec")));
+
+enum { INIT_NONE, INIT_RUNNING, INIT_DONE };
+
+static uint32_t init_state; /* release I1 / acquire I2 */
+static bool fast_paths_off;  /* relaxed: for threads that start later */
+static pthread_key_t exit_key;
+static bool has_exit_key;
+
+/* ---- process ------------------------------------------------------------------------------- */
+
+static void fill_class_policies(struct hk_policy *policy)
+{
+    struct hk_tiny_options tiny = {
+        .refill_count = hk_config.tiny_refill_count,
+        .refill_count_hot = hk_config.tiny_refill_count_hot,
+        .mag_cap = hk_config.tiny_mag_cap,
+    };
+
+    for (unsigned c = 0; c < HK_NR_CLASSES; c++) {
+        /* cap_mid lists one number per doubling from 1 KiB up. */
+        unsigned doubling = (c - HK_FIRST_POOL_CLASS) / 8 % HK_CONFIG_LIST_MAX;
+        struct hk_pool_options pool = {
+            .cap_mid = hk_config.cap_mid_blocks.of[doubling],
+            .tls_free = hk_config.pool_tls_free,
+        };
+        policy->class[c] = c < HK_FIRST_POOL_CLASS ? hk_tiny_class_policy(c, &tiny)
+                                                   : hk_pool_class_policy(c, &pool);
+    }
+}
+
+static void fill_policy(struct hk_policy *policy)
+{
+    fill_class_policies(policy);
+    policy->cache_budget_bytes = 4 * HK_MIB;
+    policy->remote_batch_bytes = hk_config.remote_batch_bytes;
+    policy->purge_delay_ns = (uint64_t)hk_config.purge_delay_ms * 1000000;
+    policy->purge_floor_bytes = hk_config.purge_cap_bytes;
+    policy->idle_flush_ns = UINT64_C(1000000000);
+    policy->big_threshold = hk_config.mmap_threshold_bytes;
+    policy->l25_cap = hk_min(hk_config.cap_large_blocks.of[0], 255);
+    policy->wmax_mid = hk_config.wmax_mid_thousandths;
+    policy->wmax_large = hk_config.wmax_large_thousandths;
+    policy->steal = hk_config.tiny_must_adopt;
+    policy->cache_big = !hk_config.disable_bigcache;
+    policy->batch = !hk_config.disable_batch;
+    if (hk_config.disable_batch)
+        policy->purge_delay_ns = 0;
+}
+
+static void thread_ends(void *heap);
+
+static void on_panic(void)
+{
+    thread_state = THREAD_PANICKING;
+    hk_heap_self = (struct hk_heap *)&hk_heap_empty;
+}
+
+static void init_process(void)
+{
+    hk_config_load(environ);
+    hk_size_init(hk_os_random(hk_config.seed));
+    fill_policy(&hk_policy_builtin);
+    hk_policy_publish(&hk_policy_builtin);
+    hk_ace_init();
+    hk_panic_hook = on_panic;
+    has_exit_key = pthread_key_create(&exit_key, thread_ends) == 0;
+}
+
+/* False only inside init_process itself (a signal handler that allocates in those microseconds). */
+static bool ensure_init(void)
+{
+    static const void *initialiser;
+    uint32_t none = INIT_NONE;
+
+    if (HK_LIKELY(hk_load_acquire(&init_state) == INIT_DONE)) /* I2 acquire, pairs with I1 */
+        return true;
+    if (hk_cas_acquire(&init_state, &none, (uint32_t)INIT_RUNNING)) {
+        hk_store_relaxed(&initialiser, hk_thread_id());
+        init_process();
+        hk_store_release(&init_state, (uint32_t)INIT_DONE); /* I1 release, pairs with I2 */
+        return true;
+    }
+    while (hk_load_acquire(&init_state) != INIT_DONE) { /* I2 acquire, pairs with I1 */
+        if (hk_load_relaxed(&initialiser) == hk_thread_id())
+            return false;
+        sched_yield();
+    }
+    return true;
+}
+
+/* ---- thread -------------------------------------------------------------------------------- */
+
+/*
+ * The kernel's thread id without a system call where libc keeps it: an uncontended mutex notes its owner.
+ * A seccomp filter may allow no gettid once the program runs.
+ */
+static unsigned kernel_thread_id(void)
+{
+#ifdef __GLIBC__
+    pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
+    unsigned id;
+
+    pthread_mutex_lock(&mutex);
+    id = (unsigned)mutex.__data.__owner;
+    pthread_mutex_unlock(&mutex);
+    return id;
+#else
+    return hk_os_thread_id();
+#endif
+}
+
+static struct hk_heap *start_thread(void)
+{
+    struct hk_heap *heap;
+
+    if (!ensure_init())
+        return NULL;
+    heap = hk_heap_adopt();
+    if (!heap)
+        return NULL;
+    heap->thread_id = kernel_thread_id();
+    thread_state = THREAD_ALIVE;
+    own_heap = heap;
+    if (!hk_load_relaxed(&fast_paths_off))
+        hk_heap_self = heap;
+    /* From here on the thread can allocate, which setspecific may do. A key without a value has no
+     * destructor call: then the heap stays with a dead thread. */
+    if (has_exit_key)
+        pthread_setspecific(exit_key, heap);
+    return heap;
+}
+
+struct hk_heap *hk_thread_heap(void)
+{
+    if (HK_LIKELY(thread_state == THREAD_ALIVE))
+        return own_heap;
+    if (thread_state == THREAD_NEW)
+        return start_thread();
+    return NULL;
+}
+
+void hk_thread_fast_paths(bool on)
+{
+    hk_store_relaxed(&fast_paths_off, !on);
+    if (thread_state == THREAD_ALIVE)
+        hk_heap_self = on ? own_heap : (struct hk_heap *)&hk_heap_empty;
+}
+
+bool hk_thread_is_panicking(void)
+{
+    return thread_state == THREAD_PANICKING;
+}
+
+static void thread_ends(void *heap)
+{
+    if (++destructor_rounds < PTHREAD_DESTRUCTOR_ITERATIONS) {
+        pthread_setspecific(exit_key, heap); /* once more, after the others */
+        return;
+    }
+    hk_heap_self = (struct hk_heap *)&hk_heap_empty;
+    thread_state = THREAD_ENDED;
+    hk_l25_flush(&((struct hk_heap *)heap)->l25);
+    hk_heap_park(heap);
+}
+
+/* ---- fork ---------------------------------------------------------------------------------- */
+
+/* libc's lock of the list of open streams. It is taken by fork() after all prepare handlers, while a
+ * thread that holds it may be waiting for one of ours: so take it first. Absent in other libcs. */
+extern void _IO_list_lock(void) __attribute__((weak));
+extern void _IO_list_unlock(void) __attribute__((weak));
+extern void _IO_list_resetlock(void) __attribute__((weak));
+
+static void prepare_fork(void)
+{
+    if (_IO_list_lock)
+        _IO_list_lock();
+    hk_ace_fork_prepare();
+}
+
+static void after_fork_in_parent(void)
+{
+    hk_ace_fork_parent();
+    if (_IO_list_unlock)
+        _IO_list_unlock();
+}
+
+static void after_fork_in_child(void)
+{
+    hk_ace_fork_child(thread_state == THREAD_ALIVE ? own_heap : NULL);
+    if (thread_state == THREAD_ALIVE)
+        own_heap->thread_id = kernel_thread_id();
+    if (_IO_list_resetlock)
+        _IO_list_resetlock(); /* the only thread there is: whatever the count was */
+}
+
+/* Handlers registered first run last before the fork and first after it. */
+void hk_thread_start(void)
+{
+    (void)hk_thread_heap();
+    pthread_atfork(prepare_fork, after_fork_in_parent, after_fork_in_child);
+}

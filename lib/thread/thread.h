@@ -1,0 +1,30 @@
+// SPDX-License-Identifier: MIT
+/*
+ * thread: birth of the process's heap and of each thread's, their end, and fork.
+ *
+ * hk_thread_heap() is the only way to a heap for slow paths. The first call of the process initialises
+ * everything with system calls alone: nothing here allocates, resolves symbols or uses stdio, so that the
+ * first malloc may come from anywhere, before any constructor. The first call of a thread adopts or makes
+ * a heap; a pthread key's destructor parks it. Destructors of other keys may still allocate after ours:
+ * it asks to be called again until the last round, and after that the thread has no heap (malloc and free
+ * then work through the depot, and no new thread-local state is made).
+ *
+ * Owner: TLS of the calling thread, and one init word. Locks: none of its own. Failure: NULL, and the
+ * caller works without a heap.
+ */
+#ifndef HK_THREAD_H
+#define HK_THREAD_H
+
+#include "heap/heap.h"
+
+/* The calling thread's heap, or NULL: no memory, the thread is ending, or it is about to abort. */
+struct hk_heap *hk_thread_heap(void);
+/* Off: every malloc and free of this thread, and of threads that start later, takes the slow path, which
+ * may then do what the fast path cannot (M_PERTURB). */
+void hk_thread_fast_paths(bool on);
+/* After a diagnostic: the heap is out of bounds for this thread. */
+bool hk_thread_is_panicking(void);
+/* Constructor's part: fork handlers, which allocate. */
+void hk_thread_start(void);
+
+#endif

@@ -1,0 +1,389 @@
+// SPDX-License-Identifier: MIT
+/* "kernel": over the real one. "fake": over fake_os, which refuses what the test names. */
+#include "os/os.h"
+
+#include "child.h"
+#include "fake_os.h"
+
+#include <check.h>
+#include <errno.h>
+#include <sys/mman.h>
+
+static size_t page;
+
+static void over_kernel(void)
+{
+    page = hk_os_page_bytes();
+    errno = EBADMSG; /* every test ends by looking at it */
+}
+
+static void over_fake(void)
+{
+    over_kernel();
+    fake_os_install();
+    errno = EBADMSG;
+}
+
+static void errno_untouched(void)
+{
+    ck_assert_int_eq(errno, EBADMSG);
+}
+
+static void no_violations(void)
+{
+    ck_assert_uint_eq(fake_os_violations(), 0);
+    fake_os_remove();
+}
+
+static bool is_zero(const char *p, size_t bytes)
+{
+    for (size_t i = 0; i < bytes; i++) {
+        if (p[i])
+            return false;
+    }
+    return true;
+}
+
+static void *must_reserve(size_t bytes, size_t align)
+{
+    char *p = hk_os_reserve(bytes, align);
+
+    ck_assert_ptr_nonnull(p);
+    ck_assert_uint_eq((uintptr_t)p & (align - 1), 0);
+    return p;
+}
+
+/*
+ * Over the kernel.
+ */
+
+START_TEST(page_bytes)
+{
+    ck_assert(hk_is_pow2(page));
+    ck_assert_uint_eq(page, (size_t)sysconf(_SC_PAGESIZE));
+}
+END_TEST
+
+START_TEST(reserve_is_aligned_and_zero)
+{
+    for (size_t align = page; align <= 64 * HK_MIB; align *= 2) {
+        char *p = must_reserve(3 * page, align);
+        ck_assert(is_zero(p, 3 * page));
+        memset(p, 0x55, 3 * page);
+        ck_assert(hk_os_release(p, 3 * page));
+    }
+    errno_untouched();
+}
+END_TEST
+
+START_TEST(reserve_refuses_the_impossible)
+{
+    ck_assert_ptr_null(hk_os_reserve((size_t)PTRDIFF_MAX & ~(page - 1), page));
+    ck_assert_ptr_null(hk_os_reserve(SIZE_MAX & ~(page - 1), 2 * HK_MIB));
+    errno_untouched();
+}
+END_TEST
+
+START_TEST(failures_say_so_and_keep_errno)
+{
+    char *p = must_reserve(4 * page, page), *other = must_reserve(4 * page, page);
+
+    ck_assert(!hk_os_release(p + 1, page));
+    ck_assert(!hk_os_purge(p + 1, page));
+    ck_assert(!hk_os_purge_lazy(p + 1, page));
+    ck_assert(!hk_os_guard(p + 1, page, true));
+    ck_assert(!hk_os_wipe_on_fork(p + 1, page));
+    ck_assert(!hk_os_resize(p + 1, page, 2 * page));
+    ck_assert(!hk_os_move(p + 1, page, other, page));
+    hk_os_huge_pages(p + 1, page, false);
+    errno_untouched();
+}
+END_TEST
+
+START_TEST(purge_zeroes)
+{
+    char *p = must_reserve(4 * page, page);
+
+    memset(p, 0x55, 4 * page);
+    ck_assert(hk_os_purge(p + page, 2 * page));
+    ck_assert_int_eq(p[page - 1], 0x55);
+    ck_assert(is_zero(p + page, 2 * page));
+    ck_assert_int_eq(p[3 * page], 0x55);
+    ck_assert(hk_os_purge_lazy(p, 4 * page));
+    memset(p, 0x66, 4 * page); /* still ours */
+    errno_untouched();
+}
+END_TEST
+
+START_TEST(resize_in_place)
+{
+    char *p = must_reserve(8 * page, page);
+
+    memset(p, 0x55, 8 * page);
+    ck_assert(hk_os_resize(p, 8 * page, 4 * page));
+    ck_assert(hk_os_resize(p, 4 * page, 8 * page)); /* what was given back is free */
+    ck_assert_int_eq(p[4 * page - 1], 0x55);
+    ck_assert(is_zero(p + 4 * page, 4 * page));
+    errno_untouched();
+}
+END_TEST
+
+START_TEST(move_keeps_content)
+{
+    char *p = must_reserve(2 * page, page), *target = must_reserve(8 * page, page);
+
+    memset(p, 0x55, 2 * page);
+    ck_assert(hk_os_move(p, 2 * page, target, 8 * page));
+    ck_assert_int_eq(target[2 * page - 1], 0x55);
+    ck_assert(is_zero(target + 2 * page, 6 * page));
+    errno_untouched();
+}
+END_TEST
+
+static void touch_guard(void)
+{
+    char *p = hk_os_reserve(2 * page, page);
+
+    p[page] = 1;
+    if (!hk_os_guard(p + page, page, true))
+        _exit(1);
+    ((volatile char *)p)[page] = 2;
+}
+
+START_TEST(guard_faults_until_it_is_lifted)
+{
+    struct child child = run_child(touch_guard);
+    char *p = must_reserve(page, page);
+
+    ck_assert(WIFSIGNALED(child.status));
+    ck_assert(hk_os_guard(p, page, true));
+    ck_assert(hk_os_guard(p, page, false));
+    p[0] = 1;
+    errno_untouched();
+}
+END_TEST
+
+static char *wiped;
+
+static void expect_wiped(void)
+{
+    _exit(!is_zero(wiped, page));
+}
+
+START_TEST(wipe_on_fork)
+{
+    wiped = must_reserve(page, page);
+    wiped[0] = 1;
+    if (!hk_os_wipe_on_fork(wiped, page))
+        return; /* before Linux 4.14 */
+    struct child child = run_child(expect_wiped);
+    ck_assert(child_exited_0(&child));
+    ck_assert_int_eq(wiped[0], 1);
+}
+END_TEST
+
+START_TEST(clock_does_not_go_back)
+{
+    uint64_t last = hk_os_now_ns();
+
+    ck_assert_uint_gt(last, 0);
+    for (int i = 0; i < 1000; i++) {
+        uint64_t now = hk_os_now_ns();
+        ck_assert_uint_ge(now, last);
+        last = now;
+    }
+}
+END_TEST
+
+START_TEST(random_depends_on_salt_alone)
+{
+    ck_assert_uint_eq(hk_os_random(1), hk_os_random(1));
+    ck_assert_uint_ne(hk_os_random(1), hk_os_random(2));
+    ck_assert_uint_ne(hk_os_random(0), 0);
+    errno_untouched();
+}
+END_TEST
+
+START_TEST(identity)
+{
+    ck_assert_uint_eq(hk_os_thread_id(), (unsigned)getpid());
+    ck_assert(!hk_os_is_secure());
+    ck_assert_ptr_eq(hk_os_program_break(), sbrk(0));
+}
+END_TEST
+
+/*
+ * Over the fake.
+ */
+
+START_TEST(aligned_at_first_try_costs_one_call)
+{
+    fake_os_place(2 * HK_MIB, 0);
+    must_reserve(2 * HK_MIB, 2 * HK_MIB);
+    ck_assert_uint_eq(fake_os_calls(FAKE_MAP), 1);
+    ck_assert_uint_eq(fake_os_calls(FAKE_UNMAP), 0);
+}
+END_TEST
+
+START_TEST(misaligned_leaves_nothing_but_the_range)
+{
+    static const size_t skews[] = {1, 2, 255, 256, 511};
+
+    for (size_t i = 0; i < sizeof skews / sizeof *skews; i++) {
+        fake_os_install();
+        fake_os_place(2 * HK_MIB, skews[i] * page);
+        char *p = must_reserve(2 * HK_MIB, 2 * HK_MIB);
+        ck_assert_uint_eq(fake_os_mapped_bytes(), 2 * HK_MIB);
+        ck_assert(fake_os_all_mapped(p, 2 * HK_MIB));
+        ck_assert(hk_os_release(p, 2 * HK_MIB));
+        ck_assert_uint_eq(fake_os_mapped_bytes(), 0);
+    }
+    errno_untouched();
+}
+END_TEST
+
+START_TEST(map_refused)
+{
+    fake_os_fail(FAKE_MAP, 1, ENOMEM);
+    ck_assert_ptr_null(hk_os_reserve(page, page));
+    ck_assert_uint_eq(fake_os_calls(FAKE_MAP), 1);
+    must_reserve(page, page); /* that one alone was refused */
+    errno_untouched();
+}
+END_TEST
+
+START_TEST(second_map_refused_leaves_nothing)
+{
+    fake_os_place(2 * HK_MIB, page);
+    fake_os_fail(FAKE_MAP, 2, ENOMEM);
+    ck_assert_ptr_null(hk_os_reserve(page, 2 * HK_MIB));
+    ck_assert_uint_eq(fake_os_calls(FAKE_MAP), 2);
+    ck_assert_uint_eq(fake_os_mapped_bytes(), 0);
+    errno_untouched();
+}
+END_TEST
+
+START_TEST(alignment_that_overflows_is_not_tried)
+{
+    size_t bytes = (SIZE_MAX / 2 + 1) | page;
+
+    fake_os_fail_all(FAKE_MAP, ENOMEM);
+    ck_assert_ptr_null(hk_os_reserve(bytes, SIZE_MAX / 2 + 1));
+    errno_untouched();
+}
+END_TEST
+
+/* The kernel refuses to unmap when that would split one mapping too many. */
+START_TEST(cuts_refused_never_give_a_wrong_range)
+{
+    for (unsigned nth = 1; nth <= 3; nth++) {
+        fake_os_install();
+        fake_os_place(2 * HK_MIB, page);
+        fake_os_fail(FAKE_UNMAP, nth, ENOMEM);
+        char *p = hk_os_reserve(2 * HK_MIB, 2 * HK_MIB);
+        if (!p)
+            continue;
+        ck_assert_uint_eq((uintptr_t)p & (2 * HK_MIB - 1), 0);
+        ck_assert(fake_os_all_mapped(p, 2 * HK_MIB));
+    }
+    errno_untouched();
+}
+END_TEST
+
+START_TEST(every_refusal_is_passed_on)
+{
+    char *p = must_reserve(4 * page, page), *other = must_reserve(4 * page, page);
+
+    fake_os_fail_all(FAKE_UNMAP, ENOMEM);
+    fake_os_fail_all(FAKE_REMAP, ENOMEM);
+    fake_os_fail_all(FAKE_ADVISE, EINVAL);
+    fake_os_fail_all(FAKE_PROTECT, ENOMEM);
+    ck_assert(!hk_os_release(p, page));
+    ck_assert(!hk_os_resize(p, 4 * page, page));
+    ck_assert(!hk_os_move(p, 4 * page, other, 4 * page));
+    ck_assert(!hk_os_purge(p, page));
+    ck_assert(!hk_os_purge_lazy(p, page));
+    ck_assert(!hk_os_wipe_on_fork(p, page));
+    hk_os_huge_pages(p, page, true);
+    ck_assert(!hk_os_guard(p, page, true));
+    ck_assert_uint_eq(fake_os_mapped_bytes(), 8 * page);
+    ck_assert_uint_eq(fake_os_guarded_bytes(), 0);
+    errno_untouched();
+}
+END_TEST
+
+START_TEST(advice_is_the_right_one)
+{
+    char *p = must_reserve(page, page);
+
+    ck_assert(hk_os_purge(p, page));
+    ck_assert_int_eq(fake_os_last_advice(), MADV_DONTNEED);
+    ck_assert(hk_os_purge_lazy(p, page));
+    ck_assert_int_eq(fake_os_last_advice(), MADV_FREE);
+    hk_os_huge_pages(p, page, true);
+    ck_assert_int_eq(fake_os_last_advice(), MADV_HUGEPAGE);
+    hk_os_huge_pages(p, page, false);
+    ck_assert_int_eq(fake_os_last_advice(), MADV_NOHUGEPAGE);
+}
+END_TEST
+
+START_TEST(accounting_of_the_fake)
+{
+    char *p = must_reserve(4 * page, page), *other = must_reserve(8 * page, page);
+
+    memset(p, 0x55, 4 * page);
+    ck_assert(hk_os_move(p, 4 * page, other, 8 * page));
+    ck_assert(fake_os_none_mapped(p, 4 * page));
+    ck_assert_int_eq(other[0], 0x55);
+    ck_assert(hk_os_resize(other, 8 * page, 2 * page));
+    ck_assert_uint_eq(fake_os_mapped_bytes(), 2 * page);
+    ck_assert(hk_os_guard(other, page, true));
+    ck_assert_uint_eq(fake_os_guarded_bytes(), page);
+    ck_assert(hk_os_release(other, 2 * page));
+    ck_assert_uint_eq(fake_os_mapped_bytes(), 0);
+    ck_assert_uint_eq(fake_os_violations(), 0);
+    ck_assert(!hk_os_release(other, page));
+    ck_assert_uint_eq(fake_os_violations(), 1);
+    fake_os_install();
+}
+END_TEST
+
+int main(void)
+{
+    Suite *suite = suite_create("os");
+    TCase *tc = tcase_create("kernel");
+
+    tcase_add_checked_fixture(tc, over_kernel, NULL);
+    tcase_add_test(tc, page_bytes);
+    tcase_add_test(tc, reserve_is_aligned_and_zero);
+    tcase_add_test(tc, reserve_refuses_the_impossible);
+    tcase_add_test(tc, failures_say_so_and_keep_errno);
+    tcase_add_test(tc, purge_zeroes);
+    tcase_add_test(tc, resize_in_place);
+    tcase_add_test(tc, move_keeps_content);
+    tcase_add_test(tc, guard_faults_until_it_is_lifted);
+    tcase_add_test(tc, wipe_on_fork);
+    tcase_add_test(tc, clock_does_not_go_back);
+    tcase_add_test(tc, random_depends_on_salt_alone);
+    tcase_add_test(tc, identity);
+    suite_add_tcase(suite, tc);
+
+    tc = tcase_create("fake");
+    tcase_add_checked_fixture(tc, over_fake, no_violations);
+    tcase_add_test(tc, aligned_at_first_try_costs_one_call);
+    tcase_add_test(tc, misaligned_leaves_nothing_but_the_range);
+    tcase_add_test(tc, map_refused);
+    tcase_add_test(tc, second_map_refused_leaves_nothing);
+    tcase_add_test(tc, alignment_that_overflows_is_not_tried);
+    tcase_add_test(tc, cuts_refused_never_give_a_wrong_range);
+    tcase_add_test(tc, every_refusal_is_passed_on);
+    tcase_add_test(tc, advice_is_the_right_one);
+    tcase_add_test(tc, accounting_of_the_fake);
+    suite_add_tcase(suite, tc);
+
+    SRunner *runner = srunner_create(suite);
+    srunner_run_all(runner, CK_ENV);
+    int failed = srunner_ntests_failed(runner);
+    srunner_free(runner);
+    return failed != 0;
+}

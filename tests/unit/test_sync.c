@@ -1,0 +1,264 @@
+// SPDX-License-Identifier: MIT
+/* The lock is compiled in with HK_DEBUG, so that ranks are verified whatever the build was told. */
+#include "base/base.h"
+#undef HK_DEBUG
+#define HK_DEBUG 1
+#include "sync/lock.c"
+
+#include "child.h"
+
+#include <check.h>
+#include <pthread.h>
+
+#define NR_THREADS 4
+#define NR_ROUNDS 50000
+
+static struct hk_lock low = HK_LOCK_INIT(HK_RANK_THREADS);
+static struct hk_lock high = HK_LOCK_INIT(HK_RANK_META);
+static struct hk_lock other_high = HK_LOCK_INIT(HK_RANK_META);
+
+/* Two plain variables: they part as soon as two threads are inside at once. */
+static unsigned long first_count, second_count;
+
+static void *count(void *arg)
+{
+    unsigned long *nr_wrong = arg;
+
+    for (int i = 0; i < NR_ROUNDS; i++) {
+        if (i % 8 == 0) {
+            while (!hk_try_lock(&low))
+                hk_cpu_relax();
+        } else {
+            hk_lock(&low);
+        }
+        *nr_wrong += !hk_lock_is_mine(&low);
+        first_count++;
+        *nr_wrong += first_count != ++second_count;
+        hk_unlock(&low);
+        *nr_wrong += hk_lock_is_mine(&low);
+    }
+    return NULL;
+}
+
+START_TEST(excludes)
+{
+    pthread_t thread[NR_THREADS];
+    unsigned long nr_wrong[NR_THREADS] = {0};
+
+    for (int i = 0; i < NR_THREADS; i++)
+        ck_assert_int_eq(pthread_create(&thread[i], NULL, count, &nr_wrong[i]), 0);
+    for (int i = 0; i < NR_THREADS; i++) {
+        pthread_join(thread[i], NULL);
+        ck_assert_uint_eq(nr_wrong[i], 0);
+    }
+    ck_assert_uint_eq(first_count, (unsigned long)NR_THREADS * NR_ROUNDS);
+}
+END_TEST
+
+static void *take_once(void *arg)
+{
+    int *result = arg;
+
+    errno = EBADMSG;
+    hk_lock(&low);
+    hk_unlock(&low);
+    *result = errno;
+    return NULL;
+}
+
+/* No clock: the waiter announces itself in the word before it sleeps. */
+START_TEST(wakes_a_sleeper_and_keeps_errno)
+{
+    pthread_t thread;
+    int waiter_errno = 0;
+
+    hk_lock(&low);
+    pthread_create(&thread, NULL, take_once, &waiter_errno);
+    while (hk_load_relaxed(&low.word) != 2)
+        hk_cpu_relax();
+    errno = EBADMSG;
+    hk_unlock(&low);
+    ck_assert_int_eq(errno, EBADMSG);
+    pthread_join(thread, NULL);
+    ck_assert_int_eq(waiter_errno, EBADMSG);
+    ck_assert_uint_eq(low.word, 0);
+}
+END_TEST
+
+START_TEST(try_lock_fails_when_held)
+{
+    hk_lock(&low);
+    ck_assert(!hk_try_lock(&low));
+    hk_unlock(&low);
+    ck_assert(hk_try_lock(&low));
+    hk_unlock(&low);
+}
+END_TEST
+
+static void *is_mine(void *arg)
+{
+    bool *result = arg;
+
+    *result = hk_lock_is_mine(&low);
+    return NULL;
+}
+
+START_TEST(knows_its_owner)
+{
+    pthread_t thread;
+    bool others = true;
+
+    ck_assert(!hk_lock_is_mine(&low));
+    hk_lock(&low);
+    ck_assert(hk_lock_is_mine(&low));
+    pthread_create(&thread, NULL, is_mine, &others);
+    pthread_join(thread, NULL);
+    ck_assert_msg(!others, "another thread believes that it holds the lock");
+    hk_unlock(&low);
+    ck_assert(!hk_lock_is_mine(&low));
+}
+END_TEST
+
+static void *thread_id(void *arg)
+{
+    *(const void **)arg = hk_thread_id();
+    return NULL;
+}
+
+START_TEST(thread_ids_differ)
+{
+    pthread_t thread;
+    const void *other = NULL;
+
+    pthread_create(&thread, NULL, thread_id, &other);
+    pthread_join(thread, NULL);
+    ck_assert_ptr_nonnull(hk_thread_id());
+    ck_assert_ptr_eq(hk_thread_id(), hk_thread_id());
+    ck_assert_ptr_ne(hk_thread_id(), other);
+}
+END_TEST
+
+static void *hold(void *arg)
+{
+    hk_lock(arg);
+    return NULL; /* and leaves it held, as a thread does that a fork lost */
+}
+
+START_TEST(reset_frees_what_a_lost_thread_held)
+{
+    pthread_t thread;
+
+    pthread_create(&thread, NULL, hold, &low);
+    pthread_join(thread, NULL);
+    ck_assert(!hk_try_lock(&low));
+    hk_lock_reset(&low);
+    ck_assert(hk_try_lock(&low));
+    ck_assert(hk_lock_is_mine(&low));
+    hk_unlock(&low);
+}
+END_TEST
+
+/*
+ * Ranks.
+ */
+
+START_TEST(increasing_ranks_are_fine)
+{
+    hk_lock(&low);
+    hk_lock(&high);
+    hk_unlock(&low); /* any order out */
+    hk_unlock(&high);
+    hk_lock(&low);
+    hk_unlock(&low);
+}
+END_TEST
+
+START_TEST(nested_takes_a_second_lock_of_a_rank)
+{
+    hk_lock(&low);
+    hk_lock_nested(&high);
+    hk_lock_nested(&other_high);
+    hk_unlock(&other_high);
+    hk_unlock(&high);
+    hk_unlock(&low);
+}
+END_TEST
+
+START_TEST(reset_forgets_the_rank)
+{
+    hk_lock(&high);
+    hk_lock_reset(&high);
+    hk_lock(&low);
+    hk_unlock(&low);
+}
+END_TEST
+
+static void take_downwards(void)
+{
+    hk_lock(&high);
+    hk_lock(&low);
+}
+
+static void take_same_rank(void)
+{
+    hk_lock(&high);
+    hk_lock(&other_high);
+}
+
+static void try_downwards(void)
+{
+    hk_lock(&high);
+    hk_try_lock(&low);
+}
+
+static void nest_downwards(void)
+{
+    hk_lock(&high);
+    hk_lock_nested(&low);
+}
+
+static void expect_rank_panic(void (*function)(void))
+{
+    static const char text[] = "hakmem: heap corrupted: lock taken out of rank order: at 0x";
+    struct child child = run_child(function);
+
+    ck_assert_msg(strncmp(child.text, text, sizeof text - 1) == 0, "said \"%s\"", child.text);
+    ck_assert(child_aborted(&child));
+}
+
+START_TEST(decreasing_ranks_panic)
+{
+    expect_rank_panic(take_downwards);
+    expect_rank_panic(take_same_rank);
+    expect_rank_panic(try_downwards);
+    expect_rank_panic(nest_downwards);
+}
+END_TEST
+
+int main(void)
+{
+    Suite *suite = suite_create("sync");
+    TCase *tc = tcase_create("lock");
+
+    tcase_set_timeout(tc, 60);
+    tcase_add_test(tc, excludes);
+    tcase_add_test(tc, wakes_a_sleeper_and_keeps_errno);
+    tcase_add_test(tc, try_lock_fails_when_held);
+    tcase_add_test(tc, knows_its_owner);
+    tcase_add_test(tc, thread_ids_differ);
+    tcase_add_test(tc, reset_frees_what_a_lost_thread_held);
+    suite_add_tcase(suite, tc);
+
+    tc = tcase_create("rank");
+    tcase_add_test(tc, increasing_ranks_are_fine);
+    tcase_add_test(tc, nested_takes_a_second_lock_of_a_rank);
+    tcase_add_test(tc, reset_forgets_the_rank);
+    tcase_add_test(tc, decreasing_ranks_panic);
+    suite_add_tcase(suite, tc);
+
+    SRunner *runner = srunner_create(suite);
+    srunner_run_all(runner, CK_ENV);
+    int failed = srunner_ntests_failed(runner);
+    srunner_free(runner);
+    return failed != 0;
+}
