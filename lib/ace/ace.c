@@ -11,6 +11,8 @@
 #include <string.h>
 
 #define TICK_EVERY 16                      /* slow-path events between two looks at the clock */
+#define KEPT_AT_THREAD_EXIT (4 * HK_MIB)   /* dirty bytes, while other threads run */
+#define KEPT_WHEN_ALONE (64 * HK_KIB)      /* when the last other thread is gone */
 #define TICK_NS UINT64_C(20000000)         /* work at most this often */
 
 void (*hk_ace_next_free)(void *p);
@@ -41,27 +43,38 @@ static void evict_now(const struct hk_big_range *range, void *arg)
     hk_batch_unmap(range->base, range->bytes, hk_policy()->batch);
 }
 
+/* Seven eighths of what is promised: the rest is for what magazines and partial slabs hold. */
 static size_t cache_limit(void)
 {
-    return hk_max(hk_policy()->purge_floor_bytes, hk_ace_live_bytes() / 10);
+    return hk_max(hk_policy()->purge_floor_bytes, hk_ace_live_bytes() / 10) / 8 * 7;
 }
 
 /* The bound of the library's promise, kept on free itself: dirty memory first, then cached blocks. */
-static void trim_if_over(void)
+static HK_NOINLINE void trim(struct hk_heap *heap, size_t limit)
 {
-    size_t limit = cache_limit(), cached = hk_ace_cached_bytes();
+    size_t cached;
 
-    if (HK_LIKELY(cached <= limit))
-        return;
+    if (heap) {
+        hk_heap_flush_all(heap); /* a cached block may pin a slab that is empty but for it */
+        hk_l25_flush(&heap->l25);
+    }
     hk_batch_flush();
     hk_bigcache_set_budget(limit);
     hk_bigcache_trim(limit, evict_now, NULL);
     hk_batch_flush();
     cached = hk_bigcache_bytes() + hk_l25_shared_bytes();
-    /* A little below, so that the next free does not come back here. */
-    hk_span_purge_to(cached < limit ? (limit - cached) / 8 * 7 : 0);
+    /* Some way below, so that the next free does not come back here at once. */
+    hk_span_purge_to(cached < limit ? (limit - cached) / 4 * 3 : 0);
     if (hk_ace_cached_bytes() > limit)
         hk_l25_expire(true);
+}
+
+static void trim_if_over(struct hk_heap *heap)
+{
+    size_t limit = cache_limit();
+
+    if (HK_UNLIKELY(hk_ace_cached_bytes() > limit))
+        trim(heap, limit);
 }
 
 static void tick_idle(struct hk_heap *heap)
@@ -70,7 +83,7 @@ static void tick_idle(struct hk_heap *heap)
     if (!heap->l25.used_since_flush)
         hk_l25_flush(&heap->l25);
     heap->l25.used_since_flush = 0;
-    hk_heap_reclaim_parked();
+    hk_heap_reclaim(heap);
     hk_l25_expire(false);
     hk_bigcache_set_budget(cache_limit());
 }
@@ -99,6 +112,15 @@ void hk_ace_tick(struct hk_heap *heap)
         tick_slow(heap);
 }
 
+void hk_ace_thread_ended(void)
+{
+    size_t keep = hk_heap_is_alone() ? KEPT_WHEN_ALONE : KEPT_AT_THREAD_EXIT;
+
+    keep = hk_max(keep, hk_ace_live_bytes() / 10);
+    if (hk_span_dirty_bytes() > keep)
+        hk_span_purge_to(keep / 8 * 7);
+}
+
 size_t hk_ace_purge(struct hk_heap *heap)
 {
     size_t before = hk_ace_cached_bytes();
@@ -107,7 +129,7 @@ size_t hk_ace_purge(struct hk_heap *heap)
         hk_heap_flush_all(heap);
         hk_l25_flush(&heap->l25);
     }
-    hk_heap_reclaim_parked();
+    hk_heap_reclaim(heap);
     hk_l25_expire(true);
     before = hk_max(before, hk_ace_cached_bytes());
     hk_bigcache_trim(0, evict_now, NULL);
@@ -261,6 +283,8 @@ enum hk_verdict hk_ace_identify(const void *p, struct hk_block *b)
         return place_in(p, b, hk_big_start(big), hk_big_usable(big),
                         hk_load_relaxed(&big->state) == HK_BIG_LIVE);
     }
+    case HK_PM_LOOSE:
+        return place_in(p, b, (void *)((uintptr_t)p & ~(HK_GRANULE - 1)), (size_t)hk_pagemap_desc(p), true);
     case HK_PM_GONE: {
         enum hk_verdict verdict = identify_elsewhere(p, b);
         return verdict == HK_BLOCK_UNKNOWN ? HK_BLOCK_DEAD : verdict;
@@ -323,6 +347,38 @@ static bool is_in_libc_heap(const void *p)
     return (const char *)p >= first_break && (const char *)p < hk_os_program_break();
 }
 
+/* ---- loose blocks -------------------------------------------------------------------------- */
+
+void *hk_ace_loose_alloc(size_t n, size_t align)
+{
+    size_t unit = hk_max(HK_GRANULE, hk_os_page_bytes()), bytes;
+    void *p;
+
+    if (n > PTRDIFF_MAX - unit || hk_lock_is_mine(&hk_pagemap_lock))
+        return NULL;
+    bytes = hk_align_up(n + (n == 0), unit);
+    p = hk_os_reserve(bytes, hk_max(align, unit));
+    if (p && !hk_pagemap_cover(p, 1)) {
+        hk_os_release(p, bytes);
+        p = NULL;
+    }
+    if (p)
+        hk_pagemap_set(p, 1, HK_PM_LOOSE, (void *)bytes);
+    return p;
+}
+
+bool hk_ace_loose_free(void *p)
+{
+    size_t bytes;
+
+    if (hk_pagemap_word(p) != HK_PM_LOOSE || (uintptr_t)p % HK_GRANULE)
+        return false;
+    bytes = (size_t)hk_pagemap_desc(p);
+    hk_pagemap_set(p, 1, HK_PM_GONE, NULL);
+    hk_os_release(p, bytes);
+    return true;
+}
+
 /* ---- free ---------------------------------------------------------------------------------- */
 
 static void free_run(struct hk_heap *heap, void *p, struct hk_block *b, const void *site)
@@ -332,15 +388,15 @@ static void free_run(struct hk_heap *heap, void *p, struct hk_block *b, const vo
     if (HK_UNLIKELY(!hk_l25_kill(run)))
         complain(&about_free, HK_BLOCK_DEAD, p, b, site);
     hk_l25_cache_run(heap ? &heap->l25 : NULL, heap ? heap->id : 0, run);
-    trim_if_over();
+    trim_if_over(heap);
 }
 
-static void free_big(void *p, struct hk_block *b, const void *site)
+static void free_big(struct hk_heap *heap, void *p, struct hk_block *b, const void *site)
 {
     if (HK_UNLIKELY(!hk_big_kill(b->desc)))
         complain(&about_free, HK_BLOCK_DEAD, p, b, site);
     hk_big_release(b->desc);
-    trim_if_over();
+    trim_if_over(heap);
 }
 
 static void free_small(struct hk_heap *heap, void *p, const struct hk_block *b)
@@ -351,10 +407,10 @@ static void free_small(struct hk_heap *heap, void *p, const struct hk_block *b)
         *hk_mark_of(p) = hk_size_class[class].magic;
     if (heap && hk_heap_of_word(b->word) == heap) {
         hk_heap_free_full(heap, class, p);
-        trim_if_over();
     } else {
         hk_heap_free_remote(heap, p, b->word);
     }
+    trim_if_over(heap);
 }
 
 /* The common slow case, a block of another thread's slab, without the full identification. */
@@ -372,6 +428,7 @@ static bool free_remote_fast(struct hk_heap *heap, void *p)
     if (HK_CHECKS)
         *hk_mark_of(p) = sc->magic;
     hk_heap_free_remote(heap, p, word);
+    trim_if_over(heap);
     return true;
 }
 
@@ -397,8 +454,10 @@ void hk_ace_free(struct hk_heap *heap, void *p, const void *site)
         free_small(heap, p, &b);
     else if (b.word == HK_PM_RUN)
         free_run(heap, p, &b, site);
+    else if (b.word == HK_PM_LOOSE)
+        hk_ace_loose_free(p);
     else
-        free_big(p, &b, site);
+        free_big(heap, p, &b, site);
 }
 
 /* ---- realloc ------------------------------------------------------------------------------- */
@@ -430,8 +489,8 @@ static bool resize_block(struct hk_block *b, size_t n)
 {
     if (b->word >= HK_PM_KINDS)
         return keeps_small(b->usable, n);
-    if (n <= HK_FAST_MAX / 2)
-        return false; /* shrunk out of its tier */
+    if (n <= HK_FAST_MAX / 2 || b->word == HK_PM_LOOSE)
+        return n <= b->usable && b->word == HK_PM_LOOSE; /* else: shrunk out of its tier */
     if (b->word == HK_PM_RUN)
         return n <= HK_L25_MAX && hk_l25_resize(b->desc, n);
     if (n <= b->usable && n > b->usable / 2 + HK_GRANULE)
@@ -461,14 +520,11 @@ void *hk_ace_realloc(struct hk_heap *heap, void *p, size_t n, const void *site)
         if (moved)
             return moved;
     }
-    moved = hk_heap_alloc_fast(n);
-    if (!moved)
-        moved = hk_ace_alloc(heap, n, 16, false, site);
+    moved = hk_ace_alloc(heap, n, 16, false, site);
     if (!moved)
         return n <= b.usable ? p : NULL; /* a shrink never fails */
     memcpy(moved, p, hk_min(n, b.usable));
-    if (!hk_heap_free_fast(p))
-        hk_ace_free(heap, p, site);
+    hk_ace_free(heap, p, site);
     return moved;
 }
 

@@ -48,6 +48,14 @@ void *hk_ace_realloc(struct hk_heap *heap, void *p, size_t n, const void *site);
 size_t hk_ace_usable(const void *p, const void *site);
 size_t hk_ace_good_size(size_t n);
 
+/*
+ * For a signal handler that interrupted a slow section of its own thread: a mapping per block, made with
+ * system calls alone. NULL also when the page map would have to grow under a lock we hold.
+ */
+void *hk_ace_loose_alloc(size_t n, size_t align);
+/* True: p was a loose block and is free now. */
+bool hk_ace_loose_free(void *p);
+
 /* Looks, never touches or panics. */
 enum hk_verdict hk_ace_identify(const void *p, struct hk_block *block);
 
@@ -55,6 +63,8 @@ enum hk_verdict hk_ace_identify(const void *p, struct hk_block *block);
 void hk_ace_tick(struct hk_heap *heap);
 /* Gives back everything that is not live or in another thread's magazines; returns bytes that went. */
 size_t hk_ace_purge(struct hk_heap *heap);
+/* A thread ended: what it left dirty is nobody's hot memory, so little of it is kept. */
+void hk_ace_thread_ended(void);
 size_t hk_ace_live_bytes(void);
 size_t hk_ace_cached_bytes(void);
 
@@ -63,7 +73,7 @@ extern void (*hk_ace_next_free)(void *p);
 
 /* Around fork: takes every lock of the data plane in rank order. A lock that the calling thread holds
  * already (fork from a signal handler that interrupted us) is left to it, in parent and child. */
-void hk_ace_fork_prepare(void);
+void hk_ace_fork_prepare(struct hk_heap *mine);
 void hk_ace_fork_parent(void);
 void hk_ace_fork_child(struct hk_heap *mine);
 

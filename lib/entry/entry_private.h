@@ -11,5 +11,7 @@
  */
 void *hk_entry_alloc(size_t n, size_t align, bool zero, const void *site);
 void hk_entry_free(void *p, const void *site);
+/* Gives memory back until keep_bytes stay cached; returns bytes. */
+size_t hk_entry_trim(size_t keep_bytes);
 
 #endif

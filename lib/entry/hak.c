@@ -33,13 +33,18 @@ HK_EXPORT size_t hak_usable_size(const void *ptr)
 
 HK_EXPORT size_t hak_good_size(size_t size)
 {
-    (void)hk_thread_heap(); /* the class table */
     return hk_ace_good_size(size);
 }
 
 HK_EXPORT int hak_expand(void *ptr, size_t size)
 {
-    return ptr && hk_ace_resize(hk_thread_heap(), ptr, size ? size : 1, CALLER());
+    int done = 0;
+
+    if (ptr && hk_thread_enter()) {
+        done = hk_ace_resize(hk_thread_heap(), ptr, size ? size : 1, CALLER());
+        hk_thread_leave();
+    }
+    return done;
 }
 
 /* ---- call sites ---------------------------------------------------------------------------- */
@@ -125,11 +130,7 @@ HK_EXPORT const char *hak_site_purpose(const void *site)
 
 HK_EXPORT size_t hak_trim(size_t keep_bytes)
 {
-    int saved = errno;
-    size_t given = hk_ace_cached_bytes() > keep_bytes ? hk_ace_purge(hk_thread_heap()) : 0;
-
-    errno = saved;
-    return given;
+    return hk_entry_trim(keep_bytes);
 }
 
 HK_EXPORT size_t hak_purge(void)
@@ -140,11 +141,15 @@ HK_EXPORT size_t hak_purge(void)
 HK_EXPORT void hak_thread_idle(void)
 {
     int saved = errno;
-    struct hk_heap *heap = hk_thread_heap();
+    struct hk_heap *heap;
 
+    if (!hk_thread_enter())
+        return;
+    heap = hk_thread_heap();
     if (heap) {
         hk_heap_flush_all(heap);
         hk_l25_flush(&heap->l25);
     }
+    hk_thread_leave();
     errno = saved;
 }

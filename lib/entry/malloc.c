@@ -58,27 +58,36 @@ static void fill_new(void *p, size_t n, bool zero)
         memset(p, byte ^ 0xff, n); /* as glibc: the complement on malloc, the byte on free */
 }
 
+/* Inside a slow section. */
+static void *alloc_inside(size_t n, size_t align, bool zero, const void *site)
+{
+    struct hk_heap *heap = hk_thread_heap();
+    void *p;
+
+    if (HK_UNLIKELY(!heap && hk_thread_is_panicking()))
+        return emergency_alloc(n);
+    p = hk_ace_alloc(heap, n, align, zero, site);
+    if (p && n > HK_FAST_MAX)
+        hk_site_note_alloc(site, n);
+    if (p)
+        fill_new(p, n, zero);
+    return p;
+}
+
 HK_NOINLINE void *hk_entry_alloc(size_t n, size_t align, bool zero, const void *site)
 {
     int saved = errno;
-    struct hk_heap *heap;
     void *p = NULL;
 
     if (HK_LIKELY(n <= PTRDIFF_MAX)) {
-        heap = hk_thread_heap();
-        if (HK_UNLIKELY(!heap && hk_thread_is_panicking()))
-            p = emergency_alloc(n);
-        else
-            p = hk_ace_alloc(heap, n, align, zero, site);
+        if (HK_LIKELY(hk_thread_enter())) {
+            p = alloc_inside(n, align, zero, site);
+            hk_thread_leave();
+        } else {
+            p = hk_ace_loose_alloc(n, align);
+        }
     }
-    if (HK_UNLIKELY(!p)) {
-        errno = ENOMEM;
-        return NULL;
-    }
-    if (n > HK_FAST_MAX)
-        hk_site_note_alloc(site, n);
-    fill_new(p, n, zero);
-    errno = saved;
+    errno = p ? saved : ENOMEM;
     return p;
 }
 
@@ -90,18 +99,28 @@ static void fill_old(void *p, const void *site)
         memset(p, byte, hk_ace_usable(p, site));
 }
 
-HK_NOINLINE void hk_entry_free(void *p, const void *site)
+static void free_inside(void *p, const void *site)
 {
-    int saved = errno;
-    struct hk_heap *heap;
+    struct hk_heap *heap = hk_thread_heap();
 
-    if (!p)
-        return;
-    heap = hk_thread_heap();
     if (HK_UNLIKELY(!heap && hk_thread_is_panicking()))
         return;
     fill_old(p, site);
     hk_ace_free(heap, p, site);
+}
+
+HK_NOINLINE void hk_entry_free(void *p, const void *site)
+{
+    int saved = errno;
+
+    if (!p)
+        return;
+    if (HK_LIKELY(hk_thread_enter())) {
+        free_inside(p, site);
+        hk_thread_leave();
+    } else if (!hk_ace_loose_free(p)) {
+        (void)hk_thread_defer_free(p); /* without room the block is lost: a handler in a handler */
+    }
     errno = saved;
 }
 
@@ -138,11 +157,34 @@ HK_EXPORT void *calloc(size_t count, size_t size)
     return hk_entry_alloc(n, 16, true, CALLER());
 }
 
+static void *realloc_inside(void *p, size_t n, const void *site)
+{
+    struct hk_heap *heap = hk_thread_heap();
+    void *moved;
+
+    if (HK_UNLIKELY(!heap && hk_thread_is_panicking())) {
+        moved = emergency_alloc(n);
+        return moved ? memcpy(moved, p, hk_min(n, emergency_size(p))) : NULL;
+    }
+    return hk_ace_realloc(heap, p, n, site);
+}
+
+/* In a signal handler that interrupted a slow section. */
+static void *realloc_loose(void *p, size_t n, const void *site)
+{
+    void *moved = hk_ace_loose_alloc(n, 16);
+
+    if (moved) {
+        memcpy(moved, p, hk_min(n, hk_ace_usable(p, site)));
+        hk_entry_free(p, site);
+    }
+    return moved;
+}
+
 static void *realloc_at(void *p, size_t n, const void *site)
 {
     int saved = errno;
-    struct hk_heap *heap;
-    void *moved;
+    void *moved = NULL;
 
     if (!p)
         return hk_entry_alloc(n, 16, false, site);
@@ -150,12 +192,15 @@ static void *realloc_at(void *p, size_t n, const void *site)
         hk_entry_free(p, site);
         return NULL;
     }
-    heap = hk_thread_heap();
-    if (HK_UNLIKELY(!heap && hk_thread_is_panicking())) {
-        moved = emergency_alloc(n);
-        return moved ? memcpy(moved, p, hk_min(n, emergency_size(p))) : NULL;
+    n += n == 0;
+    if (HK_LIKELY(n <= PTRDIFF_MAX)) {
+        if (HK_LIKELY(hk_thread_enter())) {
+            moved = realloc_inside(p, n, site);
+            hk_thread_leave();
+        } else {
+            moved = realloc_loose(p, n, site);
+        }
     }
-    moved = n <= PTRDIFF_MAX ? hk_ace_realloc(heap, p, n ? n : 1, site) : NULL;
     errno = moved ? saved : ENOMEM;
     return moved;
 }
@@ -254,6 +299,21 @@ HK_EXPORT void *pvalloc(size_t n)
     return hk_entry_alloc(hk_align_up(n ? n : 1, page), page, false, CALLER());
 }
 
+size_t hk_entry_trim(size_t keep_bytes)
+{
+    int saved = errno;
+    size_t given = 0;
+
+    if (hk_thread_enter()) {
+        struct hk_heap *heap = hk_thread_heap();
+        if (hk_ace_cached_bytes() > keep_bytes || keep_bytes == 0)
+            given = hk_ace_purge(heap);
+        hk_thread_leave();
+    }
+    errno = saved;
+    return given;
+}
+
 /* ---- queries ------------------------------------------------------------------------------- */
 
 HK_EXPORT size_t malloc_usable_size(void *p)
@@ -267,11 +327,7 @@ HK_EXPORT size_t malloc_usable_size(void *p)
 
 HK_EXPORT int malloc_trim(size_t keep_bytes)
 {
-    int saved = errno;
-    size_t given = hk_ace_cached_bytes() > keep_bytes ? hk_ace_purge(hk_thread_heap()) : 0;
-
-    errno = saved;
-    return given > 0;
+    return hk_entry_trim(keep_bytes) > 0;
 }
 
 /* ---- libc's other names, and ours ---------------------------------------------------------- */
@@ -337,15 +393,14 @@ static int set_policy(int param, size_t value)
     return 1;
 }
 
-HK_EXPORT int mallopt(int param, int value)
+static int apply_option(int param, int value)
 {
+    (void)hk_thread_heap(); /* the configured values first */
     switch (param) {
     case M_MMAP_THRESHOLD:
     case M_TRIM_THRESHOLD:
-        (void)hk_thread_heap(); /* the options first */
         return set_policy(param, value < 0 ? SIZE_MAX / 2 : (size_t)value);
     case M_PERTURB:
-        (void)hk_thread_heap();
         hk_store_relaxed(&perturb, (uint8_t)value);
         hk_thread_fast_paths((uint8_t)value == 0);
         return 1;
@@ -359,4 +414,15 @@ HK_EXPORT int mallopt(int param, int value)
     default:
         return 0;
     }
+}
+
+HK_EXPORT int mallopt(int param, int value)
+{
+    int done = 0;
+
+    if (hk_thread_enter()) {
+        done = apply_option(param, value);
+        hk_thread_leave();
+    }
+    return done;
 }

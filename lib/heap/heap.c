@@ -11,6 +11,7 @@ const struct hk_heap hk_heap_empty;
 __thread struct hk_heap *hk_heap_self = (struct hk_heap *)&hk_heap_empty;
 
 #define MAX_REFILL 64
+#define DRAIN_BYTES (256 * HK_KIB) /* per refill, so that no malloc pauses for a flood of frees */
 #define GROW_AFTER_REFILLS 1 /* refills between two flushes that show a magazine too small */
 
 /* What the cursor of a class without a magazine points behind: empty and full at once. */
@@ -64,6 +65,12 @@ void hk_heap_unlink_partial(struct hk_heap *heap, struct hk_slab *slab)
     slab->listed = false;
 }
 
+static void retire(struct hk_heap *heap, struct hk_slab *slab)
+{
+    hk_slab_retire(slab);
+    hk_count_add(&heap->stats.nr_slabs_retired, 1);
+}
+
 /*
  * An empty slab goes back unless it is the last one with room: a loop that allocates and frees one block
  * must not make and retire a slab each time.
@@ -76,8 +83,7 @@ static void retire_if_spare(struct hk_heap *heap, struct hk_slab *slab)
     if (!others)
         return;
     hk_heap_unlink_partial(heap, slab);
-    hk_slab_retire(slab);
-    hk_count_add(&heap->stats.nr_slabs_retired, 1);
+    retire(heap, slab);
 }
 
 /* The slab is the heap's. */
@@ -224,24 +230,35 @@ void *hk_heap_alloc_slow(struct hk_heap *heap, unsigned class)
     struct hk_class_record *r = &heap->record[class];
     void *p;
 
-    if (HK_UNLIKELY(!heap->slabs[class].bottom) &&
-        !set_capacity(heap, class, hk_policy()->class[class].cap_initial))
-        return take_one(heap, class);
-    hk_heap_drain(heap, 256 * HK_KIB); /* T: bounded, so that no malloc pauses for a flood of frees */
-    p = pop(r);
+    p = pop(r); /* not empty when fast paths are off */
     if (p)
         return p;
-    if (!refill(heap, class))
-        return NULL;
-    return pop(r);
+    hk_lock(&heap->lock);
+    if (HK_UNLIKELY(!heap->slabs[class].bottom) &&
+        !set_capacity(heap, class, hk_policy()->class[class].cap_initial)) {
+        p = take_one(heap, class);
+    } else {
+        hk_heap_drain_locked(heap, heap, DRAIN_BYTES);
+        p = pop(r);
+        if (!p && refill(heap, class))
+            p = pop(r);
+    }
+    hk_unlock(&heap->lock);
+    return p;
 }
 
-/* The oldest nr_blocks go back to their slabs. */
-void hk_heap_flush_class(struct hk_heap *heap, unsigned class, unsigned nr_blocks)
+/* A block whose slab is nearly empty but for what magazines hold: caching it costs a slab. */
+static bool pins_slab(const struct hk_slab *slab)
+{
+    return slab->nr_free >= slab->nr_slots / 8 * 7;
+}
+
+/* The oldest nr_blocks go back to their slabs; returns how many of them pinned one. */
+static unsigned flush_class(struct hk_heap *heap, unsigned class, unsigned nr_blocks)
 {
     struct hk_class_record *r = &heap->record[class];
     struct hk_class_slabs *cs = &heap->slabs[class];
-    unsigned used = cs->bottom ? (unsigned)(r->cursor - cs->bottom) - 1 : 0;
+    unsigned used = cs->bottom ? (unsigned)(r->cursor - cs->bottom) - 1 : 0, nr_pinning = 0;
     void *batch[32];
 
     while (nr_blocks > 0 && used > 0) {
@@ -254,13 +271,52 @@ void hk_heap_flush_class(struct hk_heap *heap, unsigned class, unsigned nr_block
         r->cursor = cs->bottom + 1 + used;
         for (unsigned i = 0; i < n; i++) {
             struct hk_slab *slab = hk_slab_of(batch[i]);
-            if (HK_LIKELY(hk_load_relaxed(&slab->owner) == heap))
+            if (HK_LIKELY(hk_load_relaxed(&slab->owner) == heap)) {
+                nr_pinning += pins_slab(slab);
                 hk_heap_give_block(heap, slab, batch[i]);
-            else
+            } else {
                 hk_heap_free_remote(heap, batch[i], hk_pagemap_word(batch[i]));
+            }
         }
         nr_blocks -= n;
     }
+    return nr_pinning;
+}
+
+void hk_heap_flush_class(struct hk_heap *heap, unsigned class, unsigned nr_blocks)
+{
+    (void)flush_class(heap, class, nr_blocks);
+}
+
+static unsigned soft_cap(const struct hk_class_record *r, const struct hk_class_slabs *cs)
+{
+    return (unsigned)(r->limit - cs->bottom) - 1;
+}
+
+/* Both ends of the magazine were hit: it is too small. */
+static bool grow(struct hk_heap *heap, unsigned class, const struct hk_class_policy *policy)
+{
+    struct hk_class_record *r = &heap->record[class];
+    struct hk_class_slabs *cs = &heap->slabs[class];
+
+    if (r->limit < cs->bottom + 1 + cs->cap) { /* was lowered */
+        r->limit = cs->bottom + 1 + hk_min(cs->cap, soft_cap(r, cs) * 2u + 1);
+        return true;
+    }
+    return cs->cap < policy->cap_max && set_capacity(heap, class, cs->cap * 2u + 1);
+}
+
+/*
+ * The program lets go of more than it takes, and what the magazine holds keeps otherwise empty slabs: all
+ * of it goes back and the magazine stays small until it proves too small again.
+ */
+static void shrink(struct hk_heap *heap, unsigned class, unsigned cap)
+{
+    struct hk_class_record *r = &heap->record[class];
+    struct hk_class_slabs *cs = &heap->slabs[class];
+
+    (void)flush_class(heap, class, UINT16_MAX);
+    r->limit = cs->bottom + 1 + hk_min(cs->cap, cap);
 }
 
 /* Grows the magazine when both ends were hit since the last flush, else flushes half of it. */
@@ -269,15 +325,18 @@ static void make_room(struct hk_heap *heap, unsigned class)
     struct hk_class_slabs *cs = &heap->slabs[class];
     const struct hk_class_policy *policy = &hk_policy()->class[class];
     bool oscillates = cs->nr_refills >= GROW_AFTER_REFILLS;
+    unsigned half;
 
     cs->nr_refills = 0;
     if (!cs->bottom) {
         set_capacity(heap, class, policy->cap_initial);
         return;
     }
-    if (oscillates && cs->cap < policy->cap_max && set_capacity(heap, class, cs->cap * 2u + 1))
+    if (oscillates && grow(heap, class, policy))
         return;
-    hk_heap_flush_class(heap, class, (cs->cap + 1u) / 2);
+    half = (soft_cap(&heap->record[class], cs) + 1) / 2;
+    if (flush_class(heap, class, half) > half / 2)
+        shrink(heap, class, policy->cap_initial);
     hk_count_add(&heap->stats.nr_flushes, 1);
 }
 
@@ -285,37 +344,46 @@ void hk_heap_free_full(struct hk_heap *heap, unsigned class, void *p)
 {
     struct hk_class_record *r = &heap->record[class];
 
-    if (r->cursor == r->limit)
+    if (r->cursor == r->limit) {
+        hk_lock(&heap->lock);
         make_room(heap, class);
+        hk_unlock(&heap->lock);
+    }
     if (r->cursor < r->limit)
         *r->cursor++ = p;
-    else
-        hk_heap_give_block(heap, hk_slab_of(p), p);
+    else /* no magazine to be had: by the way of the inbox */
+        hk_heap_free_remote(heap, p, word_of(heap, class));
 }
 
-void hk_heap_flush_all(struct hk_heap *heap)
+void hk_heap_retire_empty(struct hk_heap *heap)
 {
-    for (unsigned c = 0; c < HK_NR_CLASSES; c++)
-        hk_heap_flush_class(heap, c, UINT16_MAX);
-    hk_heap_drain(heap, 0);
-    hk_heap_send_all(heap);
     for (unsigned c = 0; c < HK_NR_CLASSES; c++) {
         struct hk_class_slabs *cs = &heap->slabs[c];
         if (cs->current && cs->current->nr_free == cs->current->nr_slots) {
-            struct hk_slab *slab = cs->current;
+            retire(heap, cs->current);
             cs->current = NULL;
-            hk_slab_retire(slab);
-            hk_count_add(&heap->stats.nr_slabs_retired, 1);
         }
         for (struct hk_slab *slab = cs->partial, *next; slab; slab = next) {
             next = slab->next;
             if (slab->nr_free == slab->nr_slots) {
                 hk_heap_unlink_partial(heap, slab);
-                hk_slab_retire(slab);
-                hk_count_add(&heap->stats.nr_slabs_retired, 1);
+                retire(heap, slab);
             }
         }
     }
+}
+
+void hk_heap_flush_all(struct hk_heap *heap)
+{
+    hk_lock(&heap->lock);
+    for (unsigned c = 0; c < HK_NR_CLASSES; c++)
+        hk_heap_flush_class(heap, c, UINT16_MAX);
+    hk_heap_drain_locked(heap, heap, 0);
+    for (unsigned c = 0; c < HK_NR_CLASSES; c++)
+        hk_heap_flush_class(heap, c, UINT16_MAX); /* what the drain put there */
+    hk_heap_retire_empty(heap);
+    hk_unlock(&heap->lock);
+    hk_heap_send_all(heap);
 }
 
 /* ---- verification -------------------------------------------------------------------------- */
@@ -365,7 +433,7 @@ static void check_class(struct hk_heap *heap, unsigned class)
 
     if (cs->bottom) {
         if (cs->bottom[0] || r->cursor < cs->bottom + 1 || r->cursor > r->limit ||
-            r->limit != cs->bottom + 1 + cs->cap)
+            r->limit > cs->bottom + 1 + cs->cap)
             hk_panic_internal("heap: magazine bounds", r);
         for (void **top = r->cursor; top[-1]; top--)
             if (hk_slab_of(top[-1])->class != class ||

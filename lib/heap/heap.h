@@ -12,22 +12,29 @@
  * word holds M of its class (the mark), cleared when it is handed out again. The mark is only a hint: a
  * hit is verified out of band (hk_heap_holds) before anybody is accused.
  *
- * Life of a heap: ACTIVE (one thread owns it and alone touches it) -> PARKED at thread exit (whoever holds
- * hk_heap_lock may touch it) -> ACTIVE again when a new thread adopts it. A depot is a heap that stays
- * parked; it serves threads that have no heap and holds slabs that idle threads gave up. Heaps are never
- * unmapped.
+ * Two halves. The magazines belong to the owning thread alone and need no lock. The slabs, lists and the
+ * pending inbox are under heap->lock, which the owner takes on its slow paths (uncontended: nobody else
+ * waits for it, others only try) and anybody may try to take: to bring home blocks that wait in the inbox
+ * of a thread that sleeps, or to take slabs from a heap that nobody owns.
+ *
+ * Life of a heap: ACTIVE (a thread owns it) -> PARKED at thread exit (no magazines, slabs for the taking)
+ * -> ACTIVE again when a new thread adopts it. The depot is a heap that stays parked; it serves threads
+ * that have no heap and holds slabs that idle threads gave up. Heaps are never unmapped.
+ *
+ * Remote free: the sender collects pointers in a parcel per owner and pushes it on the owner's inbox (one
+ * CAS per parcel). The owner empties the inbox at a refill; when the inbox holds more than
+ * HK_INBOX_MAX_BYTES or its heap is parked, the sender does. A slab may change owner while a parcel
+ * travels; whoever opens it sends such a block on.
  *
  * Who may run with whom:
- *   owner's malloc, free, refill, flush     anybody's send to its inbox
- *   steal, adopt, drain of a parked heap    each other: no, under hk_heap_lock
- *   park                                    senders: the fence pair F1/F2 lets one of them see the other
+ *   owner's malloc, free (fast)   anything: they touch the magazines only
+ *   refill, flush, drain, steal   each other on other heaps; on one heap: no, heap->lock
+ *   send                          anything
+ *   adopt, park                   each other: no, hk_heaps_lock
  *
- * Remote free: the sender collects pointers in a batch per owner, and pushes the batch on the owner's
- * inbox (one CAS per batch). The owner empties the inbox at a refill. A slab may change owner while a
- * batch travels; whoever drains sends such a block on.
- *
- * Lock: hk_heap_lock (HK_RANK_HEAP): all parked heaps and their stack. Failure: NULL; when no batch can
- * be allocated the block is lost to the process and counted (stats.nr_lost).
+ * Locks: hk_heaps_lock (HK_RANK_HEAPS), heap->lock (HK_RANK_HEAP; a second one is only tried, never waited
+ * for). Failure: NULL; when no parcel can be allocated the block is lost to the process and counted
+ * (stats.nr_lost).
  */
 #ifndef HK_HEAP_H
 #define HK_HEAP_H
@@ -38,6 +45,8 @@
 
 #define HK_PARCEL_BLOCKS 61
 #define HK_NR_OUTBOXES 8
+#define HK_MAX_DEFERRED 30
+#define HK_INBOX_MAX_BYTES HK_MIB /* more than that: the owner sleeps */
 #define HK_HEAP_ALIGN ((size_t)8192) /* heap = word & -HK_HEAP_ALIGN */
 
 /* What the fast path touches, one per class. Written by the owner only. */
@@ -51,13 +60,15 @@ struct hk_class_record {
 _Static_assert(sizeof(struct hk_class_record) == 1 << HK_CLASS_RECORD_SHIFT || sizeof(void *) == 4,
                "hk_class_offset is scaled to the record");
 
-/* The owner's slow path, one per class. */
+/* Slow path, one per class. */
 struct hk_class_slabs {
+    /* Under the lock. */
     struct hk_slab *current; /* refills come from here; may be full; not in the list */
     struct hk_slab *partial; /* list of the other slabs with a free block */
+    /* Owner only. */
     void **bottom;           /* the magazine's array: bottom[0] == NULL, blocks in bottom[1..cap] */
     void **idle_cursor;      /* cursor at the last idle look */
-    uint16_t cap;
+    uint16_t cap;            /* of the array; the record's limit may be lower */
     uint16_t nr_refills;     /* since the last flush, saturating */
     uint16_t idle_refills;
 };
@@ -79,7 +90,7 @@ struct hk_outbox {
 
 enum hk_heap_state { HK_HEAP_ACTIVE, HK_HEAP_PARKED };
 
-/* Single writer (the owner, or the lock's holder); read relaxed by anybody. */
+/* Written under the heap's lock or by its owner, by plain adds; read relaxed by anybody. */
 struct hk_heap_stats {
     size_t nr_refills, nr_flushes, nr_slabs_acquired, nr_slabs_retired, nr_slabs_stolen;
     size_t nr_remote_frees, nr_parcels_sent, nr_parcels_drained, nr_forwarded;
@@ -93,12 +104,14 @@ struct hk_heap {
     size_t max_fast;              /* requests up to this many bytes; 0 in the empty heap */
     const uint16_t *class_offset; /* hk_class_offset */
 
-    /* Owner's slow path. */
+    /* Under the lock, but for the magazine's part of hk_class_slabs and the outboxes: owner only. */
     struct hk_class_slabs slabs[HK_NR_CLASSES];
     struct hk_outbox outbox[HK_NR_OUTBOXES];
     struct hk_parcel *free_parcels; /* ready for use */
     struct hk_parcel *pending;      /* taken from the inbox, not yet home */
     struct hk_l25_cache l25;
+    void *deferred[HK_MAX_DEFERRED]; /* freed by signal handlers during a slow section (thread.h) */
+    unsigned nr_deferred;
     size_t cap_bytes;              /* sum of cap * size */
     uint64_t last_tick_ns, last_idle_ns;
     unsigned ticks;
@@ -107,12 +120,14 @@ struct hk_heap {
     bool depot;
     struct hk_heap_stats stats;
     struct hk_heap *next_ever;     /* list of all heaps, constant once linked */
-    struct hk_heap *next_parked;   /* under hk_heap_lock */
+    struct hk_heap *next_parked;   /* under hk_heaps_lock */
 
     /* Shared with senders. */
     __attribute__((aligned(HK_CACHE_LINE))) struct hk_parcel *inbox; /* release H1 / acquire H2 */
     struct hk_parcel *returned;     /* empty batches coming back, release H3 / acquire H4 */
-    uint32_t state;                /* enum hk_heap_state; written under hk_heap_lock */
+    size_t inbox_bytes;            /* in the inbox, about: added by senders, set to 0 by who empties it */
+    uint32_t state;                /* enum hk_heap_state; written under the lock, read relaxed */
+    struct hk_lock lock;           /* HK_RANK_HEAP */
 };
 _Static_assert(sizeof(struct hk_heap) <= HK_HEAP_ALIGN, "a heap fits its alignment");
 _Static_assert(offsetof(struct hk_heap, record) == 0, "see record");
@@ -146,8 +161,8 @@ void hk_heap_tick(struct hk_heap *heap);
 void hk_heap_flush_idle(struct hk_heap *heap);
 /* Owner only: empties every magazine, batch and the inbox. */
 void hk_heap_flush_all(struct hk_heap *heap);
-/* Empties the inboxes of all parked heaps. */
-void hk_heap_reclaim_parked(void);
+/* Empties the inboxes of all heaps whose lock is free. self: the caller's heap or NULL. */
+void hk_heap_reclaim(struct hk_heap *self);
 
 HK_INLINE struct hk_heap *hk_heap_of_word(uintptr_t word)
 {
@@ -162,10 +177,14 @@ HK_INLINE unsigned hk_class_of_word(uintptr_t word)
 /* All heaps ever, newest first, linked by next_ever; acquire. */
 struct hk_heap *hk_heap_first(void);
 
-extern struct hk_lock hk_heap_lock;
-/* In a fork child: the other threads' heaps are nobody's; they stay as they were, out of use. */
+/* Around fork: all heaps' locks, so that no heap is caught half changed. In the child the heaps of the
+ * threads that are gone are parked, their magazines flushed. `mine`: the calling thread's heap or NULL. */
+void hk_heap_fork_prepare(struct hk_heap *mine);
+void hk_heap_fork_parent(void);
 void hk_heap_fork_child(struct hk_heap *mine);
 
+/* At most one thread has a heap; relaxed. */
+bool hk_heap_is_alone(void);
 /* Owner only (or the process is quiet). */
 void hk_heap_check(struct hk_heap *heap);
 

@@ -6,25 +6,28 @@
 #include "heap/heap.h"
 #include "heap/heap_inline.h"
 
-/* heap.c: slabs. The caller owns the heap or holds its lock. */
+/* heap.c: slabs, under the heap's lock. */
 void hk_heap_give_block(struct hk_heap *heap, struct hk_slab *slab, void *p);
 struct hk_slab *hk_heap_usable_slab(struct hk_heap *heap, unsigned class);
 void hk_heap_link_partial(struct hk_heap *heap, struct hk_slab *slab);
 void hk_heap_unlink_partial(struct hk_heap *heap, struct hk_slab *slab);
+void hk_heap_retire_empty(struct hk_heap *heap);
+/* And by the owner: magazines. */
 void hk_heap_flush_class(struct hk_heap *heap, unsigned class, unsigned nr_blocks);
 void hk_heap_setup(struct hk_heap *heap);
 
 /* heap_remote.c */
-/* Owner: takes blocks home from the inbox, about max_bytes of them (0: all). */
-void hk_heap_drain(struct hk_heap *heap, size_t max_bytes);
-/* Anybody without hk_heap_lock: the same for a heap if it is parked. `self` may be NULL. */
-void hk_heap_drain_parked(struct hk_heap *self, struct hk_heap *parked);
+/* Takes blocks home from the inbox, about max_bytes of them (0: all). The lock is held; `self` is the
+ * caller's heap, which may be this one, or NULL. */
+void hk_heap_drain_locked(struct hk_heap *self, struct hk_heap *heap, size_t max_bytes);
+/* The same for another heap, if its lock is free. */
+void hk_heap_try_drain(struct hk_heap *self, struct hk_heap *heap);
 void hk_heap_send_all(struct hk_heap *heap);
 struct hk_parcel *hk_parcel_first(void);
 
 /* heap_park.c */
 struct hk_slab *hk_heap_steal(struct hk_heap *thief, unsigned class);
-/* The depot, made at its first use; NULL: no memory. hk_heap_lock is held. */
-struct hk_heap *hk_heap_depot_locked(void);
+/* The depot, made at its first use; NULL: no memory. */
+struct hk_heap *hk_heap_depot(void);
 
 #endif

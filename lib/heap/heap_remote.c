@@ -26,7 +26,7 @@ static struct hk_parcel *make_parcel(struct hk_heap *sender)
     return b;
 }
 
-/* The caller owns the heap or, for the depot, holds the lock. */
+/* The caller owns the heap or, for the depot, holds its lock. */
 static struct hk_parcel *get_parcel(struct hk_heap *heap)
 {
     struct hk_parcel *b = heap->free_parcels;
@@ -42,18 +42,20 @@ static struct hk_parcel *get_parcel(struct hk_heap *heap)
 static void push(struct hk_parcel **stack, struct hk_parcel *b)
 {
     b->next = hk_load_relaxed(stack);
-    /* H1, H3 release, pairs with H2, H4: publishes the batch's fields */
+    /* H1, H3 release, pairs with H2, H4: publishes the parcel's fields */
     while (!hk_cas_release(stack, &b->next, b))
         hk_cpu_relax();
 }
 
-/* After the push either we see the owner parked and drain for it, or the owner, parking, sees the batch. */
+/* After the push either we see the owner parked and drain for it, or the owner, parking, sees the parcel. */
 static void send(struct hk_heap *self, struct hk_heap *owner, struct hk_parcel *b)
 {
+    size_t waiting = hk_add_relaxed(&owner->inbox_bytes, b->bytes) + b->bytes;
+
     push(&owner->inbox, b);
     hk_fence_full(); /* F1, pairs with F2: the push before the look at state */
-    if (HK_UNLIKELY(hk_load_relaxed(&owner->state) == HK_HEAP_PARKED))
-        hk_heap_drain_parked(self, owner);
+    if (HK_UNLIKELY(hk_load_relaxed(&owner->state) == HK_HEAP_PARKED || waiting > HK_INBOX_MAX_BYTES))
+        hk_heap_try_drain(self, owner);
 }
 
 static void send_outbox(struct hk_heap *heap, struct hk_outbox *box)
@@ -80,23 +82,23 @@ static void add_block(struct hk_parcel *b, void *p, size_t bytes)
     hk_store_release(&b->count, b->count + 1); /* V2 release, pairs with V1 */
 }
 
-/* A thread without a heap borrows the depot's batches. */
-static void send_single(struct hk_heap *owner, void *p)
+/* A thread without a heap borrows the depot's parcels. */
+static void send_single(struct hk_heap *owner, void *p, size_t bytes)
 {
-    struct hk_heap *depot;
-    struct hk_parcel *b;
+    struct hk_heap *depot = hk_heap_depot();
+    struct hk_parcel *b = NULL;
 
-    hk_lock(&hk_heap_lock);
-    depot = hk_heap_depot_locked();
-    b = depot ? get_parcel(depot) : NULL;
-    hk_unlock(&hk_heap_lock);
-    if (!b) {
-        if (depot)
-            hk_add_relaxed(&depot->stats.nr_lost, 1);
-        return;
+    if (depot) {
+        hk_lock_nested(&depot->lock); /* its holders wait for no other heap */
+        b = get_parcel(depot);
+        if (!b)
+            hk_count_add(&depot->stats.nr_lost, 1);
+        hk_unlock(&depot->lock);
     }
+    if (!b)
+        return;
     b->bytes = 0;
-    add_block(b, p, 0);
+    add_block(b, p, bytes);
     send(NULL, owner, b);
 }
 
@@ -106,7 +108,7 @@ void hk_heap_free_remote(struct hk_heap *heap, void *p, uintptr_t word)
     struct hk_outbox *box;
 
     if (HK_UNLIKELY(!heap)) {
-        send_single(owner, p);
+        send_single(owner, p, hk_size_class[hk_class_of_word(word)].size);
         return;
     }
     box = &heap->outbox[owner->id % HK_NR_OUTBOXES];
@@ -131,19 +133,20 @@ void hk_heap_free_remote(struct hk_heap *heap, void *p, uintptr_t word)
 
 /* ---- drain --------------------------------------------------------------------------------- */
 
-static void take_home(struct hk_heap *heap, struct hk_slab *slab, void *p)
+/* Into the magazine if the caller owns it and there is room. */
+static void take_home(struct hk_heap *self, struct hk_heap *heap, struct hk_slab *slab, void *p)
 {
     struct hk_class_record *r = &heap->record[slab->class];
 
-    if (r->cursor < r->limit)
+    if (self == heap && r->cursor < r->limit)
         *r->cursor++ = p;
     else
         hk_heap_give_block(heap, slab, p);
 }
 
-/* Empties a batch and returns it to its sender. Blocks whose slab has another owner now go to `astray`;
+/* Empties a parcel and returns it to its sender. Blocks whose slab has another owner now go to `astray`;
  * returns how many. */
-static unsigned unpack(struct hk_heap *heap, struct hk_parcel *b, void **astray)
+static unsigned unpack(struct hk_heap *self, struct hk_heap *heap, struct hk_parcel *b, void **astray)
 {
     unsigned nr_astray = 0;
 
@@ -152,7 +155,7 @@ static unsigned unpack(struct hk_heap *heap, struct hk_parcel *b, void **astray)
         struct hk_slab *slab = hk_slab_of(p);
 
         if (HK_LIKELY(hk_load_relaxed(&slab->owner) == heap))
-            take_home(heap, slab, p);
+            take_home(self, heap, slab, p);
         else
             astray[nr_astray++] = p;
     }
@@ -174,14 +177,16 @@ static struct hk_parcel *next_pending(struct hk_heap *heap)
 {
     struct hk_parcel *b = heap->pending;
 
-    if (!b && hk_load_relaxed(&heap->inbox))
+    if (!b && hk_load_relaxed(&heap->inbox)) {
+        hk_store_relaxed(&heap->inbox_bytes, (size_t)0);
         b = hk_exchange_acquire(&heap->inbox, NULL); /* H2 acquire, pairs with H1 */
+    }
     if (b)
         heap->pending = b->next;
     return b;
 }
 
-void hk_heap_drain(struct hk_heap *heap, size_t max_bytes)
+void hk_heap_drain_locked(struct hk_heap *self, struct hk_heap *heap, size_t max_bytes)
 {
     void *astray[HK_PARCEL_BLOCKS];
     struct hk_parcel *b;
@@ -189,25 +194,25 @@ void hk_heap_drain(struct hk_heap *heap, size_t max_bytes)
 
     while ((max_bytes == 0 || bytes < max_bytes) && (b = next_pending(heap)) != NULL) {
         bytes += b->bytes;
-        forward(heap, astray, unpack(heap, b, astray));
+        forward(self, astray, unpack(self, heap, b, astray));
     }
 }
 
-void hk_heap_drain_parked(struct hk_heap *self, struct hk_heap *parked)
+/* A lock that is taken is held by the owner on a slow path, or by somebody who drains: either empties the
+ * inbox soon, and the next tick of anybody does. */
+void hk_heap_try_drain(struct hk_heap *self, struct hk_heap *heap)
 {
-    void *astray[HK_PARCEL_BLOCKS];
-    unsigned nr_astray;
-    struct hk_parcel *b;
+    if (!hk_try_lock(&heap->lock))
+        return;
+    hk_heap_drain_locked(self, heap, 0);
+    hk_unlock(&heap->lock);
+}
 
-    do {
-        b = NULL;
-        nr_astray = 0;
-        hk_lock(&hk_heap_lock);
-        if (hk_load_relaxed(&parked->state) == HK_HEAP_PARKED)
-            b = next_pending(parked);
-        if (b)
-            nr_astray = unpack(parked, b, astray);
-        hk_unlock(&hk_heap_lock);
-        forward(self, astray, nr_astray);
-    } while (b);
+void hk_heap_reclaim(struct hk_heap *self)
+{
+    if (!self)
+        (void)hk_heap_depot(); /* not to be made while a heap is locked */
+    for (struct hk_heap *h = hk_heap_first(); h; h = h->next_ever)
+        if (h != self && hk_load_relaxed(&h->inbox))
+            hk_heap_try_drain(self, h);
 }

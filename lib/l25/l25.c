@@ -124,6 +124,7 @@ static struct hk_run *from_cache(struct hk_l25_cache *cache, unsigned first, uns
         struct hk_run *run = pop_fit(&cache->runs[c], align);
         if (run) {
             cache->count[c]--;
+            cache->granules -= run->nr_granules;
             return run;
         }
     }
@@ -146,6 +147,14 @@ static struct hk_run *from_shard(struct shard *s, unsigned first, unsigned last,
     return run;
 }
 
+static void add_to_cache(struct hk_l25_cache *cache, struct hk_run *run)
+{
+    run->next = cache->runs[run->class];
+    cache->runs[run->class] = run;
+    cache->count[run->class]++;
+    cache->granules += run->nr_granules;
+}
+
 /*
  * Soft cap: a miss in an empty cache makes up to four runs of a small class at once (the extra ones are
  * address space only until they are used), a miss in a cache near its cap makes one.
@@ -161,9 +170,7 @@ static void bundle(struct hk_l25_cache *cache, unsigned class)
         struct hk_run *run = new_run(class, HK_GRANULE);
         if (!run)
             return;
-        run->next = cache->runs[class];
-        cache->runs[class] = run;
-        cache->count[class]++;
+        add_to_cache(cache, run);
     }
 }
 
@@ -217,10 +224,9 @@ void hk_l25_cache_run(struct hk_l25_cache *cache, unsigned shard, struct hk_run 
         release_run(run); /* resized: fits no class */
         return;
     }
-    if (cache && cache->count[c] < hk_policy()->l25_cap) {
-        run->next = cache->runs[c];
-        cache->runs[c] = run;
-        cache->count[c]++;
+    if (cache && cache->count[c] < hk_policy()->l25_cap &&
+        cache->granules + run->nr_granules <= HK_L25_CACHE_GRANULES) {
+        add_to_cache(cache, run);
         return;
     }
     to_shard(&shards[shard % NR_SHARDS], run);
@@ -262,6 +268,7 @@ void hk_l25_flush(struct hk_l25_cache *cache)
         cache->runs[c] = NULL;
         cache->count[c] = 0;
     }
+    cache->granules = 0;
     cache->used_since_flush = 0;
 }
 

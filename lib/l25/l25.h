@@ -26,6 +26,7 @@
 #include "span/span.h"
 
 #define HK_L25_NR_CLASSES 24
+#define HK_L25_CACHE_GRANULES 256u /* 4 MiB per heap */
 #define HK_L25_MAX ((size_t)2 * HK_MIB) /* largest run */
 
 enum hk_run_state { HK_RUN_DEAD, HK_RUN_LIVE };
@@ -46,6 +47,7 @@ struct hk_run {
 struct hk_l25_cache {
     struct hk_run *runs[HK_L25_NR_CLASSES];
     uint8_t count[HK_L25_NR_CLASSES];
+    uint32_t granules; /* of all runs here, at most HK_L25_CACHE_GRANULES */
     uint8_t used_since_flush; /* a tick without use flushes */
 };
 

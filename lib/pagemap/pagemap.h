@@ -44,6 +44,7 @@ enum hk_pm_kind {
     HK_PM_SPAN,    /* ours, not the start of a live block: desc is the region */
     HK_PM_RUN,     /* first granule of an l25 run */
     HK_PM_BIG,     /* first granule of a big block */
+    HK_PM_LOOSE,   /* first granule of a loose mapping: desc is its size in bytes */
     HK_PM_GONE,    /* was ours, given back to the system */
     HK_PM_KINDS
 };

@@ -9,74 +9,95 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-/* Ranks held by this thread, one bit each; its address is the thread's identity. Two locks of one
- * rank are never held together, so a bit is enough. */
+#define WAITERS ((uintptr_t)1)
+#define SPINS 64 /* holders are brief */
+
+/* Ranks held by this thread, one bit each; its address is the thread's identity. */
 static __thread uint32_t held_ranks __attribute__((tls_model("initial-exec")));
+_Static_assert(_Alignof(uint32_t) >= 2, "bit 0 of the identity is free");
 
 const void *hk_thread_id(void)
 {
     return &held_ranks;
 }
 
-static void note_taken(struct hk_lock *lock, bool nested)
+static uintptr_t me(void)
 {
-    /* Relaxed: only this thread compares the value with its own identity. */
-    hk_store_relaxed(&lock->owner, hk_thread_id());
-    if (HK_DEBUG) {
-        if (held_ranks >> lock->rank >> nested)
-            hk_panic_internal("lock taken out of rank order", lock);
-        held_ranks |= UINT32_C(1) << lock->rank;
-    }
+    return (uintptr_t)&held_ranks;
 }
 
-static void futex_wait(uint32_t *word, uint32_t value)
+/* The futex is the half of the word that holds bit 0. */
+static uint32_t *futex_of(struct hk_lock *lock)
+{
+    bool high_first = sizeof(uintptr_t) == 8 && __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__;
+
+    return (uint32_t *)&lock->word + high_first;
+}
+
+static void futex(struct hk_lock *lock, int operation, uint32_t value)
 {
     int saved = errno;
 
-    syscall(SYS_futex, word, FUTEX_WAIT_PRIVATE, value, NULL, NULL, 0);
+    syscall(SYS_futex, futex_of(lock), operation, value, NULL, NULL, 0);
     errno = saved;
 }
 
-/* Drepper, "Futexes Are Tricky", mutex 2, with a short spin in front: holders are brief. */
+static bool try_take(struct hk_lock *lock, uintptr_t as)
+{
+    uintptr_t none = 0;
+
+    return hk_cas_acquire(&lock->word, &none, as); /* L1 acquire, pairs with L2 */
+}
+
+/* After waiting, the lock is taken with the bit set: others may wait still. */
 static void lock_slow(struct hk_lock *lock)
 {
-    for (int spin = 0; spin < 64; spin++) {
-        uint32_t free_word = 0;
-        if (hk_load_relaxed(&lock->word) == 0 && hk_cas_acquire(&lock->word, &free_word, 1u))
+    for (int spin = 0; spin < SPINS; spin++) {
+        if (hk_load_relaxed(&lock->word) == 0 && try_take(lock, me()))
             return;
         hk_cpu_relax();
     }
-    while (hk_exchange_acquire(&lock->word, 2u) != 0) /* L1 acquire, pairs with L2 */
-        futex_wait(&lock->word, 2);
+    while (!try_take(lock, me() | WAITERS)) {
+        uintptr_t holder = hk_load_relaxed(&lock->word);
+
+        if (holder == 0)
+            continue;
+        if ((holder & WAITERS) || hk_cas_acquire(&lock->word, &holder, holder | WAITERS))
+            futex(lock, FUTEX_WAIT_PRIVATE, (uint32_t)(holder | WAITERS));
+    }
 }
 
-static void take(struct hk_lock *lock)
+static void check_rank(const struct hk_lock *lock, bool nested)
 {
-    uint32_t free_word = 0;
+    if (held_ranks >> lock->rank >> nested)
+        hk_panic_internal("lock taken out of rank order", lock);
+    held_ranks |= UINT32_C(1) << lock->rank;
+}
 
-    if (HK_UNLIKELY(!hk_cas_acquire(&lock->word, &free_word, 1u))) /* L1 acquire, pairs with L2 */
+static void take(struct hk_lock *lock, bool nested)
+{
+    if (HK_DEBUG)
+        check_rank(lock, nested);
+    if (HK_UNLIKELY(!try_take(lock, me())))
         lock_slow(lock);
 }
 
 void hk_lock(struct hk_lock *lock)
 {
-    take(lock);
-    note_taken(lock, false);
+    take(lock, false);
 }
 
 void hk_lock_nested(struct hk_lock *lock)
 {
-    take(lock);
-    note_taken(lock, true);
+    take(lock, true);
 }
 
 bool hk_try_lock(struct hk_lock *lock)
 {
-    uint32_t free_word = 0;
-
-    if (!hk_cas_acquire(&lock->word, &free_word, 1u)) /* L1 acquire, pairs with L2 */
+    if (!try_take(lock, me()))
         return false;
-    note_taken(lock, false);
+    if (HK_DEBUG)
+        held_ranks |= UINT32_C(1) << lock->rank; /* any order: trying cannot deadlock */
     return true;
 }
 
@@ -84,24 +105,19 @@ void hk_unlock(struct hk_lock *lock)
 {
     if (HK_DEBUG)
         held_ranks &= ~(UINT32_C(1) << lock->rank);
-    hk_store_relaxed(&lock->owner, NULL);
     /* L2 release, pairs with L1: publishes what the lock protects */
-    if (HK_UNLIKELY(__atomic_exchange_n(&lock->word, 0u, __ATOMIC_RELEASE) == 2)) {
-        int saved = errno;
-        syscall(SYS_futex, &lock->word, FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0);
-        errno = saved;
-    }
+    if (HK_UNLIKELY(hk_exchange_release(&lock->word, (uintptr_t)0) & WAITERS))
+        futex(lock, FUTEX_WAKE_PRIVATE, 1);
 }
 
 bool hk_lock_is_mine(const struct hk_lock *lock)
 {
-    return hk_load_relaxed(&lock->word) != 0 && hk_load_relaxed(&lock->owner) == hk_thread_id();
+    return (hk_load_relaxed(&lock->word) & ~WAITERS) == me();
 }
 
 void hk_lock_reset(struct hk_lock *lock)
 {
     if (HK_DEBUG)
         held_ranks &= ~(UINT32_C(1) << lock->rank);
-    lock->owner = NULL;
-    hk_store_release(&lock->word, 0u);
+    hk_store_release(&lock->word, (uintptr_t)0);
 }

@@ -15,7 +15,8 @@
 
 /* Lowest first: a holder of one rank may take only higher ones. */
 enum hk_lock_rank {
-    HK_RANK_HEAP,     /* heap: all parked heaps and their stack */
+    HK_RANK_HEAPS,    /* heap: stack of parked heaps, making of heaps */
+    HK_RANK_HEAP,     /* heap: slabs of one heap */
     HK_RANK_L25,      /* l25: one shard of cached runs */
     HK_RANK_BIGCACHE, /* bigcache: rings */
     HK_RANK_BIG,      /* ace: descriptors of big blocks */
@@ -27,12 +28,13 @@ enum hk_lock_rank {
 };
 
 struct hk_lock {
-    uint32_t word;      /* 0 free, 1 held, 2 held and waited for; acquire on take, release on drop */
-    uint32_t rank;      /* enum hk_lock_rank, constant */
-    const void *owner;  /* hk_thread_id() of the holder; written by the holder, read by anybody */
+    /* 0: free; else hk_thread_id() of the holder, bit 0 set when somebody may wait. One word, so that a
+     * signal handler never finds a lock that is held by nobody. Acquire on take, release on drop. */
+    uintptr_t word;
+    uint32_t rank; /* enum hk_lock_rank, constant */
 };
 
-#define HK_LOCK_INIT(r) {.word = 0, .rank = (r), .owner = NULL}
+#define HK_LOCK_INIT(r) {.word = 0, .rank = (r)}
 
 /* An address unique to the calling thread, valid in the zero state and in signal handlers. */
 const void *hk_thread_id(void);

@@ -21,6 +21,7 @@ enum thread_state { THREAD_NEW, THREAD_ALIVE, THREAD_ENDED, THREAD_PANICKING };
 /* The thread's heap. hk_heap_self is the same, or the empty heap while fast paths are off. */
 static __thread struct hk_heap *own_heap __attribute__((tls_model("initial-exec")));
 static __thread uint8_t thread_state __attribute__((tls_model("initial-exec")));
+static __thread uint8_t in_slow_section __attribute__((tls_model("initial-exec")));
 static __thread uint8_t destructor_rounds __attribute__((tls_model("initial-exec")));
 
 enum { INIT_NONE, INIT_RUNNING, INIT_DONE };
@@ -145,13 +146,63 @@ static struct hk_heap *start_thread(void)
     heap->thread_id = kernel_thread_id();
     thread_state = THREAD_ALIVE;
     own_heap = heap;
-    if (!hk_load_relaxed(&fast_paths_off))
-        hk_heap_self = heap;
-    /* From here on the thread can allocate, which setspecific may do. A key without a value has no
-     * destructor call: then the heap stays with a dead thread. */
-    if (has_exit_key)
+    /* The heap is whole: setspecific may allocate from it. A key without a value has no destructor call;
+     * then the heap stays with a dead thread. */
+    if (has_exit_key) {
+        hk_thread_leave();
         pthread_setspecific(exit_key, heap);
+        hk_thread_enter();
+    }
     return heap;
+}
+
+/* ---- slow sections ------------------------------------------------------------------------- */
+
+#define signal_fence() __atomic_signal_fence(__ATOMIC_SEQ_CST) /* against this thread's own handlers */
+
+bool hk_thread_enter(void)
+{
+    if (HK_UNLIKELY(in_slow_section))
+        return false;
+    in_slow_section = 1;
+    signal_fence();
+    hk_heap_self = (struct hk_heap *)&hk_heap_empty;
+    signal_fence();
+    return true;
+}
+
+static void free_deferred(struct hk_heap *heap)
+{
+    while (heap->nr_deferred) {
+        void *p = heap->deferred[heap->nr_deferred - 1];
+        heap->nr_deferred--;
+        signal_fence();
+        hk_ace_free(heap, p, NULL);
+    }
+}
+
+void hk_thread_leave(void)
+{
+    if (thread_state == THREAD_ALIVE) {
+        if (HK_UNLIKELY(own_heap->nr_deferred))
+            free_deferred(own_heap);
+        if (HK_LIKELY(!hk_load_relaxed(&fast_paths_off)))
+            hk_heap_self = own_heap;
+    }
+    signal_fence();
+    in_slow_section = 0;
+}
+
+bool hk_thread_defer_free(void *p)
+{
+    struct hk_heap *heap = own_heap;
+
+    if (thread_state != THREAD_ALIVE || heap->nr_deferred == HK_MAX_DEFERRED)
+        return false;
+    heap->deferred[heap->nr_deferred] = p;
+    signal_fence();
+    heap->nr_deferred++;
+    return true;
 }
 
 struct hk_heap *hk_thread_heap(void)
@@ -165,9 +216,7 @@ struct hk_heap *hk_thread_heap(void)
 
 void hk_thread_fast_paths(bool on)
 {
-    hk_store_relaxed(&fast_paths_off, !on);
-    if (thread_state == THREAD_ALIVE)
-        hk_heap_self = on ? own_heap : (struct hk_heap *)&hk_heap_empty;
+    hk_store_relaxed(&fast_paths_off, !on); /* this thread's leave sees it */
 }
 
 bool hk_thread_is_panicking(void)
@@ -181,10 +230,13 @@ static void thread_ends(void *heap)
         pthread_setspecific(exit_key, heap); /* once more, after the others */
         return;
     }
+    in_slow_section = 1; /* handlers that come now do without */
     hk_heap_self = (struct hk_heap *)&hk_heap_empty;
     thread_state = THREAD_ENDED;
     hk_l25_flush(&((struct hk_heap *)heap)->l25);
     hk_heap_park(heap);
+    hk_ace_thread_ended();
+    in_slow_section = 0;
 }
 
 /* ---- fork ---------------------------------------------------------------------------------- */
@@ -199,7 +251,7 @@ static void prepare_fork(void)
 {
     if (_IO_list_lock)
         _IO_list_lock();
-    hk_ace_fork_prepare();
+    hk_ace_fork_prepare(thread_state == THREAD_ALIVE ? own_heap : NULL);
 }
 
 static void after_fork_in_parent(void)
@@ -221,6 +273,9 @@ static void after_fork_in_child(void)
 /* Handlers registered first run last before the fork and first after it. */
 void hk_thread_start(void)
 {
-    (void)hk_thread_heap();
+    if (hk_thread_enter()) {
+        (void)hk_thread_heap();
+        hk_thread_leave();
+    }
     pthread_atfork(prepare_fork, after_fork_in_parent, after_fork_in_child);
 }

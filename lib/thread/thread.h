@@ -2,7 +2,7 @@
 /*
  * thread: birth of the process's heap and of each thread's, their end, and fork.
  *
- * hk_thread_heap() is the only way to a heap for slow paths. The first call of the process initialises
+ * hk_thread_heap(), called inside a slow section, is the only way to a heap for slow paths. The first call of the process initialises
  * everything with system calls alone: nothing here allocates, resolves symbols or uses stdio, so that the
  * first malloc may come from anywhere, before any constructor. The first call of a thread adopts or makes
  * a heap; a pthread key's destructor parks it. Destructors of other keys may still allocate after ours:
@@ -17,11 +17,20 @@
 
 #include "heap/heap.h"
 
+/*
+ * A slow section: from enter to leave the thread's heap may be in any state, so its fast paths are off, and
+ * a signal handler that allocates meanwhile gets `false` from enter and must do without (hk_ace_loose_*).
+ */
+bool hk_thread_enter(void);
+void hk_thread_leave(void);
+/* In a refused section: the block is freed when the interrupted one ends. False: no room, it is lost. */
+bool hk_thread_defer_free(void *p);
+
 /* The calling thread's heap, or NULL: no memory, the thread is ending, or it is about to abort. */
 struct hk_heap *hk_thread_heap(void);
 /* Off: every malloc and free of this thread, and of threads that start later, takes the slow path, which
  * may then do what the fast path cannot (M_PERTURB). */
-void hk_thread_fast_paths(bool on);
+void hk_thread_fast_paths(bool on); /* inside a slow section */
 /* After a diagnostic: the heap is out of bounds for this thread. */
 bool hk_thread_is_panicking(void);
 /* Constructor's part: fork handlers, which allocate. */
