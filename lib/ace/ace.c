@@ -5,6 +5,7 @@
 #include "batch/batch.h"
 #include "bigcache/bigcache.h"
 #include "heap/heap_inline.h"
+#include "l25/l25_inline.h"
 #include "meta/meta.h"
 #include "os/os.h"
 

@@ -88,6 +88,15 @@ HK_EXPORT void hak_free_at(void *ptr, size_t size, const void *site)
     free_for(ptr, size, site);
 }
 
+/* Other threads' last few hundred calls may be missing. */
+static void tell_own_sites(void)
+{
+    if (hk_thread_enter()) {
+        hk_entry_tell_sites(hk_thread_heap());
+        hk_thread_leave();
+    }
+}
+
 static hak_site_t as_public(const struct hk_site_slot *slot)
 {
     return (hak_site_t){
@@ -104,6 +113,7 @@ static hak_site_t as_public(const struct hk_site_slot *slot)
 
 HK_EXPORT int hak_site_foreach(int (*callback)(const hak_site_t *site, void *arg), void *arg)
 {
+    tell_own_sites();
     for (unsigned i = 0; i < HK_SITE_SLOTS; i++) {
         struct hk_site_slot slot;
         if (!hk_site_read(i, &slot))
@@ -118,6 +128,7 @@ HK_EXPORT int hak_site_foreach(int (*callback)(const hak_site_t *site, void *arg
 
 HK_EXPORT const char *hak_site_purpose(const void *site)
 {
+    tell_own_sites();
     for (unsigned i = 0; i < HK_SITE_SLOTS; i++) {
         struct hk_site_slot slot;
         if (hk_site_read(i, &slot) && slot.site == site)

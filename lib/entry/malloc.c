@@ -6,6 +6,7 @@
 #include "base/panic.h"
 #include "config/config.h"
 #include "heap/heap_inline.h"
+#include "l25/l25_inline.h"
 #include "meta/meta.h"
 #include "os/os.h"
 #include "site/site.h"
@@ -19,6 +20,8 @@
 
 #define ALIAS_OF(name) __attribute__((visibility("default"), alias(#name), copy(name)))
 #define CALLER() __builtin_return_address(0)
+
+#define MAX_PENDING_SITES 256 /* calls gathered before the site table hears of them */
 
 /* M_PERTURB: fill byte, 0 for none. Then no fast path is taken. */
 static uint8_t perturb;
@@ -58,6 +61,34 @@ static void fill_new(void *p, size_t n, bool zero)
         memset(p, byte ^ 0xff, n); /* as glibc: the complement on malloc, the byte on free */
 }
 
+void hk_entry_tell_sites(struct hk_heap *heap)
+{
+    if (heap && heap->site_pending.nr_allocs)
+        hk_site_note_allocs(heap->site_pending.site, heap->site_pending.nr_allocs,
+                            heap->site_pending.bytes, heap->site_pending.max_bytes);
+    if (heap)
+        heap->site_pending.nr_allocs = 0;
+}
+
+/* Gathers calls from one site, so that the shared table is touched once for many. */
+static void note_site(struct hk_heap *heap, const void *site, size_t n)
+{
+    if (HK_UNLIKELY(!heap)) {
+        hk_site_note_alloc(site, n);
+        return;
+    }
+    if (HK_UNLIKELY(heap->site_pending.site != site ||
+                    heap->site_pending.nr_allocs >= MAX_PENDING_SITES)) {
+        hk_entry_tell_sites(heap);
+        heap->site_pending.site = site;
+        heap->site_pending.bytes = heap->site_pending.max_bytes = 0;
+    }
+    heap->site_pending.nr_allocs++;
+    heap->site_pending.bytes += n;
+    if (n > heap->site_pending.max_bytes)
+        heap->site_pending.max_bytes = n;
+}
+
 /* Inside a slow section. */
 static void *alloc_inside(size_t n, size_t align, bool zero, const void *site)
 {
@@ -68,13 +99,13 @@ static void *alloc_inside(size_t n, size_t align, bool zero, const void *site)
         return emergency_alloc(n);
     p = hk_ace_alloc(heap, n, align, zero, site);
     if (p && n > HK_FAST_MAX)
-        hk_site_note_alloc(site, n);
+        note_site(heap, site, n);
     if (p)
         fill_new(p, n, zero);
     return p;
 }
 
-HK_NOINLINE void *hk_entry_alloc(size_t n, size_t align, bool zero, const void *site)
+static HK_NOINLINE void *alloc_slow(size_t n, size_t align, bool zero, const void *site)
 {
     int saved = errno;
     void *p = NULL;
@@ -89,6 +120,34 @@ HK_NOINLINE void *hk_entry_alloc(size_t n, size_t align, bool zero, const void *
     }
     errno = p ? saved : ENOMEM;
     return p;
+}
+
+/* 64 KiB to 2 MiB from the thread's own cache: no lock, no system call, errno untouched. */
+static inline void *alloc_cached_run(size_t n, const void *site)
+{
+    struct hk_heap *heap = hk_heap_self;
+    struct hk_run *run;
+
+    if (!heap->max_fast || n >= hk_policy()->big_threshold || !hk_thread_enter())
+        return NULL;
+    run = hk_l25_pop(&heap->l25, n);
+    if (run)
+        note_site(heap, site, n);
+    hk_thread_leave_fast(heap);
+    if (!run)
+        return NULL;
+    run->site = site;
+    return hk_run_start(run);
+}
+
+HK_NOINLINE void *hk_entry_alloc(size_t n, size_t align, bool zero, const void *site)
+{
+    if (n > HK_FAST_MAX && n <= HK_L25_MAX && align <= 16) {
+        void *p = alloc_cached_run(n, site);
+        if (HK_LIKELY(p))
+            return zero ? memset(p, 0, n) : p;
+    }
+    return alloc_slow(n, align, zero, site);
 }
 
 static void fill_old(void *p, const void *site)
@@ -109,12 +168,10 @@ static void free_inside(void *p, const void *site)
     hk_ace_free(heap, p, site);
 }
 
-HK_NOINLINE void hk_entry_free(void *p, const void *site)
+static HK_NOINLINE void free_slow(void *p, const void *site)
 {
     int saved = errno;
 
-    if (!p)
-        return;
     if (HK_LIKELY(hk_thread_enter())) {
         free_inside(p, site);
         hk_thread_leave();
@@ -122,6 +179,34 @@ HK_NOINLINE void hk_entry_free(void *p, const void *site)
         (void)hk_thread_defer_free(p); /* without room the block is lost: a handler in a handler */
     }
     errno = saved;
+}
+
+/* The counterpart of alloc_cached_run. False: nothing has changed. */
+static inline bool free_cached_run(void *p)
+{
+    struct hk_heap *heap = hk_heap_self;
+    struct hk_run *run;
+    bool done;
+
+    if (hk_pagemap_word(p) != HK_PM_RUN || !heap->max_fast)
+        return false;
+    run = hk_pagemap_desc(p);
+    if (p != hk_run_start(run) || hk_load_relaxed(&run->state) != HK_RUN_LIVE || !hk_thread_enter())
+        return false;
+    done = hk_l25_kill(run);
+    if (done && !hk_l25_push(&heap->l25, run)) {
+        hk_store_relaxed(&run->state, HK_RUN_LIVE); /* the slow path kills it again and finds a place */
+        done = false;
+    }
+    hk_thread_leave_fast(heap);
+    return done;
+}
+
+HK_NOINLINE void hk_entry_free(void *p, const void *site)
+{
+    if (!p || free_cached_run(p))
+        return;
+    free_slow(p, site);
 }
 
 /* ---- malloc, free, calloc, realloc --------------------------------------------------------- */

@@ -110,6 +110,12 @@ struct hk_heap {
     struct hk_parcel *free_parcels; /* ready for use */
     struct hk_parcel *pending;      /* taken from the inbox, not yet home */
     struct hk_l25_cache l25;
+    /* Blocks above 64 KiB not yet told to the site table: a run of calls from one site. */
+    struct {
+        const void *site;
+        size_t bytes, max_bytes;
+        unsigned nr_allocs;
+    } site_pending;
     void *deferred[HK_MAX_DEFERRED]; /* freed by signal handlers during a slow section (thread.h) */
     unsigned nr_deferred;
     size_t cap_bytes;              /* sum of cap * size */

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-#include "l25/l25.h"
+#include "l25/l25_inline.h"
 
 #include "base/panic.h"
 #include "meta/meta.h"
@@ -33,13 +33,18 @@ static const uint8_t class_granules[HK_L25_NR_CLASSES] = {1,  2,  3,  4,  5,  6,
                                                           10, 12, 14, 16, 20, 24, 28, 32,
                                                           40, 48, 56, 64, 80, 96, 112, 128};
 
+#define R4(c) c, c, c, c
+#define R8(c) R4(c), R4(c)
+#define R16(c) R8(c), R8(c)
+const uint8_t hk_l25_class_of[HK_L25_MAX / HK_GRANULE + 1] = {
+    0,      0,      1,       2,       3,       4,       5,       6,       7,       8,       8,
+    9,      9,      10,      10,      11,      11,      R4(12),  R4(13),  R4(14),  R4(15),  R8(16),
+    R8(17), R8(18), R8(19), R16(20), R16(21), R16(22), R16(23),
+};
+
 static unsigned class_for(size_t nr_granules)
 {
-    unsigned c = 0;
-
-    while (class_granules[c] < nr_granules)
-        c++;
-    return c;
+    return hk_l25_class_of[nr_granules];
 }
 
 /* ---- a run --------------------------------------------------------------------------------- */
@@ -59,6 +64,7 @@ static struct hk_run *new_run(unsigned class, size_t align)
     run->nr_granules = class_granules[class];
     run->class = (uint8_t)class;
     run->zero = zero;
+    hk_pagemap_set(run->base, 1, HK_PM_RUN, run); /* from now on, cached or live */
     return run;
 }
 
@@ -84,7 +90,6 @@ static void make_live(struct hk_run *run, size_t n, size_t align)
 {
     run->colour = pick_colour(run, n, align);
     hk_store_relaxed(&run->state, HK_RUN_LIVE);
-    hk_pagemap_set(run->base, 1, HK_PM_RUN, run);
 }
 
 /* ---- lists --------------------------------------------------------------------------------- */
@@ -147,14 +152,6 @@ static struct hk_run *from_shard(struct shard *s, unsigned first, unsigned last,
     return run;
 }
 
-static void add_to_cache(struct hk_l25_cache *cache, struct hk_run *run)
-{
-    run->next = cache->runs[run->class];
-    cache->runs[run->class] = run;
-    cache->count[run->class]++;
-    cache->granules += run->nr_granules;
-}
-
 /*
  * Soft cap: a miss in an empty cache makes up to four runs of a small class at once (the extra ones are
  * address space only until they are used), a miss in a cache near its cap makes one.
@@ -168,9 +165,14 @@ static void bundle(struct hk_l25_cache *cache, unsigned class)
         return;
     for (unsigned i = 1; i < MAX_BUNDLE && i < want; i++) {
         struct hk_run *run = new_run(class, HK_GRANULE);
+        uint8_t zero = run ? run->zero : 0;
         if (!run)
             return;
-        add_to_cache(cache, run);
+        if (!hk_l25_push(cache, run)) {
+            release_run(run);
+            return;
+        }
+        run->zero = zero;
     }
 }
 
@@ -192,13 +194,6 @@ struct hk_run *hk_l25_alloc(struct hk_l25_cache *cache, unsigned shard, size_t n
     return run;
 }
 
-bool hk_l25_kill(struct hk_run *run)
-{
-    uint32_t live = HK_RUN_LIVE;
-
-    return hk_cas_acq_rel(&run->state, &live, (uint32_t)HK_RUN_DEAD);
-}
-
 static void to_shard(struct shard *s, struct hk_run *run)
 {
     bool kept;
@@ -217,16 +212,11 @@ static void to_shard(struct shard *s, struct hk_run *run)
 
 void hk_l25_cache_run(struct hk_l25_cache *cache, unsigned shard, struct hk_run *run)
 {
-    unsigned c = run->class;
-
-    run->zero = 0;
-    if (run->nr_granules != class_granules[c]) {
-        release_run(run); /* resized: fits no class */
+    if (cache && hk_l25_push(cache, run))
         return;
-    }
-    if (cache && cache->count[c] < hk_policy()->l25_cap &&
-        cache->granules + run->nr_granules <= HK_L25_CACHE_GRANULES) {
-        add_to_cache(cache, run);
+    run->zero = 0;
+    if (run->resized) {
+        release_run(run);
         return;
     }
     to_shard(&shards[shard % NR_SHARDS], run);
@@ -246,6 +236,7 @@ bool hk_l25_resize(struct hk_run *run, size_t n)
         return false;
     }
     run->nr_granules = (uint32_t)need;
+    run->resized = run->nr_granules != class_granules[run->class];
     run->zero = 0;
     return true;
 }

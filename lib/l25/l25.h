@@ -14,8 +14,8 @@
  *         base     base + colour
  *
  * Owner: a live run belongs to its block; a cached one to the list it is in. run->state is the only
- * field two threads may contend for: LIVE -> DEAD by one compare-and-swap, so of two frees one loses and
- * is reported. Descriptors are type-stable.
+ * field two threads may contend for: LIVE -> DEAD by one exchange, so of two frees one loses and is
+ * reported. Descriptors are type-stable.
  * Locks: HK_RANK_L25, one per shard. Failure: NULL.
  * Invariant (hk_l25_check): sum of granules in a shard == its cached_granules; every run there is DEAD.
  */
@@ -41,6 +41,7 @@ struct hk_run {
     uint16_t colour;        /* bytes */
     uint8_t class;
     uint8_t zero;           /* never touched since the kernel zeroed it */
+    uint8_t resized;        /* nr_granules is not its class's */
 };
 
 /* One per heap; its owner only. */
@@ -51,11 +52,12 @@ struct hk_l25_cache {
     uint8_t used_since_flush; /* a tick without use flushes */
 };
 
+/* Granules -> class. */
+extern const uint8_t hk_l25_class_of[HK_L25_MAX / HK_GRANULE + 1];
+
 /* 1 <= n, align power of two; n + align slack <= HK_L25_MAX. cache may be NULL. */
 struct hk_run *hk_l25_alloc(struct hk_l25_cache *cache, unsigned shard, size_t n, size_t align);
-/* False: the run was dead already (a double free). */
-bool hk_l25_kill(struct hk_run *run);
-/* After a successful kill. */
+/* After a successful kill (l25_inline.h). */
 void hk_l25_cache_run(struct hk_l25_cache *cache, unsigned shard, struct hk_run *run);
 /* Grows or shrinks a live run in place so that n bytes fit; false: it cannot. */
 bool hk_l25_resize(struct hk_run *run, size_t n);

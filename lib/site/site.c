@@ -41,18 +41,18 @@ static void raise_max(uint64_t *max, uint64_t value)
         ;
 }
 
-void hk_site_note_alloc(const void *site, size_t bytes)
+void hk_site_note_allocs(const void *site, unsigned n, size_t bytes, size_t max_bytes)
 {
     struct hk_site_slot *slot = site ? find(site, true) : NULL;
 
     if (!slot) {
-        hk_add_relaxed(&nr_dropped, 1);
+        hk_add_relaxed(&nr_dropped, n);
         return;
     }
-    hk_add_relaxed(&slot->nr_allocs, 1);
+    hk_add_relaxed(&slot->nr_allocs, n);
     hk_add_relaxed(&slot->total_bytes, bytes);
     hk_add_relaxed(&slot->live_bytes, bytes);
-    raise_max(&slot->max_bytes, bytes);
+    raise_max(&slot->max_bytes, max_bytes);
 }
 
 void hk_site_note_free(const void *site, size_t bytes)

@@ -25,7 +25,12 @@ struct hk_site_slot {
     uint64_t max_bytes; /* largest request */
 };
 
-void hk_site_note_alloc(const void *site, size_t bytes);
+/* n blocks, bytes together, the largest max_bytes. */
+void hk_site_note_allocs(const void *site, unsigned n, size_t bytes, size_t max_bytes);
+HK_INLINE void hk_site_note_alloc(const void *site, size_t bytes)
+{
+    hk_site_note_allocs(site, 1, bytes, bytes);
+}
 void hk_site_note_free(const void *site, size_t bytes);
 /* Slot i < HK_SITE_SLOTS as a copy; false: free. */
 bool hk_site_read(unsigned i, struct hk_site_slot *out);

@@ -21,7 +21,7 @@ enum thread_state { THREAD_NEW, THREAD_ALIVE, THREAD_ENDED, THREAD_PANICKING };
 /* The thread's heap. hk_heap_self is the same, or the empty heap while fast paths are off. */
 static __thread struct hk_heap *own_heap __attribute__((tls_model("initial-exec")));
 static __thread uint8_t thread_state __attribute__((tls_model("initial-exec")));
-static __thread uint8_t in_slow_section __attribute__((tls_model("initial-exec")));
+__thread uint8_t hk_in_slow_section;
 static __thread uint8_t destructor_rounds __attribute__((tls_model("initial-exec")));
 
 enum { INIT_NONE, INIT_RUNNING, INIT_DONE };
@@ -158,25 +158,12 @@ static struct hk_heap *start_thread(void)
 
 /* ---- slow sections ------------------------------------------------------------------------- */
 
-#define signal_fence() __atomic_signal_fence(__ATOMIC_SEQ_CST) /* against this thread's own handlers */
-
-bool hk_thread_enter(void)
-{
-    if (HK_UNLIKELY(in_slow_section))
-        return false;
-    in_slow_section = 1;
-    signal_fence();
-    hk_heap_self = (struct hk_heap *)&hk_heap_empty;
-    signal_fence();
-    return true;
-}
-
 static void free_deferred(struct hk_heap *heap)
 {
     while (heap->nr_deferred) {
         void *p = heap->deferred[heap->nr_deferred - 1];
         heap->nr_deferred--;
-        signal_fence();
+        hk_signal_fence();
         hk_ace_free(heap, p, NULL);
     }
 }
@@ -189,8 +176,8 @@ void hk_thread_leave(void)
         if (HK_LIKELY(!hk_load_relaxed(&fast_paths_off)))
             hk_heap_self = own_heap;
     }
-    signal_fence();
-    in_slow_section = 0;
+    hk_signal_fence();
+    hk_in_slow_section = 0;
 }
 
 bool hk_thread_defer_free(void *p)
@@ -200,7 +187,7 @@ bool hk_thread_defer_free(void *p)
     if (thread_state != THREAD_ALIVE || heap->nr_deferred == HK_MAX_DEFERRED)
         return false;
     heap->deferred[heap->nr_deferred] = p;
-    signal_fence();
+    hk_signal_fence();
     heap->nr_deferred++;
     return true;
 }
@@ -230,13 +217,13 @@ static void thread_ends(void *heap)
         pthread_setspecific(exit_key, heap); /* once more, after the others */
         return;
     }
-    in_slow_section = 1; /* handlers that come now do without */
+    hk_in_slow_section = 1; /* handlers that come now do without */
     hk_heap_self = (struct hk_heap *)&hk_heap_empty;
     thread_state = THREAD_ENDED;
     hk_l25_flush(&((struct hk_heap *)heap)->l25);
     hk_heap_park(heap);
     hk_ace_thread_ended();
-    in_slow_section = 0;
+    hk_in_slow_section = 0;
 }
 
 /* ---- fork ---------------------------------------------------------------------------------- */

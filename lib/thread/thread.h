@@ -21,8 +21,36 @@
  * A slow section: from enter to leave the thread's heap may be in any state, so its fast paths are off, and
  * a signal handler that allocates meanwhile gets `false` from enter and must do without (hk_ace_loose_*).
  */
-bool hk_thread_enter(void);
+extern HK_HIDDEN __thread uint8_t hk_in_slow_section __attribute__((tls_model("initial-exec")));
+
+#define hk_signal_fence() __atomic_signal_fence(__ATOMIC_SEQ_CST) /* against this thread's own handlers */
+
+HK_INLINE bool hk_thread_enter(void)
+{
+    if (HK_UNLIKELY(hk_in_slow_section))
+        return false;
+    hk_in_slow_section = 1;
+    hk_signal_fence();
+    hk_heap_self = (struct hk_heap *)&hk_heap_empty;
+    hk_signal_fence();
+    return true;
+}
+
 void hk_thread_leave(void);
+
+/* For a section that was entered with fast paths on and did nothing that may turn them off. */
+HK_INLINE void hk_thread_leave_fast(struct hk_heap *heap)
+{
+    if (HK_UNLIKELY(heap->nr_deferred)) {
+        hk_thread_leave();
+        return;
+    }
+    hk_signal_fence();
+    hk_heap_self = heap;
+    hk_signal_fence();
+    hk_in_slow_section = 0;
+}
+
 /* In a refused section: the block is freed when the interrupted one ends. False: no room, it is lost. */
 bool hk_thread_defer_free(void *p);
 

@@ -1,0 +1,49 @@
+// SPDX-License-Identifier: MIT
+/*
+ * l25_inline: the two common cases, a run from the thread's own cache and back into it. Included by ace
+ * and entry. A cached run keeps its page-map word and its colour, so that neither changes hands twice.
+ */
+#ifndef HK_L25_INLINE_H
+#define HK_L25_INLINE_H
+
+#include "l25/l25.h"
+
+/* NULL: nothing of the class is cached, or what is cached is coloured too far in for n. */
+HK_INLINE struct hk_run *hk_l25_pop(struct hk_l25_cache *cache, size_t n)
+{
+    unsigned c = hk_l25_class_of[(n + HK_GRANULE - 1) >> HK_GRANULE_SHIFT];
+    struct hk_run *run = cache->runs[c];
+
+    if (HK_UNLIKELY(!run || hk_run_usable(run) < n))
+        return NULL;
+    cache->runs[c] = run->next;
+    cache->count[c]--;
+    cache->granules -= run->nr_granules;
+    cache->used_since_flush = 1;
+    hk_store_relaxed(&run->state, HK_RUN_LIVE);
+    return run;
+}
+
+/* After a successful kill. False: no room, or the run was resized and fits no class. */
+HK_INLINE bool hk_l25_push(struct hk_l25_cache *cache, struct hk_run *run)
+{
+    unsigned c = run->class;
+
+    if (HK_UNLIKELY(cache->count[c] >= hk_policy()->l25_cap ||
+                    cache->granules + run->nr_granules > HK_L25_CACHE_GRANULES || run->resized))
+        return false;
+    run->zero = 0;
+    run->next = cache->runs[c];
+    cache->runs[c] = run;
+    cache->count[c]++;
+    cache->granules += run->nr_granules;
+    return true;
+}
+
+/* False: the run was dead already (a double free). Two threads that free one block both come here. */
+HK_INLINE bool hk_l25_kill(struct hk_run *run)
+{
+    return hk_exchange_acq_rel(&run->state, (uint32_t)HK_RUN_DEAD) == HK_RUN_LIVE;
+}
+
+#endif
