@@ -47,7 +47,13 @@ static void evict_now(const struct hk_big_range *range, void *arg)
 /* Seven eighths of what is promised: the rest is for what magazines and partial slabs hold. */
 static size_t cache_limit(void)
 {
-    return hk_max(hk_policy()->purge_floor_bytes, hk_ace_live_bytes() / 10) / 8 * 7;
+    const struct hk_policy *policy = hk_policy();
+    size_t live = hk_ace_live_bytes();
+    size_t limit = hk_max(policy->purge_floor_bytes, live / 10);
+
+    if (policy->limit_bytes)
+        limit = hk_min(limit, policy->limit_bytes > live ? policy->limit_bytes - live : 0);
+    return limit / 8 * 7;
 }
 
 /* The bound of the library's promise, kept on free itself: dirty memory first, then cached blocks. */
@@ -120,6 +126,17 @@ void hk_ace_thread_ended(void)
     keep = hk_max(keep, hk_ace_live_bytes() / 10);
     if (hk_span_dirty_bytes() > keep)
         hk_span_purge_to(keep / 8 * 7);
+}
+
+void hk_ace_background(struct hk_heap *heap)
+{
+    uint64_t now = hk_os_now_ns();
+
+    hk_heap_reclaim(heap);
+    hk_l25_expire(false);
+    hk_bigcache_expire(now, evict_now, NULL);
+    hk_batch_flush();
+    hk_span_purge_expired(now, hk_policy()->purge_delay_ns);
 }
 
 size_t hk_ace_purge(struct hk_heap *heap)

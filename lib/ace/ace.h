@@ -63,6 +63,8 @@ enum hk_verdict hk_ace_identify(const void *p, struct hk_block *block);
 void hk_ace_tick(struct hk_heap *heap);
 /* Gives back everything that is not live or in another thread's magazines; returns bytes that went. */
 size_t hk_ace_purge(struct hk_heap *heap);
+/* Once a second from the background thread: what other threads' ticks would do if they had any. */
+void hk_ace_background(struct hk_heap *heap);
 /* A thread ended: what it left dirty is nobody's hot memory, so little of it is kept. */
 void hk_ace_thread_ended(void);
 size_t hk_ace_live_bytes(void);

@@ -4,6 +4,7 @@
 
 #include "ace/ace.h"
 #include "bigcache/bigcache.h"
+#include "config/config.h"
 #include "meta/meta.h"
 #include "pagemap/pagemap.h"
 #include "span/span.h"
@@ -110,4 +111,11 @@ HK_EXPORT int malloc_info(int options, FILE *stream)
             span.mapped_bytes + hk_ace_live_bytes() - span.used_bytes, span.nr_regions,
             span.mapped_bytes - span.used_bytes, hk_ace_live_bytes(), hk_ace_cached_bytes());
     return 0;
+}
+
+/* Option stats_dump. Destructors run after the program's atexit handlers; the heap stays usable. */
+static __attribute__((destructor)) void dump_at_exit(void)
+{
+    if (hk_config.stats_dump)
+        malloc_stats();
 }

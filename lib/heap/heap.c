@@ -181,6 +181,47 @@ static unsigned refill_count(const struct hk_class_slabs *cs, unsigned class)
     return n < MAX_REFILL ? n : MAX_REFILL;
 }
 
+static void *pop(struct hk_class_record *r)
+{
+    void *p = r->cursor[-1];
+
+    if (p) {
+        r->cursor--;
+        if (HK_CHECKS)
+            *hk_mark_of(p) = 0;
+    }
+    return p;
+}
+
+/* All blocks of a class are multiples of this. */
+static size_t natural_align(unsigned class)
+{
+    size_t size = hk_size_class[class].size;
+
+    return size & -size;
+}
+
+/*
+ * W_MAX: rather than make a slab, a mid-sized request takes a cached block of a class that is at most
+ * wmax_mid times its own. NULL: nothing suitable is cached.
+ */
+static void *take_larger(struct hk_heap *heap, unsigned class)
+{
+    const struct hk_class_slabs *cs = &heap->slabs[class];
+    size_t most = (size_t)hk_size_class[class].size * hk_policy()->wmax_mid / 1000;
+
+    if (class < HK_FIRST_POOL_CLASS || class >= HK_NR_SIZED_CLASSES || cs->partial ||
+        (cs->current && cs->current->nr_free))
+        return NULL;
+    for (unsigned c = class + 1; c < HK_NR_SIZED_CLASSES && hk_size_class[c].size <= most; c++) {
+        bool aligned = natural_align(c) >= natural_align(class); /* the request may rely on it */
+        void *p = aligned ? pop(&heap->record[c]) : NULL;
+        if (p)
+            return p;
+    }
+    return NULL;
+}
+
 /* Fills the empty magazine so that blocks leave it in address order. */
 static bool refill(struct hk_heap *heap, unsigned class)
 {
@@ -200,18 +241,6 @@ static bool refill(struct hk_heap *heap, unsigned class)
         cs->nr_refills++;
     hk_count_add(&heap->stats.nr_refills, 1);
     return true;
-}
-
-static void *pop(struct hk_class_record *r)
-{
-    void *p = r->cursor[-1];
-
-    if (p) {
-        r->cursor--;
-        if (HK_CHECKS)
-            *hk_mark_of(p) = 0;
-    }
-    return p;
 }
 
 /* No magazine can be had: one block straight from a slab. */
@@ -240,6 +269,8 @@ void *hk_heap_alloc_slow(struct hk_heap *heap, unsigned class)
     } else {
         hk_heap_drain_locked(heap, heap, DRAIN_BYTES);
         p = pop(r);
+        if (!p)
+            p = take_larger(heap, class);
         if (!p && refill(heap, class))
             p = pop(r);
     }

@@ -30,6 +30,8 @@ struct hk_policy {
     size_t l25_cap;             /* cached runs per class and heap */
     unsigned wmax_mid;          /* thousandths: a cached block up to wmax x size may serve */
     unsigned wmax_large;
+    size_t limit_bytes;         /* live + cached should stay below; 0: none */
+    bool huge_pages;            /* our mappings may have them; else they are told not to */
     bool steal;                 /* look at parked heaps before asking the system */
     bool cache_big;             /* bigcache on */
     bool batch;                 /* deferred unmap on */

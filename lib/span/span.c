@@ -4,6 +4,7 @@
 #include "base/panic.h"
 #include "meta/meta.h"
 #include "os/os.h"
+#include "policy/policy.h"
 
 #include <string.h>
 
@@ -231,7 +232,7 @@ static struct hk_region *map_region(size_t bytes, size_t align)
         return NULL;
     }
     if (bytes == HK_REGION_BYTES)
-        hk_os_huge_pages(base, bytes, false);
+        hk_os_huge_pages(base, bytes, hk_policy()->huge_pages);
     r->base = base;
     r->nr_granules = (unsigned)(bytes / HK_GRANULE);
     r->bin = -1;

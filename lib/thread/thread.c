@@ -11,7 +11,8 @@
 #include <limits.h>
 #include <pthread.h>
 #include <sched.h>
-#include <sys/syscall.h>
+#include <signal.h>
+#include <time.h>
 #include <unistd.h>
 
 extern char **environ;
@@ -65,6 +66,8 @@ static void fill_policy(struct hk_policy *policy)
     policy->l25_cap = hk_min(hk_config.cap_large_blocks.of[0], 255);
     policy->wmax_mid = hk_config.wmax_mid_thousandths;
     policy->wmax_large = hk_config.wmax_large_thousandths;
+    policy->limit_bytes = hk_config.limit_bytes <= HK_LIMIT_NONE ? 0 : hk_config.limit_bytes;
+    policy->huge_pages = hk_config.thp == HK_THP_ON;
     policy->steal = hk_config.tiny_must_adopt;
     policy->cache_big = !hk_config.disable_bigcache;
     policy->batch = !hk_config.disable_batch;
@@ -257,6 +260,43 @@ static void after_fork_in_child(void)
         _IO_list_resetlock(); /* the only thread there is: whatever the count was */
 }
 
+/* ---- background ---------------------------------------------------------------------------- */
+
+/*
+ * Option background: memory goes back without a call by the program. A fork child has no such thread (it
+ * would be one that the program did not make); its slow paths do the work, as without the option.
+ */
+static void *work_in_background(void *arg)
+{
+    const struct timespec second = {1, 0};
+
+    for (;;) {
+        nanosleep(&second, NULL);
+        if (hk_thread_enter()) {
+            hk_ace_background(hk_thread_heap());
+            hk_thread_leave();
+        }
+    }
+    return arg;
+}
+
+static void start_background(void)
+{
+    pthread_attr_t attr;
+    pthread_t thread;
+    sigset_t all, before;
+
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before); /* the program's signals are not for this thread */
+    pthread_attr_init(&attr);
+    pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
+    pthread_attr_setstacksize(&attr, hk_max(64 * HK_KIB, (size_t)PTHREAD_STACK_MIN));
+    if (pthread_create(&thread, &attr, work_in_background, NULL) != 0)
+        hk_warn("background: no thread could be made", NULL, NULL);
+    pthread_attr_destroy(&attr);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+}
+
 /* Handlers registered first run last before the fork and first after it. */
 void hk_thread_start(void)
 {
@@ -265,4 +305,6 @@ void hk_thread_start(void)
         hk_thread_leave();
     }
     pthread_atfork(prepare_fork, after_fork_in_parent, after_fork_in_child);
+    if (hk_config.background)
+        start_background();
 }
