@@ -28,6 +28,7 @@ WORKLOADS = [  # row, workload, operations, threads
     ("larson-2", "larson", 20_000_000, 2),
     ("larson-8", "larson", 20_000_000, 8),
     ("bulk", "bulk", 4_000_000, 1),
+    ("phases", "phases", 4_000_000, 1),
     ("hot", "hot", 30_000_000, 1),
     ("handoff", "handoff", 8_000_000, 1),
     ("mid", "mid", 8_000_000, 1),
@@ -102,9 +103,12 @@ def run(path, args, prefix=()):
 
 def measure(paths):
     rows, names = [], list(paths)
+    only = os.environ.get("ONLY", "").split()
     run(paths["base"], ("warm", 800, 1))
     for r in range(ROUNDS):
         for w, (row, workload, ops, threads) in enumerate(WORKLOADS):
+            if only and row not in only:
+                continue
             for repeat in range(REPEATS):
                 turn = (r * 7 + w * 3 + repeat * 11) % len(names)
                 for name in names[turn:] + names[:turn]:
@@ -179,33 +183,31 @@ def report(rows, counts):
         return statistics.median(a / b for a, b in zip(series(name, row, field),
                                                        series(reference, row, field)))
 
+    def text(name, reference, row, field):
+        time = ratio(name, reference, row, field)
+        first = ("%.0f ms" % (1000 * statistics.median(series(name, row, field)))
+                 if name == reference else "%.3f" % time)
+        if field == "wall_s":
+            return first
+        return "%s / %.1f / %.0f" % (first, statistics.median(series(name, row, "hwm_kib")) / 1024,
+                                     statistics.median(series(name, row, "minor_faults")))
+
     for title, reference, others, picked in EXPERIMENTS:
-        others = [o for o in others if o in known]
+        columns = [reference] + [o for o in others if o in known]
         picked = picked or [w[0] for w in WORKLOADS]
-        columns = [reference] + others
         field = "wall_s" if "wall time" in title else "cpu_s"
         print("### %s\n" % title)
-        print("%s time: ms for %s, then ratios to it (median of %d paired rounds).\n"
-              % (field[:-2], reference, len(rounds)))
-        lines = []
-        for row in picked:
-            ms = 1000 * statistics.median(series(reference, row, field))
-            lines.append([row, "%.0f" % ms] + ["%.3f" % ratio(o, reference, row, field)
-                                               for o in others])
-        lines.append(["**geometric mean**", ""] + [
-            "**%.3f**" % geometric_mean([ratio(o, reference, row, field) for row in picked])
-            for o in others])
-        table(["time"] + columns, lines)
-        if field == "wall_s":
-            continue
-        print("Peak RSS in MiB / minor faults (medians).\n")
-        table(["memory"] + columns, [
-            [row] + ["%.1f / %.0f" % (statistics.median(series(n, row, "hwm_kib")) / 1024,
-                                      statistics.median(series(n, row, "minor_faults")))
-                     for n in columns] for row in picked])
-        print("Instructions per malloc + free pair.\n")
-        table(["instructions"] + shapes,
-              [[n] + [str(instructions.get((n, s), "")) for s in shapes] for n in columns])
+        lines = [[row] + [text(n, reference, row, field) for n in columns] for row in picked]
+        lines.append(["**time, geometric mean**"] + [
+            "**%.3f**" % geometric_mean([ratio(n, reference, row, field) for row in picked])
+            for n in columns])
+        if field == "cpu_s":
+            lines.append(["RSS, geometric mean"] + [
+                "%.3f" % geometric_mean([ratio(n, reference, row, "hwm_kib") for row in picked])
+                for n in columns])
+            lines += [["instructions, " + s] + [str(instructions.get((n, s), "")) for n in columns]
+                      for s in shapes]
+        table(["time / MiB / faults" if field == "cpu_s" else "wall time"] + columns, lines)
 
 
 def main():
@@ -214,7 +216,11 @@ def main():
     if not (os.environ.get("SKIP_COUNT") and os.path.exists(counted)):
         save("instructions.csv", count(paths))
     if ROUNDS:
-        save("results.csv", measure(paths))
+        rows = measure(paths)
+        fresh = {r["workload"] for r in rows}
+        if os.environ.get("ONLY"):
+            rows = [r for r in load("results.csv") if r["workload"] not in fresh] + rows
+        save("results.csv", rows)
     report(load("results.csv"), load("instructions.csv"))
 
 

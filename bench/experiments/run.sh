@@ -9,6 +9,7 @@
 #   BUILD_DIR   where the variants go (a directory under TMPDIR)
 # ROUNDS 0 prints the tables of the last run again.
 #
+#   ONLY        rows to measure again; the others keep their results
 #   SKIP_COUNT  non-empty: reuse instructions.csv, do not run callgrind
 set -eu
 

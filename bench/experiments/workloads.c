@@ -188,6 +188,40 @@ static void bulk(uint64_t seed, uint64_t ops)
     sink += sum;
 }
 
+/*
+ * Fragmentation: each phase fills 8 MiB with one size of 16..256 B and frees all
+ * but one block in 512 at random. What a survivor pins is what slab size decides.
+ */
+static void phases(uint64_t seed, uint64_t ops)
+{
+    enum { PHASES = 16, FILL = 8 << 20, KEEP = 512 };
+    struct rng r = seeded(seed);
+    uint64_t **block = must(malloc(FILL / 16 * sizeof *block)), **kept = NULL;
+    for (uint64_t done = 0, phase = 0; done < ops; phase++) {
+        unsigned size = 16 + 16 * (unsigned)(phase * 7 % PHASES), nr = FILL / size;
+        for (unsigned i = 0; i < nr; i++) {
+            block[i] = must(malloc(size));
+            *block[i] = i;
+        }
+        for (unsigned i = 0; i < nr; i++) {
+            if (below(&r, KEEP)) {
+                free(block[i]);
+                continue;
+            }
+            *block[i] = (uintptr_t)kept;
+            kept = (uint64_t **)block[i];
+        }
+        done += 2ul * nr;
+        if (phase % PHASES == PHASES - 1)
+            for (; kept; ) {
+                uint64_t **next_kept = (uint64_t **)*kept;
+                free(kept);
+                kept = next_kept;
+            }
+    }
+    free(block);
+}
+
 static void hot(uint64_t seed, uint64_t ops)
 {
     for (uint64_t i = 0; i < ops; i += 2) {
@@ -428,7 +462,7 @@ static const struct workload {
     void (*run)(uint64_t seed, uint64_t ops);
 } table[] = {
     { "pareto", pareto }, { "cfrac", cfrac }, { "larson", larson }, { "bulk", bulk },
-    { "hot", hot }, { "handoff", handoff }, { "mid", mid }, { "stride", stride },
+    { "phases", phases }, { "hot", hot }, { "handoff", handoff }, { "mid", mid }, { "stride", stride },
     { "pair", pair }, { "pair0", pair0 }, { "batch", batch }, { "batch0", batch0 },
     { "double", double_free }, { "interior", interior }, { "warm", warm },
 };

@@ -432,21 +432,19 @@ static void free_small(struct hk_heap *heap, void *p, const struct hk_block *b)
 }
 
 /* The common slow case, a block of another thread's slab, without the full identification. */
-static bool free_remote_fast(struct hk_heap *heap, void *p)
+bool hk_ace_free_remote(struct hk_heap *heap, void *p, uintptr_t word)
 {
-    uintptr_t word = hk_pagemap_word(p);
-    const struct hk_size_class *sc;
+    const struct hk_size_class *sc = &hk_size_class[hk_class_of_word(word)];
 
-    if (!heap || word < HK_PM_KINDS || hk_heap_of_word(word) == heap)
-        return false;
-    sc = &hk_size_class[hk_class_of_word(word)];
-    if (!hk_size_starts_block(sc->magic, (uintptr_t)p & sc->slab_mask) ||
-        *hk_mark_of(p) == sc->magic)
+    if (HK_UNLIKELY(!hk_size_starts_block(sc->magic, (uintptr_t)p & sc->slab_mask) ||
+                    *hk_mark_of(p) == sc->magic))
         return false;
     if (HK_CHECKS)
         *hk_mark_of(p) = sc->magic;
-    hk_heap_free_remote(heap, p, word);
-    trim_if_over(heap);
+    if (HK_UNLIKELY(hk_heap_free_remote(heap, p, word))) {
+        hk_ace_tick(heap);
+        trim_if_over(heap);
+    }
     return true;
 }
 
@@ -458,8 +456,6 @@ void hk_ace_free(struct hk_heap *heap, void *p, const void *site)
     if (!p)
         return;
     hk_ace_tick(heap);
-    if (free_remote_fast(heap, p))
-        return;
     verdict = hk_ace_identify(p, &b);
     if (HK_UNLIKELY(verdict != HK_BLOCK_LIVE)) {
         if (verdict == HK_BLOCK_UNKNOWN && hk_ace_next_free && is_in_libc_heap(p)) {

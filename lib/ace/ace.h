@@ -41,6 +41,8 @@ void hk_ace_init(void);
 /* n bytes aligned to align (power of two), zeroed if asked. n <= PTRDIFF_MAX. */
 void *hk_ace_alloc(struct hk_heap *heap, size_t n, size_t align, bool zero, const void *site);
 void hk_ace_free(struct hk_heap *heap, void *p, const void *site);
+/* word: p's, naming a heap other than `heap`. False: not a live block at first sight, nothing done. */
+bool hk_ace_free_remote(struct hk_heap *heap, void *p, uintptr_t word);
 /* The block grows or shrinks without moving, or nothing happens and the answer is false. */
 bool hk_ace_resize(struct hk_heap *heap, void *p, size_t n, const void *site);
 /* realloc for p != NULL, n > 0. NULL: the old block is untouched. */

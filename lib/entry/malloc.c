@@ -182,15 +182,11 @@ static HK_NOINLINE void free_slow(void *p, const void *site)
 }
 
 /* The counterpart of alloc_cached_run. False: nothing has changed. */
-static inline bool free_cached_run(void *p)
+static inline bool free_cached_run(struct hk_heap *heap, void *p)
 {
-    struct hk_heap *heap = hk_heap_self;
-    struct hk_run *run;
+    struct hk_run *run = hk_pagemap_desc(p);
     bool done;
 
-    if (hk_pagemap_word(p) != HK_PM_RUN || !heap->max_fast)
-        return false;
-    run = hk_pagemap_desc(p);
     if (p != hk_run_start(run) || hk_load_relaxed(&run->state) != HK_RUN_LIVE || !hk_thread_enter())
         return false;
     done = hk_l25_kill(run);
@@ -202,9 +198,34 @@ static inline bool free_cached_run(void *p)
     return done;
 }
 
+/* A small block of another heap's. errno stays: parcels are sent without a call that sets it. */
+static inline bool free_remote_block(struct hk_heap *heap, void *p, uintptr_t word)
+{
+    bool done;
+
+    if (!hk_thread_enter())
+        return false;
+    done = hk_ace_free_remote(heap, p, word);
+    hk_thread_leave_fast(heap);
+    return done;
+}
+
+/* What is common among the slow cases. False: nothing has changed. */
+static inline bool free_simple(void *p)
+{
+    struct hk_heap *heap = hk_heap_self;
+    uintptr_t word = hk_pagemap_word(p);
+
+    if (!heap->max_fast)
+        return false;
+    if (word >= HK_PM_KINDS && hk_heap_of_word(word) != heap)
+        return free_remote_block(heap, p, word);
+    return word == HK_PM_RUN && free_cached_run(heap, p);
+}
+
 HK_NOINLINE void hk_entry_free(void *p, const void *site)
 {
-    if (!p || free_cached_run(p))
+    if (!p || free_simple(p))
         return;
     free_slow(p, site);
 }

@@ -153,8 +153,9 @@ void hk_heap_park(struct hk_heap *heap);
 void *hk_heap_alloc_slow(struct hk_heap *heap, unsigned class);
 /* Owner only. The magazine of p's class may be full; p is checked and marked. */
 void hk_heap_free_full(struct hk_heap *heap, unsigned class, void *p);
-/* p is checked and marked, and lies in a slab whose word names another heap. heap may be NULL. */
-void hk_heap_free_remote(struct hk_heap *heap, void *p, uintptr_t word);
+/* p is checked and marked, and lies in a slab whose word names another heap. heap may be NULL. True: a
+ * parcel left, which is the time to look at the clock. */
+bool hk_heap_free_remote(struct hk_heap *heap, void *p, uintptr_t word);
 /* For threads without a heap. */
 void *hk_heap_alloc_from_depot(unsigned class);
 

@@ -102,17 +102,10 @@ static void send_single(struct hk_heap *owner, void *p, size_t bytes)
     send(NULL, owner, b);
 }
 
-void hk_heap_free_remote(struct hk_heap *heap, void *p, uintptr_t word)
+/* The outbox has a parcel for another owner, or none. False: no memory. */
+static HK_NOINLINE bool open_parcel(struct hk_heap *heap, struct hk_outbox *box, struct hk_heap *owner)
 {
-    struct hk_heap *owner = hk_heap_of_word(word);
-    struct hk_outbox *box;
-
-    if (HK_UNLIKELY(!heap)) {
-        send_single(owner, p, hk_size_class[hk_class_of_word(word)].size);
-        return;
-    }
-    box = &heap->outbox[owner->id % HK_NR_OUTBOXES];
-    if (HK_UNLIKELY(box->owner != owner)) {
+    if (box->owner != owner) {
         send_outbox(heap, box);
         box->owner = owner;
     }
@@ -120,15 +113,33 @@ void hk_heap_free_remote(struct hk_heap *heap, void *p, uintptr_t word)
         box->parcel = get_parcel(heap);
         if (!box->parcel) {
             hk_count_add(&heap->stats.nr_lost, 1);
-            return;
+            return false;
         }
         box->parcel->bytes = 0;
     }
-    add_block(box->parcel, p, hk_size_class[hk_class_of_word(word)].size);
+    return true;
+}
+
+bool hk_heap_free_remote(struct hk_heap *heap, void *p, uintptr_t word)
+{
+    struct hk_heap *owner = hk_heap_of_word(word);
+    size_t size = hk_size_class[hk_class_of_word(word)].size;
+    struct hk_outbox *box;
+
+    if (HK_UNLIKELY(!heap)) {
+        send_single(owner, p, size);
+        return true;
+    }
+    box = &heap->outbox[owner->id % HK_NR_OUTBOXES];
+    if (HK_UNLIKELY(box->owner != owner || !box->parcel) && !open_parcel(heap, box, owner))
+        return true;
+    add_block(box->parcel, p, size);
     hk_count_add(&heap->stats.nr_remote_frees, 1);
-    if (box->parcel->count == HK_PARCEL_BLOCKS ||
-        box->parcel->bytes >= hk_policy()->remote_batch_bytes)
-        send_outbox(heap, box);
+    if (HK_LIKELY(box->parcel->count < HK_PARCEL_BLOCKS &&
+                  box->parcel->bytes < hk_policy()->remote_batch_bytes))
+        return false;
+    send_outbox(heap, box);
+    return true;
 }
 
 /* ---- drain --------------------------------------------------------------------------------- */
