@@ -143,6 +143,24 @@ function section() {
     any = 1
 }
 
+# Prints text in lines of at most 78 columns; a new sentence starts a new line, as mdoc wants it.
+function print_text(text,    n, i, word, line) {
+    n = split(text, word, " ")
+    line = ""
+    for (i = 1; i <= n; i++) {
+        if (line != "" && (length(line) + 1 + length(word[i]) > 78 || line ~ /[.?!]$/)) {
+            print line
+            line = ""
+        }
+        # A dot at the start of a line would be a request.
+        if (line == "" && word[i] ~ /^[.\47]/)
+            word[i] = "\\&" word[i]
+        line = line (line == "" ? "" : " ") word[i]
+    }
+    if (line != "")
+        print line
+}
+
 # First letter in upper case, unless it begins a name in code.
 function sentence(s) {
     return (s ~ /^[a-z_0-9]+\(/ ? s : toupper(substr(s, 1, 1)) substr(s, 2)) "."
@@ -154,7 +172,7 @@ function escape(s) {
     return s
 }
 
-function print_option(    n, i, group, unit, values, low, high) {
+function print_option(    n, i, group, unit, range, values, low, high) {
     section()
     type = field[2]
     words = unquote(field[7])
@@ -165,21 +183,18 @@ function print_option(    n, i, group, unit, values, low, high) {
         values = values (i > 1 ? " | " : "") group[i]
     }
     print ".It Ic " field[1] " No = Ar value"
-    print sentence(escape(unquote(field[9])))
+    print_text(sentence(escape(unquote(field[9]))))
     low = type == "RATIO" ? thousandths(field[5]) : number(field[5])
     high = type == "RATIO" ? thousandths(field[6]) : number(field[6])
     if (type != "BOOL" && type != "ENUM") {
         unit = unquote(field[8])
-        printf "A %s%s", kind_name(type), unit != "" && unit != "bytes" ? " of " unit : ""
-        if (high != "")
-            printf ", %s to %s", low, high
-        else
-            printf ", at least %s", low
-        print (values != "" ? ", or " values "." : ".")
+        range = high != "" ? ", " low " to " high : ", at least " low
+        print_text("A " kind_name(type) (unit != "" && unit != "bytes" ? " of " unit : "") range \
+            (values != "" ? ", or " values : "") ".")
     } else {
-        print "One of " values "."
+        print_text("One of " values ".")
     }
-    print "Default: " preset(field[4]) "."
+    print_text("Default: " preset(field[4]) ".")
 }
 
 function kind_name(t) {
@@ -195,5 +210,5 @@ function print_legacy() {
         any = 1
     }
     print ".It Ic " field[1]
-    print escape(unquote(field[3])) "."
+    print_text(escape(unquote(field[3])) ".")
 }

@@ -21,19 +21,20 @@ static const uint32_t class_bytes[HK_NR_CLASSES] = {
     [80] = 4096, [81] = 8192, [82] = 16384, [83] = 32768, [84] = 65536,
 };
 
-/* Small slabs where blocks are small (less memory pinned by a few survivors), at least seven blocks
- * per slab where they are large. */
+/*
+ * Small slabs where blocks are small: a survivor pins less memory. From 4 KiB up large enough that the 64
+ * bytes of colour per block walk through all sets of a first-level cache within one slab (63 blocks of
+ * 4160 bytes: 64 different lines), and never fewer than seven blocks.
+ */
 static unsigned slab_shift(size_t bytes)
 {
     if (bytes <= 1024)
         return 14;
     if (bytes <= 2048)
         return 15;
-    if (bytes <= 4160)
+    if (bytes < 4096)
         return 16;
-    if (bytes <= 16448)
-        return 17;
-    return bytes <= 32832 ? 18 : 19;
+    return bytes <= 16448 ? 18 : 19;
 }
 
 /*

@@ -385,12 +385,15 @@ static bool unmap_region(struct hk_region *r)
     return true;
 }
 
-/* Kernel refused to unmap (too many mappings): the region stays, its content unknown. */
-static void readd_region_locked(struct hk_region *r)
+/* The kernel refused to unmap (too many mappings): the region stays, its pages dropped if that at least
+ * was possible, else its content unknown. */
+static void readd_region_locked(struct hk_region *r, bool clean)
 {
-    set_bits(&r->dirty, 0, r->nr_granules);
+    clear_bits(&r->dirty, 0, r->nr_granules);
+    if (!clean)
+        set_bits(&r->dirty, 0, r->nr_granules);
     add_region_locked(r);
-    add_stat(&span.stats.dirty_bytes, r->nr_granules * HK_GRANULE);
+    add_stat(&span.stats.dirty_bytes, count_bits(&r->dirty, 0, r->nr_granules) * HK_GRANULE);
 }
 
 static size_t purge_runs(struct hk_region *r, const struct bits *dirty, struct bits *cleaned)
@@ -421,12 +424,13 @@ static size_t purge_oldest_locked(void)
         forget_region_locked(r);
         hk_unlock(&hk_span_lock);
         bool gone = unmap_region(r);
+        bool clean = gone || hk_os_purge(r->base, r->nr_granules * HK_GRANULE);
         hk_lock(&hk_span_lock);
         if (!gone)
-            readd_region_locked(r);
+            readd_region_locked(r, clean);
         else
             span.stats.nr_unmaps++;
-        return gone ? bytes : 0;
+        return clean ? bytes : 0;
     }
     dequeue(r);
     if (is_empty(r))

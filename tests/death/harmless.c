@@ -8,7 +8,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-// A live block that holds, word for word, what a dead one held: a mark in the memory alone proves nothing.
+// A live block that holds, word for word, what a dead one held: a mark in the memory alone proves
+// nothing.
 static void looks_dead(const struct death *self, uint64_t seed)
 {
     static unsigned char image[65536];
@@ -31,7 +32,8 @@ static void looks_dead(const struct death *self, uint64_t seed)
     }
 }
 
-// The next owner of the same address does not write at all: what the block holds is what it held when it was dead.
+// The next owner of the same address does not write at all: what the block holds is what it held
+// when it was dead.
 static void never_written(const struct death *self, uint64_t seed)
 {
     (void)seed;
@@ -57,7 +59,7 @@ static void delete_mismatch(const struct death *self, uint64_t seed)
     void (*delete)(void *, size_t) = function_named("_ZdlPvm");
 
     (void)seed;
-    delete(new(self->size), self->argument);
+    delete (new (self->size), self->argument);
 }
 
 static void aligned_mismatch(const struct death *self, uint64_t seed)
@@ -102,26 +104,26 @@ static void freed_by_another(const struct death *self, uint64_t seed)
 }
 
 static const struct death cases[] = {
-    { "harmless: looks dead, 16 B", looks_dead, NOTHING, 16, 0, 0, false },
-    { "harmless: looks dead, 64 B", looks_dead, NOTHING, 64, 0, 0, false },
-    { "harmless: looks dead, 1 KiB", looks_dead, NOTHING, KIB, 0, 0, false },
-    { "harmless: looks dead, 8 KiB", looks_dead, NOTHING, 8 * KIB, 0, 0, false },
-    { "harmless: looks dead, freed in a thread, 16 B", looks_dead, NOTHING, 16, 1, 0, false },
-    { "harmless: looks dead, freed in a thread, 1 KiB", looks_dead, NOTHING, KIB, 1, 0, false },
-    { "harmless: never written, 16 B", never_written, NOTHING, 16, 0, 0, false },
-    { "harmless: never written, 1 KiB", never_written, NOTHING, KIB, 0, 0, false },
-    { "harmless: never written, 64 KiB", never_written, NOTHING, 64 * KIB, 0, 0, false },
-    { "harmless: never written, 1 MiB", never_written, NOTHING, MIB, 0, 0, false },
-    { "harmless: free_sized says too much", sized_mismatch, NOTHING, 100, 4000, 0, false },
-    { "harmless: free_sized says too little", sized_mismatch, NOTHING, 4000, 1, 0, false },
-    { "harmless: free_sized says 0", sized_mismatch, NOTHING, 100, 0, 0, false },
-    { "harmless: free_sized of 1 MiB says 8", sized_mismatch, NOTHING, MIB, 8, 0, false },
-    { "harmless: free_sized of 8 says 64 MiB", sized_mismatch, NOTHING, 8, 64 << 20, 0, false },
-    { "harmless: sized delete says another class", delete_mismatch, NOTHING, 100, 1000, 0, false },
-    { "harmless: free_aligned_sized says another alignment", aligned_mismatch, NOTHING, 100, 256, 0, false },
-    { "harmless: NULL", nothing_freed, NOTHING, 0, 0, 0, false },
-    { "harmless: libc's buffers", libc_buffers, NOTHING, 0, 0, 0, false },
-    { "harmless: freed by another thread", freed_by_another, NOTHING, 300000, 0, 2, false },
+    {"harmless: looks dead, 16 B", looks_dead, NOTHING, 16, 0, 0},
+    {"harmless: looks dead, 64 B", looks_dead, NOTHING, 64, 0, 0},
+    {"harmless: looks dead, 1 KiB", looks_dead, NOTHING, KIB, 0, 0},
+    {"harmless: looks dead, 8 KiB", looks_dead, NOTHING, 8 * KIB, 0, 0},
+    {"harmless: looks dead, freed in a thread, 16 B", looks_dead, NOTHING, 16, 1, 0},
+    {"harmless: looks dead, freed in a thread, 1 KiB", looks_dead, NOTHING, KIB, 1, 0},
+    {"harmless: never written, 16 B", never_written, NOTHING, 16, 0, 0},
+    {"harmless: never written, 1 KiB", never_written, NOTHING, KIB, 0, 0},
+    {"harmless: never written, 64 KiB", never_written, NOTHING, 64 * KIB, 0, 0},
+    {"harmless: never written, 1 MiB", never_written, NOTHING, MIB, 0, 0},
+    {"harmless: free_sized says too much", sized_mismatch, NOTHING, 100, 4000, 0},
+    {"harmless: free_sized says too little", sized_mismatch, NOTHING, 4000, 1, 0},
+    {"harmless: free_sized says 0", sized_mismatch, NOTHING, 100, 0, 0},
+    {"harmless: free_sized of 1 MiB says 8", sized_mismatch, NOTHING, MIB, 8, 0},
+    {"harmless: free_sized of 8 says 64 MiB", sized_mismatch, NOTHING, 8, 64 << 20, 0},
+    {"harmless: sized delete says another class", delete_mismatch, NOTHING, 100, 1000, 0},
+    {"harmless: free_aligned_sized says another alignment", aligned_mismatch, NOTHING, 100, 256, 0},
+    {"harmless: NULL", nothing_freed, NOTHING, 0, 0, 0},
+    {"harmless: libc's buffers", libc_buffers, NOTHING, 0, 0, 0},
+    {"harmless: freed by another thread", freed_by_another, NOTHING, 300000, 0, 2},
 };
 
-const struct suite harmless_suite = { cases, COUNT(cases) };
+const struct suite harmless_suite = {cases, COUNT(cases)};

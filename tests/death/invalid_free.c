@@ -140,7 +140,8 @@ static void freed_interior(const struct death *self, uint64_t seed)
     free_it(neighbour);
 }
 
-// Where a page, a slab or a region begins: metadata if there is any, or another block; then the second free is wrong.
+// Where a page, a slab or a region begins: metadata if there is any, or another block; then the
+// second free is wrong.
 static void rounded_down(const struct death *self, uint64_t seed)
 {
     void *p = take(self->size);
@@ -158,12 +159,14 @@ static bool writable_anonymous(const char *line, uintptr_t *start)
     unsigned long offset, inode;
     char mode[8], device[16], path[256] = "";
 
-    if (sscanf(line, "%lx-%lx %7s %lx %15s %lu %255s", start, &end, mode, &offset, device, &inode, path) < 6)
+    if (sscanf(line, "%lx-%lx %7s %lx %15s %lu %255s", start, &end, mode, &offset, device, &inode,
+               path) < 6)
         return false;
     return mode[1] == 'w' && inode == 0 && path[0] != '[';
 }
 
-// The first bytes of every anonymous mapping, each in a child: none may pass in silence, crash or hang.
+// The first bytes of every anonymous mapping, each in a child: none may pass in silence, crash or
+// hang.
 static void start_of_every_mapping(const struct death *self, uint64_t seed)
 {
     char line[512];
@@ -189,7 +192,8 @@ static void start_of_every_mapping(const struct death *self, uint64_t seed)
         if (WIFSIGNALED(status) && WTERMSIG(status) == SIGABRT)
             continue;
         wrong++;
-        printf("free of %#lx ended with status %#x: %s", (unsigned long)start, (unsigned)status, line);
+        printf("free of %#lx ended with status %#x: %s", (unsigned long)start, (unsigned)status,
+               line);
     }
     fflush(stdout);
     if (wrong == 0)
@@ -256,95 +260,97 @@ static void by_sized_delete_wild(const struct death *self, uint64_t seed)
 
     (void)seed;
     about(p, NULL, 0);
-    delete(p, self->size);
+    delete (p, self->size);
 }
 
-#define SIZES_FROM_1K(text, fn, sentence_, argument_)                    \
-    { text " 1 KiB", fn, sentence_, KIB, argument_, 0, false },          \
-    { text " 8 KiB", fn, sentence_, 8 * KIB, argument_, 0, false },      \
-    { text " 64 KiB", fn, sentence_, 64 * KIB, argument_, 0, false },    \
-    { text " 200 KiB", fn, sentence_, 200 * KIB, argument_, 0, false },  \
-    { text " 1 MiB", fn, sentence_, MIB, argument_, 0, false },          \
-    { text " 4 MiB", fn, sentence_, 4 * MIB, argument_, 0, false },      \
-    { text " 64 MiB", fn, sentence_, 64 * MIB, argument_, 0, false }
-#define SIZES_FROM_16(text, fn, sentence_, argument_)                    \
-    { text " 16 B", fn, sentence_, 16, argument_, 0, false },            \
-    SIZES_FROM_1K(text, fn, sentence_, argument_)
+#define SIZES_FROM_1K(text, fn, sentence_, argument_)                                              \
+    {text " 1 KiB", fn, sentence_, KIB, argument_, 0},                                             \
+        {text " 8 KiB", fn, sentence_, 8 * KIB, argument_, 0},                                     \
+        {text " 64 KiB", fn, sentence_, 64 * KIB, argument_, 0},                                   \
+        {text " 200 KiB", fn, sentence_, 200 * KIB, argument_, 0},                                 \
+        {text " 1 MiB", fn, sentence_, MIB, argument_, 0},                                         \
+        {text " 4 MiB", fn, sentence_, 4 * MIB, argument_, 0},                                     \
+    {                                                                                              \
+        text " 64 MiB", fn, sentence_, 64 * MIB, argument_, 0                                      \
+    }
+#define SIZES_FROM_16(text, fn, sentence_, argument_)                                              \
+    {text " 16 B", fn, sentence_, 16, argument_, 0}, SIZES_FROM_1K(text, fn, sentence_, argument_)
 
 static const struct death cases[] = {
-    { "free of the stack", wild, FREE_UNKNOWN, 0, WILD_STACK, 0, false },
-    { "free of a thread's stack", thread_stack, FREE_UNKNOWN, 0, 0, 0, false },
-    { "free of a global", wild, FREE_UNKNOWN, 0, WILD_DATA, 0, false },
-    { "free of a zeroed global", wild, FREE_UNKNOWN, 0, WILD_BSS, 0, false },
-    { "free of a constant", wild, FREE_UNKNOWN, 0, WILD_CONSTANT, 0, false },
-    { "free of code", wild, FREE_UNKNOWN, 0, WILD_CODE, 0, false },
-    { "free of the library's code", wild, FREE_UNKNOWN, 0, WILD_LIBRARY_CODE, 0, false },
-    { "free of the library's data", wild, FREE_UNKNOWN, 0, WILD_LIBRARY_DATA, 0, false },
-    { "free of a thread-local", wild, FREE_UNKNOWN, 0, WILD_THREAD_LOCAL, 0, false },
-    { "free of stdout", wild, FREE_UNKNOWN, 0, WILD_STDOUT, 0, false },
-    { "free of the auxiliary vector", wild, FREE_UNKNOWN, 0, WILD_AUXILIARY, 0, false },
-    { "free of the vdso", wild, FREE_UNKNOWN, 0, WILD_VDSO, 0, false },
-    { "free of unmapped memory", wild, FREE_UNKNOWN, 0, WILD_UNMAPPED, 0, false },
-    { "free of memory never mapped", wild, FREE_UNKNOWN, 0, WILD_NEVER_MAPPED, 0, false },
-    { "free of the program's mapping", wild, FREE_UNKNOWN, 0, WILD_MAPPED, 0, false },
-    { "free of the middle of the program's mapping", wild, FREE_UNKNOWN, 0, WILD_MAPPED_MIDDLE, 0, false },
-    { "free of a mapping without access", wild, FREE_UNKNOWN, 0, WILD_NO_ACCESS, 0, false },
-    { "free of a mapped file", wild, FREE_UNKNOWN, 0, WILD_FILE, 0, false },
-    { "free of shared memory", wild, FREE_UNKNOWN, 0, WILD_SHARED, 0, false },
-    { "free of NULL + 8", wild, FREE_MISALIGNED, 8, WILD_ADDRESS, 0, false },
-    { "free of NULL + 16", wild, FREE_UNKNOWN, 16, WILD_ADDRESS, 0, false },
-    { "free of NULL + 4096", wild, FREE_UNKNOWN, 4096, WILD_ADDRESS, 0, false },
-    { "free of -1", wild, FREE_MISALIGNED, SIZE_MAX, WILD_ADDRESS, 0, false },
-    { "free of -16", wild, FREE_UNKNOWN, SIZE_MAX - 15, WILD_ADDRESS, 0, false },
-    { "free of 0xdeadbeefdeadbeef", wild, FREE_MISALIGNED, 0xdeadbeefdeadbeef, WILD_ADDRESS, 0, false },
-    { "free of 0xdeadbeefdeadbee0", wild, FREE_UNKNOWN, 0xdeadbeefdeadbee0, WILD_ADDRESS, 0, false },
-    { "free of the first non-canonical address", wild, FREE_UNKNOWN, 0x800000000000, WILD_ADDRESS, 0, false },
-    { "free of the last user page", wild, FREE_UNKNOWN, 0x7ffffffff000, WILD_ADDRESS, 0, false },
-    { "free of the last user bytes", wild, FREE_UNKNOWN, 0x7ffffffffff0, WILD_ADDRESS, 0, false },
-    { "free of a kernel address", wild, FREE_UNKNOWN, 0xffff800000000000, WILD_ADDRESS, 0, false },
-    { "free of a 57-bit address", wild, FREE_UNKNOWN, 0x100000000000000, WILD_ADDRESS, 0, false },
+    {"free of the stack", wild, FREE_UNKNOWN, 0, WILD_STACK, 0},
+    {"free of a thread's stack", thread_stack, FREE_UNKNOWN, 0, 0, 0},
+    {"free of a global", wild, FREE_UNKNOWN, 0, WILD_DATA, 0},
+    {"free of a zeroed global", wild, FREE_UNKNOWN, 0, WILD_BSS, 0},
+    {"free of a constant", wild, FREE_UNKNOWN, 0, WILD_CONSTANT, 0},
+    {"free of code", wild, FREE_UNKNOWN, 0, WILD_CODE, 0},
+    {"free of the library's code", wild, FREE_UNKNOWN, 0, WILD_LIBRARY_CODE, 0},
+    {"free of the library's data", wild, FREE_UNKNOWN, 0, WILD_LIBRARY_DATA, 0},
+    {"free of a thread-local", wild, FREE_UNKNOWN, 0, WILD_THREAD_LOCAL, 0},
+    {"free of stdout", wild, FREE_UNKNOWN, 0, WILD_STDOUT, 0},
+    {"free of the auxiliary vector", wild, FREE_UNKNOWN, 0, WILD_AUXILIARY, 0},
+    {"free of the vdso", wild, FREE_UNKNOWN, 0, WILD_VDSO, 0},
+    {"free of unmapped memory", wild, FREE_UNKNOWN, 0, WILD_UNMAPPED, 0},
+    {"free of memory never mapped", wild, FREE_UNKNOWN, 0, WILD_NEVER_MAPPED, 0},
+    {"free of the program's mapping", wild, FREE_UNKNOWN, 0, WILD_MAPPED, 0},
+    {"free of the middle of the program's mapping", wild, FREE_UNKNOWN, 0, WILD_MAPPED_MIDDLE, 0},
+    {"free of a mapping without access", wild, FREE_UNKNOWN, 0, WILD_NO_ACCESS, 0},
+    {"free of a mapped file", wild, FREE_UNKNOWN, 0, WILD_FILE, 0},
+    {"free of shared memory", wild, FREE_UNKNOWN, 0, WILD_SHARED, 0},
+    {"free of NULL + 8", wild, FREE_MISALIGNED, 8, WILD_ADDRESS, 0},
+    {"free of NULL + 16", wild, FREE_UNKNOWN, 16, WILD_ADDRESS, 0},
+    {"free of NULL + 4096", wild, FREE_UNKNOWN, 4096, WILD_ADDRESS, 0},
+    {"free of -1", wild, FREE_MISALIGNED, SIZE_MAX, WILD_ADDRESS, 0},
+    {"free of -16", wild, FREE_UNKNOWN, SIZE_MAX - 15, WILD_ADDRESS, 0},
+    {"free of 0xdeadbeefdeadbeef", wild, FREE_MISALIGNED, 0xdeadbeefdeadbeef, WILD_ADDRESS, 0},
+    {"free of 0xdeadbeefdeadbee0", wild, FREE_UNKNOWN, 0xdeadbeefdeadbee0, WILD_ADDRESS, 0},
+    {"free of the first non-canonical address", wild, FREE_UNKNOWN, 0x800000000000, WILD_ADDRESS,
+     0},
+    {"free of the last user page", wild, FREE_UNKNOWN, 0x7ffffffff000, WILD_ADDRESS, 0},
+    {"free of the last user bytes", wild, FREE_UNKNOWN, 0x7ffffffffff0, WILD_ADDRESS, 0},
+    {"free of a kernel address", wild, FREE_UNKNOWN, 0xffff800000000000, WILD_ADDRESS, 0},
+    {"free of a 57-bit address", wild, FREE_UNKNOWN, 0x100000000000000, WILD_ADDRESS, 0},
     SIZES_FROM_16("free at +1 of", interior, FREE_MISALIGNED, 1),
     SIZES_FROM_16("free at +8 of", interior, FREE_MISALIGNED, 8),
     SIZES_FROM_1K("free at +16 of", interior, FREE_INTERIOR, 16),
     SIZES_FROM_1K("free in the middle of", interior_middle, FREE_INTERIOR, 0),
     SIZES_FROM_1K("free near the end of", interior_last, FREE_INTERIOR, 0),
-    { "free somewhere in 48 B", interior_random, FREE_INTERIOR, 48, 0, 2, false },
-    { "free somewhere in 112 B", interior_random, FREE_INTERIOR, 112, 0, 4, false },
-    { "free somewhere in 1 KiB", interior_random, FREE_INTERIOR, KIB, 0, 4, false },
-    { "free somewhere in 5000 B", interior_random, FREE_INTERIOR, 5000, 0, 4, false },
-    { "free somewhere in 40 KiB", interior_random, FREE_INTERIOR, 40 * KIB, 0, 4, false },
-    { "free somewhere in 300 KiB", interior_random, FREE_INTERIOR, 300 * KIB, 0, 4, false },
-    { "free somewhere in 3 MiB", interior_random, FREE_INTERIOR, 3 * MIB, 0, 4, false },
-    { "free somewhere in 100 MiB", interior_random, FREE_INTERIOR, 100 * MIB, 0, 4, false },
-    { "free at +16 in a thread, 1 KiB", interior_remote, FREE_INTERIOR, KIB, 0, 0, false },
-    { "free at +16 in a thread, 200 KiB", interior_remote, FREE_INTERIOR, 200 * KIB, 0, 0, false },
-    { "free at +16 in a thread, 4 MiB", interior_remote, FREE_INTERIOR, 4 * MIB, 0, 0, false },
-    { "free at +16 of aligned 64", interior_aligned, FREE_INTERIOR, 200, 64, 0, false },
-    { "free at +16 of aligned 4096", interior_aligned, FREE_INTERIOR, 200, 4096, 0, false },
-    { "free at +16 of aligned 65536", interior_aligned, FREE_INTERIOR, 200 * KIB, 65536, 0, false },
-    { "free at +16 of aligned 2 MiB", interior_aligned, FREE_INTERIOR, 4 * MIB, 2 * MIB, 0, false },
-    { "free at +32 of calloc's", interior_of_calloc, FREE_INTERIOR, 500, 0, 0, false },
-    { "free at +32 of calloc's, 1 MiB", interior_of_calloc, FREE_INTERIOR, MIB, 0, 0, false },
-    { "free inside a FILE", interior_of_file, FREE_INTERIOR, 0, 0, 0, false },
-    { "free before aligned 4096", before, ANY_SENTENCE, 200, 4096, 0, false },
-    { "free before aligned 2 MiB", before, ANY_SENTENCE, 4 * MIB, 2 * MIB, 0, false },
+    {"free somewhere in 48 B", interior_random, FREE_INTERIOR, 48, 0, 2},
+    {"free somewhere in 112 B", interior_random, FREE_INTERIOR, 112, 0, 4},
+    {"free somewhere in 1 KiB", interior_random, FREE_INTERIOR, KIB, 0, 4},
+    {"free somewhere in 5000 B", interior_random, FREE_INTERIOR, 5000, 0, 4},
+    {"free somewhere in 40 KiB", interior_random, FREE_INTERIOR, 40 * KIB, 0, 4},
+    {"free somewhere in 300 KiB", interior_random, FREE_INTERIOR, 300 * KIB, 0, 4},
+    {"free somewhere in 3 MiB", interior_random, FREE_INTERIOR, 3 * MIB, 0, 4},
+    {"free somewhere in 100 MiB", interior_random, FREE_INTERIOR, 100 * MIB, 0, 4},
+    {"free at +16 in a thread, 1 KiB", interior_remote, FREE_INTERIOR, KIB, 0, 0},
+    {"free at +16 in a thread, 200 KiB", interior_remote, FREE_INTERIOR, 200 * KIB, 0, 0},
+    {"free at +16 in a thread, 4 MiB", interior_remote, FREE_INTERIOR, 4 * MIB, 0, 0},
+    {"free at +16 of aligned 64", interior_aligned, FREE_INTERIOR, 200, 64, 0},
+    {"free at +16 of aligned 4096", interior_aligned, FREE_INTERIOR, 200, 4096, 0},
+    {"free at +16 of aligned 65536", interior_aligned, FREE_INTERIOR, 200 * KIB, 65536, 0},
+    {"free at +16 of aligned 2 MiB", interior_aligned, FREE_INTERIOR, 4 * MIB, 2 * MIB, 0},
+    {"free at +32 of calloc's", interior_of_calloc, FREE_INTERIOR, 500, 0, 0},
+    {"free at +32 of calloc's, 1 MiB", interior_of_calloc, FREE_INTERIOR, MIB, 0, 0},
+    {"free inside a FILE", interior_of_file, FREE_INTERIOR, 0, 0, 0},
+    {"free before aligned 4096", before, ANY_SENTENCE, 200, 4096, 0},
+    {"free before aligned 2 MiB", before, ANY_SENTENCE, 4 * MIB, 2 * MIB, 0},
     SIZES_FROM_16("free past the end of", past_the_end, ANY_SENTENCE, 0),
     SIZES_FROM_1K("free inside a freed", freed_interior, ANY_SENTENCE, 0),
-    { "free of the start of the page", rounded_down, ANY_SENTENCE, 16, 4096, 0, false },
-    { "free of the start of the page, 1 KiB", rounded_down, ANY_SENTENCE, KIB, 4096, 0, false },
-    { "free of the start of 64 KiB", rounded_down, ANY_SENTENCE, 16, 65536, 0, false },
-    { "free of the start of 64 KiB, 8 KiB", rounded_down, ANY_SENTENCE, 8 * KIB, 65536, 0, false },
-    { "free of the start of 2 MiB", rounded_down, ANY_SENTENCE, 16, 2 << 20, 0, false },
-    { "free of the start of 2 MiB, 200 KiB", rounded_down, ANY_SENTENCE, 200 * KIB, 2 << 20, 0, false },
-    { "free of the start of every mapping", start_of_every_mapping, ABORT_WITHOUT_TEXT, 0, 0, 0, false },
-    { "delete of an interior pointer", by_delete, FREE_INTERIOR, 1000, 0, 0, false },
-    { "delete[] of an interior pointer", by_delete_array, FREE_INTERIOR, 1000, 0, 0, false },
-    { "cfree of an interior pointer", by_cfree, FREE_INTERIOR, 1000, 0, 0, false },
-    { "hak_free of an interior pointer", by_hak_free, FREE_INTERIOR, 1000, 0, 0, false },
-    { "free_sized of an interior pointer", by_free_sized, FREE_INTERIOR, 1000, 0, 0, false },
-    { "free_sized of a global", by_free_sized_wild, FREE_UNKNOWN, 100, WILD_DATA, 0, false },
-    { "free_sized of the program's mapping", by_free_sized_wild, FREE_UNKNOWN, 100, WILD_MAPPED, 0, false },
-    { "sized delete of a global", by_sized_delete_wild, FREE_UNKNOWN, 100, WILD_DATA, 0, false },
+    {"free of the start of the page", rounded_down, ANY_SENTENCE, 16, 4096, 0},
+    {"free of the start of the page, 1 KiB", rounded_down, ANY_SENTENCE, KIB, 4096, 0},
+    {"free of the start of 64 KiB", rounded_down, ANY_SENTENCE, 16, 65536, 0},
+    {"free of the start of 64 KiB, 8 KiB", rounded_down, ANY_SENTENCE, 8 * KIB, 65536, 0},
+    {"free of the start of 2 MiB", rounded_down, ANY_SENTENCE, 16, 2 << 20, 0},
+    {"free of the start of 2 MiB, 200 KiB", rounded_down, ANY_SENTENCE, 200 * KIB, 2 << 20, 0},
+    {"free of the start of every mapping", start_of_every_mapping, ABORT_WITHOUT_TEXT, 0, 0, 0},
+    {"delete of an interior pointer", by_delete, FREE_INTERIOR, 1000, 0, 0},
+    {"delete[] of an interior pointer", by_delete_array, FREE_INTERIOR, 1000, 0, 0},
+    {"cfree of an interior pointer", by_cfree, FREE_INTERIOR, 1000, 0, 0},
+    {"hak_free of an interior pointer", by_hak_free, FREE_INTERIOR, 1000, 0, 0},
+    {"free_sized of an interior pointer", by_free_sized, FREE_INTERIOR, 1000, 0, 0},
+    {"free_sized of a global", by_free_sized_wild, FREE_UNKNOWN, 100, WILD_DATA, 0},
+    {"free_sized of the program's mapping", by_free_sized_wild, FREE_UNKNOWN, 100, WILD_MAPPED, 0},
+    {"sized delete of a global", by_sized_delete_wild, FREE_UNKNOWN, 100, WILD_DATA, 0},
 };
 
-const struct suite invalid_free_suite = { cases, COUNT(cases) };
+const struct suite invalid_free_suite = {cases, COUNT(cases)};

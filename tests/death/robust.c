@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
-// The report itself: it ends the process whatever the program did to SIGABRT, stderr and its threads.
+// The report itself: it ends the process whatever the program did to SIGABRT, stderr and its
+// threads.
 #include "death.h"
 
 #include <fcntl.h>
@@ -126,7 +127,7 @@ static void stderr_read_only(const struct death *self, uint64_t seed)
 
 static void no_descriptors(const struct death *self, uint64_t seed)
 {
-    struct rlimit none = { 0, 0 };
+    struct rlimit none = {0, 0};
 
     (void)seed;
     setrlimit(RLIMIT_NOFILE, &none);
@@ -135,7 +136,7 @@ static void no_descriptors(const struct death *self, uint64_t seed)
 
 static void no_address_space(const struct death *self, uint64_t seed)
 {
-    struct rlimit tight = { MIB, MIB };
+    struct rlimit tight = {MIB, MIB};
 
     (void)seed;
     setrlimit(RLIMIT_AS, &tight);
@@ -238,24 +239,25 @@ static void from_child(const struct death *self, uint64_t seed)
 }
 
 static const struct death cases[] = {
-    { "report: the handler allocates", handler_allocates, DOUBLE_FREE, 100, 0, 0, false },
-    { "report: the handler allocates, 200 KiB", handler_allocates, DOUBLE_FREE, 200 * KIB, 0, 0, false },
-    { "report: the handler allocates, 4 MiB", handler_allocates, DOUBLE_FREE_OR_UNKNOWN, 4 * MIB, 0, 0, false },
-    { "report: the handler prints", handler_prints, DOUBLE_FREE, 100, 0, 0, false },
-    { "report: the handler misuses again", handler_misuses_again, ANY_SENTENCE, 100, 0, 0, false },
-    { "report: SIGABRT ignored", signal_ignored, DOUBLE_FREE, 100, 0, 0, false },
-    { "report: SIGABRT blocked", signal_blocked, DOUBLE_FREE, 100, 0, 0, false },
-    { "report: stderr closed", stderr_closed, ABORT_WITHOUT_TEXT, 100, 0, 0, false },
-    { "report: stderr full", stderr_full, ABORT_WITHOUT_TEXT, 100, 0, 0, false },
-    { "report: stderr without a reader", stderr_without_reader, SILENT_ABORT_OR_PIPE, 100, 0, 0, false },
-    { "report: stderr not for writing", stderr_read_only, ABORT_WITHOUT_TEXT, 100, 0, 0, false },
-    { "report: no descriptors left", no_descriptors, DOUBLE_FREE, 100, 0, 0, false },
-    { "report: no address space left", no_address_space, DOUBLE_FREE, 100, 0, 0, false },
-    { "report: in a thread", in_a_thread, DOUBLE_FREE, 100, 0, 0, false },
-    { "report: eight threads at once", many_at_once, ANY_SENTENCE, 100, 0, 3, false },
-    { "report: other threads busy", others_busy, DOUBLE_FREE, 300, 0, 5, false },
-    { "report: a stack of 16 KiB", small_stack, DOUBLE_FREE, 100, 0, 0, false },
-    { "report: in the child of a threaded fork", from_child, DOUBLE_FREE, 100, 0, 0, false },
+    {"report: the handler allocates", handler_allocates, DOUBLE_FREE, 100, 0, 0},
+    {"report: the handler allocates, 200 KiB", handler_allocates, DOUBLE_FREE, 200 * KIB, 0, 0},
+    {"report: the handler allocates, 4 MiB", handler_allocates, DOUBLE_FREE_OR_UNKNOWN, 4 * MIB, 0,
+     0},
+    {"report: the handler prints", handler_prints, DOUBLE_FREE, 100, 0, 0},
+    {"report: the handler misuses again", handler_misuses_again, ANY_SENTENCE, 100, 0, 0},
+    {"report: SIGABRT ignored", signal_ignored, DOUBLE_FREE, 100, 0, 0},
+    {"report: SIGABRT blocked", signal_blocked, DOUBLE_FREE, 100, 0, 0},
+    {"report: stderr closed", stderr_closed, ABORT_WITHOUT_TEXT, 100, 0, 0},
+    {"report: stderr full", stderr_full, ABORT_WITHOUT_TEXT, 100, 0, 0},
+    {"report: stderr without a reader", stderr_without_reader, SILENT_ABORT_OR_PIPE, 100, 0, 0},
+    {"report: stderr not for writing", stderr_read_only, ABORT_WITHOUT_TEXT, 100, 0, 0},
+    {"report: no descriptors left", no_descriptors, DOUBLE_FREE, 100, 0, 0},
+    {"report: no address space left", no_address_space, DOUBLE_FREE, 100, 0, 0},
+    {"report: in a thread", in_a_thread, DOUBLE_FREE, 100, 0, 0},
+    {"report: eight threads at once", many_at_once, ANY_SENTENCE, 100, 0, 3},
+    {"report: other threads busy", others_busy, DOUBLE_FREE, 300, 0, 5},
+    {"report: a stack of 16 KiB", small_stack, DOUBLE_FREE, 100, 0, 0},
+    {"report: in the child of a threaded fork", from_child, DOUBLE_FREE, 100, 0, 0},
 };
 
-const struct suite robust_suite = { cases, COUNT(cases) };
+const struct suite robust_suite = {cases, COUNT(cases)};

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
-// Calls before any constructor: this program's preinit_array runs before the constructors of every library, so the
-// allocator is in its zero state. main() reports what happened there.
+// Calls before any constructor: this program's preinit_array runs before the constructors of every
+// library, so the allocator is in its zero state. main() reports what happened there.
 #include "harness.h"
 
 #include <malloc.h>
@@ -53,8 +53,8 @@ static void before_constructors(int argc, char **argv, char **environment)
     seen.ran = true;
 }
 
-__attribute__((section(".preinit_array"), used)) static void (*const preinit)(int, char **, char **) =
-    before_constructors;
+__attribute__((section(".preinit_array"),
+               used)) static void (*const preinit)(int, char **, char **) = before_constructors;
 
 static char *from_constructor;
 
@@ -123,11 +123,11 @@ static int empty_environment(void)
 }
 
 static const struct test_case cases[] = {
-    { "calls before any constructor", before_any_constructor, 0, false },
-    { "errno of the first calls", errno_of_the_first_calls, 0, false },
-    { "early blocks live on", early_blocks_live_on, 0, false },
-    { "calls at exit and in destructors", late_calls, 0, false },
-    { "the environment goes away", empty_environment, 0, false },
+    {"calls before any constructor", before_any_constructor, 0},
+    {"errno of the first calls", errno_of_the_first_calls, 0},
+    {"early blocks live on", early_blocks_live_on, 0},
+    {"calls at exit and in destructors", late_calls, 0},
+    {"the environment goes away", empty_environment, 0},
 };
 
 int main(int argc, char **argv)

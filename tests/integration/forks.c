@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
-// fork in every situation: the child allocates, frees and reallocates at once, whatever the other threads of the
-// parent were doing.
+// fork in every situation: the child allocates, frees and reallocates at once, whatever the other
+// threads of the parent were doing.
 #include "harness.h"
 
 #include <pthread.h>
@@ -13,8 +13,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define KIB ((size_t)1024)
-#define MIB (1024 * KIB)
+#define KIB          ((size_t)1024)
+#define MIB          (1024 * KIB)
 #define COUNT(array) (sizeof(array) / sizeof *(array))
 
 static atomic_bool stop;
@@ -61,7 +61,7 @@ static void stand_back(void)
 static void *churn(void *seed_)
 {
     uint64_t seed = (uintptr_t)seed_;
-    void *block[256] = { NULL };
+    void *block[256] = {NULL};
 
     stand_back();
     while (!stop) {
@@ -374,8 +374,8 @@ static void fork_in_handler_and_return(int number)
 
 static int interrupted(void (*on_signal)(int))
 {
-    struct sigaction action = { .sa_handler = on_signal, .sa_flags = SA_RESTART };
-    struct itimerval often = { { 0, 700 }, { 0, 700 } }, never = { { 0, 0 }, { 0, 0 } };
+    struct sigaction action = {.sa_handler = on_signal, .sa_flags = SA_RESTART};
+    struct itimerval often = {{0, 700}, {0, 700}}, never = {{0, 0}, {0, 0}};
 
     sigaction(SIGPROF, &action, NULL);
     setitimer(ITIMER_PROF, &often, NULL);
@@ -500,22 +500,22 @@ static int parent_and_child_are_apart(void)
 }
 
 static const struct test_case cases[] = {
-    { "fork alone", alone, 20, false },
-    { "fork with 4 threads allocating, 400 times", with_four_threads, 40, false },
-    { "fork from 4 threads at once", from_four_threads, 40, false },
-    { "fork while threads come and go", while_threads_come_and_go, 40, false },
-    { "fork while threads use stdio", with_stdio, 40, false },
-    { "fork while threads use memory streams", with_memory_streams, 40, false },
-    { "fork with handlers that allocate", with_handlers_that_allocate, 40, false },
-    { "fork, twenty generations", twenty_generations, 20, false },
-    { "fork, the child leaves by exit", child_leaves_by_exit, 20, false },
-    { "fork in a signal handler", in_signal_handler, 30, false },
-    { "fork in a signal handler that returns in the child", in_signal_handler_and_return, 30, false },
-    { "vfork", with_vfork, 0, false },
-    { "_Fork", with_underscore_fork, 20, false },
-    { "_Fork and exec with threads", with_underscore_fork_and_threads, 20, false },
-    { "system and popen with threads", with_system_and_popen, 20, false },
-    { "parent and child are apart", parent_and_child_are_apart, 0, false },
+    {"fork alone", alone, 20},
+    {"fork with 4 threads allocating, 400 times", with_four_threads, 40},
+    {"fork from 4 threads at once", from_four_threads, 40},
+    {"fork while threads come and go", while_threads_come_and_go, 40},
+    {"fork while threads use stdio", with_stdio, 40},
+    {"fork while threads use memory streams", with_memory_streams, 40},
+    {"fork with handlers that allocate", with_handlers_that_allocate, 40},
+    {"fork, twenty generations", twenty_generations, 20},
+    {"fork, the child leaves by exit", child_leaves_by_exit, 20},
+    {"fork in a signal handler", in_signal_handler, 30},
+    {"fork in a signal handler that returns in the child", in_signal_handler_and_return, 30},
+    {"vfork", with_vfork, 0},
+    {"_Fork", with_underscore_fork, 20},
+    {"_Fork and exec with threads", with_underscore_fork_and_threads, 20},
+    {"system and popen with threads", with_system_and_popen, 20},
+    {"parent and child are apart", parent_and_child_are_apart, 0},
 };
 
 int main(int argc, char **argv)

@@ -1,12 +1,17 @@
 // SPDX-License-Identifier: MIT
 //
-// What the C tests share: they run under the library, each case in a process of its own with a time limit, and print
-// TAP.
+// What the C tests share: they run under the library, each case in a process of its own with a time
+// limit, and print TAP.
 //
-// The library comes in by LD_PRELOAD: with HK_LIB in the environment a program starts itself again under it. Without
-// HK_LIB it runs on whatever malloc the process has.
+// The library comes in by LD_PRELOAD: with HK_LIB in the environment a program starts itself again
+// under it. Without HK_LIB it runs on whatever malloc the process has.
 #ifndef TESTS_INTEGRATION_HARNESS_H
 #define TESTS_INTEGRATION_HARNESS_H
+
+// Included first everywhere: libc shows its extensions.
+#ifndef _GNU_SOURCE
+#    define _GNU_SOURCE 1
+#endif
 
 #include <errno.h>
 #include <stdbool.h>
@@ -22,12 +27,12 @@ enum { PASS = 0, FAIL = 1, SKIP = 77 };
 
 struct test_case {
     const char *name;
-    int (*run)(void);    // PASS, FAIL or SKIP; what it prints starts with '#'
-    unsigned timeout_s;  // 0: ten seconds
-    bool best_effort;    // a wrong end is reported as TODO; a hang still fails
+    int (*run)(void);   // PASS, FAIL or SKIP; what it prints starts with '#'
+    unsigned timeout_s; // 0: ten seconds
 };
 
-// Runs every case, or the one named on the command line, then in this process. Returns main's result.
+// Runs every case, or the one named on the command line, then in this process. Returns main's
+// result.
 int harness_main(int argc, char **argv, const struct test_case *cases, size_t count);
 
 // Starts the program again under HK_LIB; returns at once when it already runs there.
@@ -37,7 +42,7 @@ void harness_preload(char **argv);
 struct run {
     const char *const *argv;
     unsigned timeout_s;
-    int status;          // as waitpid gives it
+    int status; // as waitpid gives it
     bool timed_out;
     size_t out_size, err_size;
     char out[8192], err[8192]; // always end in NUL
@@ -68,26 +73,27 @@ uint64_t random_next(uint64_t *state);
 
 #define CHECK(condition) CHECK_MSG(condition, "%s", "")
 
-#define CHECK_MSG(condition, ...)                                                     \
-    do {                                                                              \
-        if (!(condition)) {                                                           \
-            int check_errno = errno;                                                  \
-            printf("# %s:%d: expected %s; errno %d; ", __FILE__, __LINE__, #condition, check_errno); \
-            printf(__VA_ARGS__);                                                      \
-            printf("\n");                                                             \
-            return FAIL;                                                              \
-        }                                                                             \
+#define CHECK_MSG(condition, ...)                                                                  \
+    do {                                                                                           \
+        if (!(condition)) {                                                                        \
+            int check_errno = errno;                                                               \
+            printf("# %s:%d: expected %s; errno %d; ", __FILE__, __LINE__, #condition,             \
+                   check_errno);                                                                   \
+            printf(__VA_ARGS__);                                                                   \
+            printf("\n");                                                                          \
+            return FAIL;                                                                           \
+        }                                                                                          \
     } while (0)
 
-#define CHECK_EQ(expected, actual)                                                    \
-    do {                                                                              \
-        intmax_t check_expected = (intmax_t)(expected);                               \
-        intmax_t check_actual = (intmax_t)(actual);                                   \
-        if (check_expected != check_actual) {                                         \
-            printf("# %s:%d: %s: expected %jd, actual %jd\n", __FILE__, __LINE__, #actual, \
-                   check_expected, check_actual);                                     \
-            return FAIL;                                                              \
-        }                                                                             \
+#define CHECK_EQ(expected, actual)                                                                 \
+    do {                                                                                           \
+        intmax_t check_expected = (intmax_t)(expected);                                            \
+        intmax_t check_actual = (intmax_t)(actual);                                                \
+        if (check_expected != check_actual) {                                                      \
+            printf("# %s:%d: %s: expected %jd, actual %jd\n", __FILE__, __LINE__, #actual,         \
+                   check_expected, check_actual);                                                  \
+            return FAIL;                                                                           \
+        }                                                                                          \
     } while (0)
 
 #endif

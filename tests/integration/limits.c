@@ -13,13 +13,13 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define KIB ((size_t)1024)
-#define MIB (1024 * KIB)
+#define KIB          ((size_t)1024)
+#define MIB          (1024 * KIB)
 #define COUNT(array) (sizeof(array) / sizeof *(array))
 
 static void limit(int resource, size_t bytes)
 {
-    struct rlimit to = { bytes, bytes };
+    struct rlimit to = {bytes, bytes};
 
     if (setrlimit(resource, &to) != 0)
         abort();
@@ -47,11 +47,11 @@ static int run_limited(size_t bytes, const char *const *argv)
 static int start_in_32_mib(void)
 {
     static const char *const programs[][5] = {
-        { "/bin/true", NULL },
-        { "/bin/echo", "hello", NULL },
-        { "/bin/sh", "-c", "x=$(echo a b c); test \"$x\" = 'a b c'", NULL },
-        { "/bin/ls", "-l", "/", NULL },
-        { "/bin/bash", "-c", "for i in 1 2 3; do x=$x$i; done; test $x = 123", NULL },
+        {"/bin/true", NULL},
+        {"/bin/echo", "hello", NULL},
+        {"/bin/sh", "-c", "x=$(echo a b c); test \"$x\" = 'a b c'", NULL},
+        {"/bin/ls", "-l", "/", NULL},
+        {"/bin/bash", "-c", "for i in 1 2 3; do x=$x$i; done; test $x = 123", NULL},
     };
 
     for (size_t i = 0; i < COUNT(programs); i++)
@@ -60,18 +60,23 @@ static int start_in_32_mib(void)
     return PASS;
 }
 
-// Below what a program needs it may fail to start, but not by a signal: the loader says so with 127, libc by itself.
+// Below what a program needs it may fail to start, but not by a signal: the loader says so with
+// 127, libc by itself.
 static int start_in_less(void)
 {
-    static const char *const program[] = { "/bin/true", NULL };
+    static const char *const program[] = {"/bin/true", NULL};
 
     for (size_t bytes = 2 * MIB; bytes < 40 * MIB; bytes += 512 * KIB) {
         int status = run_limited(bytes, program);
-        CHECK_MSG(!WIFSIGNALED(status) || WTERMSIG(status) == SIGKILL || WTERMSIG(status) == SIGSEGV,
+        CHECK_MSG(!WIFSIGNALED(status) || WTERMSIG(status) == SIGKILL ||
+                      WTERMSIG(status) == SIGSEGV,
                   "%zu KiB: status %#x", bytes / KIB, (unsigned)status);
-        // A SIGSEGV before the library is mapped is the kernel's or the loader's: only there may it happen.
-        CHECK_MSG(!WIFSIGNALED(status) || bytes < 6 * MIB, "%zu KiB: status %#x", bytes / KIB, (unsigned)status);
-        CHECK_MSG(bytes < 32 * MIB || status == 0, "%zu KiB: status %#x", bytes / KIB, (unsigned)status);
+        // A SIGSEGV before the library is mapped is the kernel's or the loader's: only there may it
+        // happen.
+        CHECK_MSG(!WIFSIGNALED(status) || bytes < 6 * MIB, "%zu KiB: status %#x", bytes / KIB,
+                  (unsigned)status);
+        CHECK_MSG(bytes < 32 * MIB || status == 0, "%zu KiB: status %#x", bytes / KIB,
+                  (unsigned)status);
     }
     return PASS;
 }
@@ -82,7 +87,8 @@ struct link {
     unsigned char byte;
 };
 
-// Takes blocks of size(i) until there are none; checks and frees all; returns their number, or -1 when one was wrong.
+// Takes blocks of size(i) until there are none; checks and frees all; returns their number, or -1
+// when one was wrong.
 static long exhaust(size_t (*size_of)(unsigned), unsigned most)
 {
     struct link *first = NULL;
@@ -97,14 +103,15 @@ static long exhaust(size_t (*size_of)(unsigned), unsigned most)
                 return -1;
             break;
         }
-        *block = (struct link){ first, size, (unsigned char)i };
+        *block = (struct link){first, size, (unsigned char)i};
         ((unsigned char *)block)[size - 1] = block->byte;
         first = block;
         count++;
     }
     while (first != NULL) {
         struct link *next = first->next;
-        if (((unsigned char *)first)[first->size - 1] != first->byte && first->size > sizeof(struct link))
+        if (((unsigned char *)first)[first->size - 1] != first->byte &&
+            first->size > sizeof(struct link))
             return -1;
         free(first);
         first = next;
@@ -140,9 +147,11 @@ static size_t size_mixed(unsigned i)
     return r % ((size_t)1 << (4 + (r >> 32) % 17));
 }
 
-static size_t (*const size_functions[])(unsigned) = { size_small, size_page, size_medium, size_big, size_mixed };
+static size_t (*const size_functions[])(unsigned) = {size_small, size_page, size_medium, size_big,
+                                                     size_mixed};
 
-// In a child with `spare` bytes of address space beyond what it has: out of memory, all freed, and again.
+// In a child with `spare` bytes of address space beyond what it has: out of memory, all freed, and
+// again.
 static int out_of_memory(int resource, size_t spare)
 {
     size_t base = proc_bytes("/proc/self/status", resource == RLIMIT_AS ? "VmSize:" : "VmData:");
@@ -202,7 +211,7 @@ static int realloc_without_memory(void)
         p[i] = (unsigned char)(i * 11);
     limit(RLIMIT_AS, proc_bytes("/proc/self/status", "VmSize:") + 2 * MIB);
     errno = 0;
-    CHECK(hide(realloc(p, 200 * MIB)) == NULL);
+    CHECK(hide(realloc(hide(p), 200 * MIB)) == NULL);
     CHECK_EQ(ENOMEM, errno);
     for (size_t i = 0; i < size; i++)
         CHECK_EQ((unsigned char)(i * 11), p[i]);
@@ -256,8 +265,9 @@ static int thread_born_without_memory(void)
     pthread_t thread;
 
     pthread_attr_init(&attr);
-    pthread_attr_setstack(&attr, mmap(NULL, 256 * KIB, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0),
-                          256 * KIB);
+    pthread_attr_setstack(
+        &attr, mmap(NULL, 256 * KIB, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0),
+        256 * KIB);
     limit(RLIMIT_AS, proc_bytes("/proc/self/status", "VmSize:") + 4 * MIB);
     for (size_t size = MIB; size >= sizeof *block; size /= 2)
         while ((block = hide(malloc(size))) != NULL) {
@@ -280,7 +290,7 @@ static int thread_born_without_memory(void)
 
 static int aligned_without_memory(void)
 {
-    limit(RLIMIT_AS, proc_bytes("/proc/self/status", "VmSize:") + 8 * MIB);
+    limit(RLIMIT_AS, proc_bytes("/proc/self/status", "VmSize:") + 32 * MIB);
     for (unsigned shift = 4; shift < 40; shift++) {
         void *p = NULL;
         int rc = posix_memalign(&p, (size_t)1 << shift, 100);
@@ -298,7 +308,8 @@ static int aligned_without_memory(void)
     return PASS;
 }
 
-// More blocks than the kernel allows mappings, every second one freed: no mapping per block may be left over.
+// More blocks than the kernel allows mappings, every second one freed: no mapping per block may be
+// left over.
 static int many_mappings(void)
 {
     static void *block[60000];
@@ -326,7 +337,8 @@ static int many_mappings(void)
     return PASS;
 }
 
-// The kernel refuses to split a mapping once there are too many: the library must live with munmap that fails.
+// The kernel refuses to split a mapping once there are too many: the library must live with munmap
+// that fails.
 static int no_mappings_left(void)
 {
     static char *filler[70000];
@@ -371,7 +383,7 @@ static int strict_overcommit(void)
         return skip("changes the machine's setting; HK_TEST_OVERCOMMIT=1 allows it");
     if (fd < 0 || pread(fd, &before, 1, 0) != 1 || pwrite(fd, "2", 1, 0) != 1)
         return skip("cannot write overcommit_memory");
-    static const char *const program[] = { "/bin/sh", "-c", "x=$(echo a); test $x = a", NULL };
+    static const char *const program[] = {"/bin/sh", "-c", "x=$(echo a); test $x = a", NULL};
     if (run_limited(RLIM_INFINITY, program) == 0 && exhaust(size_mixed, 3000) == 3000 &&
         exhaust(size_small, 100000) == 100000)
         result = PASS;
@@ -382,18 +394,18 @@ static int strict_overcommit(void)
 }
 
 static const struct test_case cases[] = {
-    { "programs start in 32 MiB of address space", start_in_32_mib, 20, false },
-    { "or fail to start without a signal", start_in_less, 40, false },
-    { "out of address space at every point", out_of_address_space, 60, false },
-    { "out of more address space", out_of_much_address_space, 60, false },
-    { "out of data", out_of_data, 60, false },
-    { "realloc without memory", realloc_without_memory, 0, false },
-    { "threads without memory", threads_without_memory, 30, false },
-    { "a thread is born without memory", thread_born_without_memory, 0, false },
-    { "aligned without memory", aligned_without_memory, 0, false },
-    { "many blocks, few mappings", many_mappings, 20, false },
-    { "no mappings left", no_mappings_left, 20, false },
-    { "strict overcommit", strict_overcommit, 20, false },
+    {"programs start in 32 MiB of address space", start_in_32_mib, 20},
+    {"or fail to start without a signal", start_in_less, 40},
+    {"out of address space at every point", out_of_address_space, 60},
+    {"out of more address space", out_of_much_address_space, 60},
+    {"out of data", out_of_data, 60},
+    {"realloc without memory", realloc_without_memory, 0},
+    {"threads without memory", threads_without_memory, 30},
+    {"a thread is born without memory", thread_born_without_memory, 0},
+    {"aligned without memory", aligned_without_memory, 0},
+    {"many blocks, few mappings", many_mappings, 20},
+    {"no mappings left", no_mappings_left, 20},
+    {"strict overcommit", strict_overcommit, 20},
 };
 
 int main(int argc, char **argv)

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
-// What the process holds of the machine's memory: little at the start, back after a burst, no huge-page surprises.
+// What the process holds of the machine's memory: little at the start, back after a burst, no
+// huge-page surprises.
 #include "harness.h"
 
 #include <malloc.h>
@@ -12,10 +13,10 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define KIB ((size_t)1024)
-#define MIB (1024 * KIB)
+#define KIB          ((size_t)1024)
+#define MIB          (1024 * KIB)
 #define COUNT(array) (sizeof(array) / sizeof *(array))
-#define ROLLUP "/proc/self/smaps_rollup"
+#define ROLLUP       "/proc/self/smaps_rollup"
 
 static size_t resident(void)
 {
@@ -31,7 +32,8 @@ static void burst(size_t total, size_t (*size_of)(uint64_t))
 {
     uint64_t state = 11;
 
-    block = mmap(NULL, total / 16 * sizeof *block, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    block = mmap(NULL, total / 16 * sizeof *block, PROT_READ | PROT_WRITE,
+                 MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     for (live_bytes = nr_blocks = 0; live_bytes < total; nr_blocks++) {
         size_t size = size_of(random_next(&state));
         block[nr_blocks] = memset(hide(malloc(size)), 1, size);
@@ -78,15 +80,15 @@ static void shuffle(void)
     }
 }
 
-// The promise: what is cached and dirty stays below 32 MiB or a tenth of what is live, from inside free alone.
-// `before` includes the table of blocks, which stays.
+// The promise: what is cached and dirty stays below 32 MiB or a tenth of what is live, from inside
+// free alone. `before` includes the table of blocks, which stays.
 static int is_back(size_t before, size_t live)
 {
     size_t after = resident();
     size_t bound = before + live + live / 10 + 32 * MIB;
 
-    printf("# resident: %zu KiB before, %zu KiB with %zu KiB live, bound %zu KiB\n", before / KIB, after / KIB,
-           live / KIB, bound / KIB);
+    printf("# resident: %zu KiB before, %zu KiB with %zu KiB live, bound %zu KiB\n", before / KIB,
+           after / KIB, live / KIB, bound / KIB);
     CHECK_MSG(after <= bound, "%zu > %zu", after, bound);
     return PASS;
 }
@@ -129,7 +131,8 @@ static int big_at_random(void)
     return burst_and_back(size_big, false);
 }
 
-// A part of the burst stays, all of it from one stretch of time, as a cache that was filled early does.
+// A part of the burst stays, all of it from one stretch of time, as a cache that was filled early
+// does.
 static int with_survivors(void)
 {
     size_t before = resident();
@@ -188,7 +191,7 @@ static int allocated_by_a_dead_thread(void)
 // The second burst uses the memory of the first: ten of them need what one needs.
 static int bursts_do_not_pile_up(void)
 {
-    static size_t (*const sizes[])(uint64_t) = { size_small, size_page, size_medium, size_big };
+    static size_t (*const sizes[])(uint64_t) = {size_small, size_page, size_medium, size_big};
     size_t most = 0;
 
     for (unsigned round = 0; round < 8; round++) {
@@ -204,13 +207,15 @@ static int bursts_do_not_pile_up(void)
     return PASS;
 }
 
-// A heap in a steady state, sizes drifting from small to large: what is freed must be usable for other sizes.
+// A heap in a steady state, sizes drifting from small to large: what is freed must be usable for
+// other sizes.
 static int drifting_sizes(void)
 {
     uint64_t state = 3;
     size_t live = 0, most = 0, nr = 20000;
 
-    block = mmap(NULL, nr * sizeof *block, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    block =
+        mmap(NULL, nr * sizeof *block, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     for (size_t step = 0; step < 1000000; step++) {
         uint64_t r = random_next(&state);
         size_t i = r % nr;
@@ -222,7 +227,8 @@ static int drifting_sizes(void)
         most = live > most ? live : most;
     }
     size_t after = resident();
-    printf("# %zu KiB live, %zu KiB at most, %zu KiB resident\n", live / KIB, most / KIB, after / KIB);
+    printf("# %zu KiB live, %zu KiB at most, %zu KiB resident\n", live / KIB, most / KIB,
+           after / KIB);
     CHECK_MSG(after < most * 3 / 2 + 32 * MIB, "%zu", after);
     return PASS;
 }
@@ -255,7 +261,7 @@ static int modest_address_space(void)
 // Private pages only: the text of libraries is shared with others.
 static size_t resident_of_child(bool preloaded)
 {
-    static const char *const with[] = { "memory", "resident at start, child", NULL };
+    static const char *const with[] = {"memory", "resident at start, child", NULL};
     static struct run run;
     const char *library = getenv("LD_PRELOAD");
     char *saved = library != NULL ? strdup(library) : NULL;
@@ -285,7 +291,8 @@ static int resident_at_start(void)
     if (getenv("LD_PRELOAD") == NULL)
         return skip("nothing is preloaded");
     size_t libc = resident_of_child(false), ours = resident_of_child(true);
-    printf("# private memory of a small program: %zu KiB under libc, %zu KiB here\n", libc / KIB, ours / KIB);
+    printf("# private memory of a small program: %zu KiB under libc, %zu KiB here\n", libc / KIB,
+           ours / KIB);
     CHECK(libc != 0 && ours != 0);
     CHECK_MSG(ours <= libc + 300 * KIB, "%zu > %zu + 300 KiB", ours, libc);
     return PASS;
@@ -297,7 +304,7 @@ static int resident_at_start(void)
 static int calloc_of_locked_memory(void)
 {
     static unsigned char *dirty[64];
-    struct rlimit all = { RLIM_INFINITY, RLIM_INFINITY };
+    struct rlimit all = {RLIM_INFINITY, RLIM_INFINITY};
 
     setrlimit(RLIMIT_MEMLOCK, &all);
     if (mlockall(MCL_CURRENT | MCL_FUTURE) != 0)
@@ -324,7 +331,7 @@ static int calloc_of_locked_memory(void)
 
 static int locked_small_program(void)
 {
-    struct rlimit all = { RLIM_INFINITY, RLIM_INFINITY };
+    struct rlimit all = {RLIM_INFINITY, RLIM_INFINITY};
 
     setrlimit(RLIMIT_MEMLOCK, &all);
     if (mlockall(MCL_CURRENT | MCL_FUTURE) != 0)
@@ -337,26 +344,26 @@ static int locked_small_program(void)
 }
 
 static const struct test_case cases[] = {
-    { "a burst of small blocks, freed in order", small_in_order, 20, false },
-    { "a burst of small blocks, freed at random", small_at_random, 20, false },
-    { "a burst of blocks of about a page", page_at_random, 20, false },
-    { "a burst of medium blocks", medium_at_random, 20, false },
-    { "a burst of big blocks", big_at_random, 20, false },
-    { "a burst with survivors", with_survivors, 20, false },
-    { "a burst freed by another thread", freed_by_another_thread, 20, false },
-    { "a burst of a dead thread", allocated_by_a_dead_thread, 20, false },
-    { "bursts do not pile up", bursts_do_not_pile_up, 30, false },
-    { "drifting sizes", drifting_sizes, 30, false },
-    { "a small program has no huge pages", without_huge_pages, 0, false },
-    { "a small program has a modest address space", modest_address_space, 0, false },
-    { "a small program has little memory", resident_at_start, 0, false },
-    { "calloc of locked memory is zero", calloc_of_locked_memory, 30, false },
-    { "a small program locks its memory", locked_small_program, 0, false },
+    {"a burst of small blocks, freed in order", small_in_order, 20},
+    {"a burst of small blocks, freed at random", small_at_random, 20},
+    {"a burst of blocks of about a page", page_at_random, 20},
+    {"a burst of medium blocks", medium_at_random, 20},
+    {"a burst of big blocks", big_at_random, 20},
+    {"a burst with survivors", with_survivors, 20},
+    {"a burst freed by another thread", freed_by_another_thread, 20},
+    {"a burst of a dead thread", allocated_by_a_dead_thread, 20},
+    {"bursts do not pile up", bursts_do_not_pile_up, 30},
+    {"drifting sizes", drifting_sizes, 30},
+    {"a small program has no huge pages", without_huge_pages, 0},
+    {"a small program has a modest address space", modest_address_space, 0},
+    {"a small program has little memory", resident_at_start, 0},
+    {"calloc of locked memory is zero", calloc_of_locked_memory, 30},
+    {"a small program locks its memory", locked_small_program, 0},
 };
 
 // Not in the plan: started by another case with its own environment.
 static const struct test_case child_cases[] = {
-    { "resident at start, child", resident_child, 0, false },
+    {"resident at start, child", resident_child, 0},
 };
 
 int main(int argc, char **argv)

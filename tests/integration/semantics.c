@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
-// What each function of the malloc family answers, above all at the edges. Calls go through volatile pointers, or the
-// compiler would warn about, or fold away, what is tested here.
+// What each function of the malloc family answers, above all at the edges. Calls go through
+// volatile pointers, or the compiler would warn about, or fold away, what is tested here.
 #include "harness.h"
 
 #include <dlfcn.h>
@@ -10,8 +10,8 @@
 #include <string.h>
 #include <unistd.h>
 
-#define KIB ((size_t)1024)
-#define MIB (1024 * KIB)
+#define KIB       ((size_t)1024)
+#define MIB       (1024 * KIB)
 #define UNTOUCHED 4242
 
 static void *(*volatile v_malloc)(size_t) = malloc;
@@ -26,8 +26,9 @@ static void *(*volatile v_valloc)(size_t) = valloc;
 static void *(*volatile v_pvalloc)(size_t) = pvalloc;
 static size_t (*volatile v_usable)(void *) = malloc_usable_size;
 
-static const size_t huge[] = { SIZE_MAX, SIZE_MAX - 1, SIZE_MAX - 15, SIZE_MAX - 4095, SIZE_MAX - 65536,
-                               (size_t)PTRDIFF_MAX + 1, PTRDIFF_MAX, SIZE_MAX / 2 + 4096, (size_t)1 << 62 };
+static const size_t huge[] = {SIZE_MAX,        SIZE_MAX - 1,        SIZE_MAX - 15,
+                              SIZE_MAX - 4095, SIZE_MAX - 65536,    (size_t)PTRDIFF_MAX + 1,
+                              PTRDIFF_MAX,     SIZE_MAX / 2 + 4096, (size_t)1 << 62};
 
 #define COUNT(array) (sizeof(array) / sizeof *(array))
 
@@ -49,15 +50,58 @@ static bool is_filled(const void *p, int byte, size_t size)
 static int exported_names(void)
 {
     static const char *const names[] = {
-        "malloc", "calloc", "realloc", "free", "posix_memalign", "aligned_alloc", "memalign", "valloc", "pvalloc",
-        "malloc_usable_size", "reallocarray", "free_sized", "free_aligned_sized", "cfree", "malloc_trim", "mallopt",
-        "mallinfo", "mallinfo2", "malloc_stats", "malloc_info", "__libc_malloc", "__libc_calloc", "__libc_realloc",
-        "__libc_free", "__libc_memalign", "__libc_valloc", "__libc_pvalloc", "__posix_memalign", "hak_malloc",
-        "hak_calloc", "hak_realloc", "hak_free", "_Znwm", "_Znam", "_ZnwmRKSt9nothrow_t", "_ZnamRKSt9nothrow_t",
-        "_ZnwmSt11align_val_t", "_ZnamSt11align_val_t", "_ZnwmSt11align_val_tRKSt9nothrow_t",
-        "_ZnamSt11align_val_tRKSt9nothrow_t", "_ZdlPv", "_ZdaPv", "_ZdlPvm", "_ZdaPvm", "_ZdlPvRKSt9nothrow_t",
-        "_ZdaPvRKSt9nothrow_t", "_ZdlPvSt11align_val_t", "_ZdaPvSt11align_val_t", "_ZdlPvmSt11align_val_t",
-        "_ZdaPvmSt11align_val_t", "_ZdlPvSt11align_val_tRKSt9nothrow_t", "_ZdaPvSt11align_val_tRKSt9nothrow_t",
+        "malloc",
+        "calloc",
+        "realloc",
+        "free",
+        "posix_memalign",
+        "aligned_alloc",
+        "memalign",
+        "valloc",
+        "pvalloc",
+        "malloc_usable_size",
+        "reallocarray",
+        "free_sized",
+        "free_aligned_sized",
+        "cfree",
+        "malloc_trim",
+        "mallopt",
+        "mallinfo",
+        "mallinfo2",
+        "malloc_stats",
+        "malloc_info",
+        "__libc_malloc",
+        "__libc_calloc",
+        "__libc_realloc",
+        "__libc_free",
+        "__libc_memalign",
+        "__libc_valloc",
+        "__libc_pvalloc",
+        "__posix_memalign",
+        "hak_malloc",
+        "hak_calloc",
+        "hak_realloc",
+        "hak_free",
+        "_Znwm",
+        "_Znam",
+        "_ZnwmRKSt9nothrow_t",
+        "_ZnamRKSt9nothrow_t",
+        "_ZnwmSt11align_val_t",
+        "_ZnamSt11align_val_t",
+        "_ZnwmSt11align_val_tRKSt9nothrow_t",
+        "_ZnamSt11align_val_tRKSt9nothrow_t",
+        "_ZdlPv",
+        "_ZdaPv",
+        "_ZdlPvm",
+        "_ZdaPvm",
+        "_ZdlPvRKSt9nothrow_t",
+        "_ZdaPvRKSt9nothrow_t",
+        "_ZdlPvSt11align_val_t",
+        "_ZdaPvSt11align_val_t",
+        "_ZdlPvmSt11align_val_t",
+        "_ZdaPvmSt11align_val_t",
+        "_ZdlPvSt11align_val_tRKSt9nothrow_t",
+        "_ZdaPvSt11align_val_tRKSt9nothrow_t",
     };
     Dl_info ours, info;
 
@@ -65,15 +109,16 @@ static int exported_names(void)
     for (size_t i = 0; i < COUNT(names); i++) {
         void *symbol = dlsym(RTLD_DEFAULT, names[i]);
         CHECK_MSG(symbol != NULL, "%s is missing", names[i]);
-        CHECK_MSG(dladdr(symbol, &info) != 0 && info.dli_fbase == ours.dli_fbase, "%s comes from %s", names[i],
-                  info.dli_fname);
+        CHECK_MSG(dladdr(symbol, &info) != 0 && info.dli_fbase == ours.dli_fbase,
+                  "%s comes from %s", names[i], info.dli_fname);
     }
     return PASS;
 }
 
 static int malloc_of_nothing(void)
 {
-    void *a = v_malloc(0), *b = v_malloc(0), *c = v_calloc(0, 8), *d = v_calloc(8, 0), *e = v_realloc(NULL, 0);
+    void *a = v_malloc(0), *b = v_malloc(0), *c = v_calloc(0, 8), *d = v_calloc(8, 0),
+         *e = v_realloc(NULL, 0);
 
     CHECK(a != NULL && b != NULL && c != NULL && d != NULL && e != NULL);
     CHECK(a != b && c != d && a != c && d != e);
@@ -93,16 +138,22 @@ static int malloc_huge(void)
 
 static int calloc_huge(void)
 {
-    static const size_t pairs[][2] = { { SIZE_MAX, 1 },          { 1, SIZE_MAX },
-                                       { SIZE_MAX, 2 },          { 2, SIZE_MAX },
-                                       { SIZE_MAX / 2, 3 },      { (size_t)1 << 32, (size_t)1 << 32 },
-                                       { (size_t)1 << 33, ((size_t)1 << 31) + 1 },
-                                       { SIZE_MAX, SIZE_MAX },   { SIZE_MAX / 16 + 1, 16 },
-                                       { PTRDIFF_MAX, 1 },       { 3, SIZE_MAX / 3 } };
+    static const size_t pairs[][2] = {{SIZE_MAX, 1},
+                                      {1, SIZE_MAX},
+                                      {SIZE_MAX, 2},
+                                      {2, SIZE_MAX},
+                                      {SIZE_MAX / 2, 3},
+                                      {(size_t)1 << 32, (size_t)1 << 32},
+                                      {(size_t)1 << 33, ((size_t)1 << 31) + 1},
+                                      {SIZE_MAX, SIZE_MAX},
+                                      {SIZE_MAX / 16 + 1, 16},
+                                      {PTRDIFF_MAX, 1},
+                                      {3, SIZE_MAX / 3}};
 
     for (size_t i = 0; i < COUNT(pairs); i++) {
         errno = UNTOUCHED;
-        CHECK_MSG(v_calloc(pairs[i][0], pairs[i][1]) == NULL, "%zu x %zu", pairs[i][0], pairs[i][1]);
+        CHECK_MSG(v_calloc(pairs[i][0], pairs[i][1]) == NULL, "%zu x %zu", pairs[i][0],
+                  pairs[i][1]);
         CHECK_EQ(ENOMEM, errno);
     }
     void *p = v_calloc(0, SIZE_MAX);
@@ -113,7 +164,7 @@ static int calloc_huge(void)
 
 static int realloc_huge(void)
 {
-    static const size_t sizes[] = { 0, 1, 100, 5000, 100 * KIB, 3 * MIB };
+    static const size_t sizes[] = {0, 1, 100, 5000, 100 * KIB, 3 * MIB};
 
     for (size_t s = 0; s < COUNT(sizes); s++)
         for (size_t i = 0; i < COUNT(huge); i++) {
@@ -148,7 +199,7 @@ static int reallocarray_overflow(void)
 
 static int memalign_rounds_up(void)
 {
-    static const size_t asked[] = { 0, 1, 3, 5, 24, 48, 100, 4095, 4097, 12288, 3 * MIB };
+    static const size_t asked[] = {0, 1, 3, 5, 24, 48, 100, 4095, 4097, 12288, 3 * MIB};
 
     for (size_t i = 0; i < COUNT(asked); i++) {
         size_t rounded = 16;
@@ -177,7 +228,8 @@ static int memalign_huge(void)
         for (size_t i = 0; i < COUNT(huge); i++) {
             void *p = &p;
             errno = UNTOUCHED;
-            CHECK_MSG(v_memalign(alignment, huge[i]) == NULL, "alignment %zu size %zu", alignment, huge[i]);
+            CHECK_MSG(v_memalign(alignment, huge[i]) == NULL, "alignment %zu size %zu", alignment,
+                      huge[i]);
             CHECK_EQ(ENOMEM, errno);
             errno = UNTOUCHED;
             CHECK(v_aligned_alloc(alignment, huge[i]) == NULL);
@@ -192,7 +244,8 @@ static int memalign_huge(void)
 
 static int aligned_alloc_arguments(void)
 {
-    static const size_t bad[] = { 0, 3, 5, 24, 48, 100, 4095, 12288, SIZE_MAX, ((size_t)1 << 62) + 1 };
+    static const size_t bad[] = {0,   3,    5,     24,       48,
+                                 100, 4095, 12288, SIZE_MAX, ((size_t)1 << 62) + 1};
 
     for (size_t i = 0; i < COUNT(bad); i++) {
         errno = UNTOUCHED;
@@ -202,8 +255,8 @@ static int aligned_alloc_arguments(void)
     for (size_t alignment = 1; alignment <= 64 * KIB; alignment *= 2)
         for (size_t size = 0; size < 300; size += 37) {
             char *p = v_aligned_alloc(alignment, size);
-            CHECK_MSG(p != NULL && is_aligned(p, alignment) && is_aligned(p, 16), "alignment %zu size %zu gives %p",
-                      alignment, size, (void *)p);
+            CHECK_MSG(p != NULL && is_aligned(p, alignment) && is_aligned(p, 16),
+                      "alignment %zu size %zu gives %p", alignment, size, (void *)p);
             memset(p, 1, size);
             v_free(p);
         }
@@ -212,7 +265,7 @@ static int aligned_alloc_arguments(void)
 
 static int posix_memalign_arguments(void)
 {
-    static const size_t bad[] = { 0, 1, 2, 3, 4, 7, 12, 24, 48, 4095, 12288, SIZE_MAX };
+    static const size_t bad[] = {0, 1, 2, 3, 4, 7, 12, 24, 48, 4095, 12288, SIZE_MAX};
     void *p = &p;
 
     for (size_t i = 0; i < COUNT(bad); i++) {
@@ -258,7 +311,7 @@ static int valloc_and_pvalloc(void)
 
 static int every_alignment(void)
 {
-    static const size_t sizes[] = { 1, 100, 5000, 100 * KIB, 5 * MIB };
+    static const size_t sizes[] = {1, 100, 5000, 100 * KIB, 5 * MIB};
 
     for (unsigned shift = 3; shift <= 40; shift++)
         for (size_t s = 0; s < COUNT(sizes); s++) {
@@ -267,7 +320,8 @@ static int every_alignment(void)
             int rc = v_posix_memalign(&p, (size_t)1 << shift, sizes[s]);
             CHECK_EQ(UNTOUCHED, errno);
             if (rc != 0) {
-                CHECK_MSG(shift > 28 && rc == ENOMEM, "alignment 2^%u size %zu: %d", shift, sizes[s], rc);
+                CHECK_MSG(shift > 28 && rc == ENOMEM, "alignment 2^%u size %zu: %d", shift,
+                          sizes[s], rc);
                 continue;
             }
             CHECK_MSG(is_aligned(p, (size_t)1 << shift), "alignment 2^%u gives %p", shift, p);
@@ -286,7 +340,7 @@ static int every_alignment(void)
 
 static int realloc_to_zero(void)
 {
-    static const size_t sizes[] = { 0, 1, 100, 5000, 100 * KIB, 3 * MIB };
+    static const size_t sizes[] = {0, 1, 100, 5000, 100 * KIB, 3 * MIB};
 
     for (size_t i = 0; i < COUNT(sizes); i++) {
         void *p = v_malloc(sizes[i]);
@@ -311,7 +365,7 @@ static int realloc_to_zero_bsd_child(void)
 static int realloc_to_zero_bsd(void)
 {
     static struct run run;
-    const char *argv[] = { "semantics", "realloc to zero, BSD child", NULL };
+    const char *argv[] = {"semantics", "realloc to zero, BSD child", NULL};
 
     if (dlsym(RTLD_DEFAULT, "hak_malloc") == NULL)
         return skip("an option of libhakmem");
@@ -371,8 +425,8 @@ static int always_aligned_to_16(void)
 {
     for (size_t size = 0; size < 3000; size++) {
         void *p = v_malloc(size), *q = v_calloc(1, size), *r = v_realloc(v_malloc(1), size + 1);
-        CHECK_MSG(is_aligned(p, 16) && is_aligned(q, 16) && is_aligned(r, 16), "size %zu gives %p, %p, %p", size, p, q,
-                  r);
+        CHECK_MSG(is_aligned(p, 16) && is_aligned(q, 16) && is_aligned(r, 16),
+                  "size %zu gives %p, %p, %p", size, p, q, r);
         v_free(p), v_free(q), v_free(r);
     }
     for (size_t size = 3000; size < 100 * MIB; size = size * 5 / 4) {
@@ -436,7 +490,7 @@ static unsigned char letter(size_t i)
 
 static bool has_letters(const unsigned char *p, size_t size)
 {
-    for (size_t i = 0; i < size; i += size > MIB ? 61 : 1)
+    for (size_t i = 0; i<size; i += size> MIB ? 61 : 1)
         if (p[i] != letter(i))
             return false;
     return true;
@@ -453,7 +507,8 @@ static int realloc_keeps_contents(void)
         void *neighbour = NULL;
         for (unsigned step = 0; step < 40; step++) {
             uint64_t r = random_next(&state);
-            size_t next = r % 3 != 0 ? size + (size >> (r >> 8) % 5) + (r >> 16) % 100 : (r >> 16) % (size + 1) + 1;
+            size_t next = r % 3 != 0 ? size + (size >> (r >> 8) % 5) + (r >> 16) % 100
+                                     : (r >> 16) % (size + 1) + 1;
             if (next > 24 * MIB)
                 next = 1;
             p = v_realloc(p, next);
@@ -522,7 +577,8 @@ static int names_of_libc(void)
     void *(*libc_memalign)(size_t, size_t) = dlsym(RTLD_DEFAULT, "__libc_memalign");
     void (*libc_free)(void *) = dlsym(RTLD_DEFAULT, "__libc_free");
 
-    CHECK(libc_malloc != NULL && libc_realloc != NULL && libc_memalign != NULL && libc_free != NULL);
+    CHECK(libc_malloc != NULL && libc_realloc != NULL && libc_memalign != NULL &&
+          libc_free != NULL);
     v_free(libc_malloc(100));
     libc_free(v_malloc(100));
     v_free(libc_realloc(v_malloc(10), 1000));
@@ -552,7 +608,8 @@ static int perturbed(void)
     for (size_t size = 1; size < MIB; size = size * 3 + 1) {
         for (unsigned i = 0; i < 50; i++) {
             void *p = v_malloc(size);
-            CHECK_MSG(is_filled(p, 0x5a ^ 0xff, size), "size %zu: first byte %#x", size, *(unsigned char *)p);
+            CHECK_MSG(is_filled(p, 0x5a ^ 0xff, size), "size %zu: first byte %#x", size,
+                      *(unsigned char *)p);
             memset(p, 0, size);
             v_free(p);
         }
@@ -577,8 +634,8 @@ static int mallinfo_counts(void)
     for (unsigned i = 0; i < COUNT(block); i++)
         v_free(block[i]);
     struct mallinfo2 after = mallinfo2();
-    CHECK_MSG(after.uordblks + after.hblkhd < before.uordblks + before.hblkhd + 4 * MIB, "%zu before, %zu after",
-              before.uordblks, after.uordblks);
+    CHECK_MSG(after.uordblks + after.hblkhd < before.uordblks + before.hblkhd + 4 * MIB,
+              "%zu before, %zu after", before.uordblks, after.uordblks);
     return PASS;
 }
 
@@ -590,7 +647,8 @@ static int malloc_info_writes_xml(void)
     errno = 0;
     CHECK_EQ(0, malloc_info(0, file));
     fclose(file);
-    CHECK_MSG(strstr(text, "<malloc version=") != NULL && strstr(text, "</malloc>") != NULL, "%.60s", text);
+    CHECK_MSG(strstr(text, "<malloc version=") != NULL && strstr(text, "</malloc>") != NULL,
+              "%.60s", text);
     FILE *null = fopen("/dev/null", "w");
     CHECK(malloc_info(1, null) != 0);
     fclose(null);
@@ -644,41 +702,41 @@ static int hello_from_pipe(void)
 }
 
 static const struct test_case cases[] = {
-    { "exported names", exported_names, 0, false },
-    { "malloc of nothing", malloc_of_nothing, 0, false },
-    { "malloc, huge", malloc_huge, 0, false },
-    { "calloc, huge and overflowing", calloc_huge, 0, false },
-    { "realloc, huge: the old block is kept", realloc_huge, 0, false },
-    { "reallocarray, overflowing: the old block is kept", reallocarray_overflow, 0, false },
-    { "memalign rounds up", memalign_rounds_up, 0, false },
-    { "aligned and huge", memalign_huge, 0, false },
-    { "aligned_alloc arguments", aligned_alloc_arguments, 0, false },
-    { "posix_memalign arguments", posix_memalign_arguments, 0, false },
-    { "valloc and pvalloc", valloc_and_pvalloc, 0, false },
-    { "every alignment to 2^40", every_alignment, 30, false },
-    { "realloc to zero", realloc_to_zero, 0, false },
-    { "realloc to zero, BSD way", realloc_to_zero_bsd, 0, false },
-    { "free keeps errno", free_keeps_errno, 0, false },
-    { "success keeps errno", success_keeps_errno, 0, false },
-    { "always aligned to 16", always_aligned_to_16, 0, false },
-    { "usable size", usable_size, 30, false },
-    { "calloc is zero", calloc_is_zero, 30, false },
-    { "realloc keeps contents", realloc_keeps_contents, 60, false },
-    { "realloc of big blocks", realloc_of_big_blocks, 30, false },
-    { "sized free", sized_free, 0, false },
-    { "libc's names", names_of_libc, 0, false },
-    { "mallopt", mallopt_parameters, 0, false },
-    { "M_PERTURB", perturbed, 0, false },
-    { "mallinfo2 counts", mallinfo_counts, 0, false },
-    { "malloc_info writes XML", malloc_info_writes_xml, 0, false },
-    { "malloc_stats prints", malloc_stats_prints, 0, false },
-    { "malloc_trim gives back", trim_gives_back, 0, false },
-    { "popen and getline", hello_from_pipe, 0, false },
+    {"exported names", exported_names, 0},
+    {"malloc of nothing", malloc_of_nothing, 0},
+    {"malloc, huge", malloc_huge, 0},
+    {"calloc, huge and overflowing", calloc_huge, 0},
+    {"realloc, huge: the old block is kept", realloc_huge, 0},
+    {"reallocarray, overflowing: the old block is kept", reallocarray_overflow, 0},
+    {"memalign rounds up", memalign_rounds_up, 0},
+    {"aligned and huge", memalign_huge, 0},
+    {"aligned_alloc arguments", aligned_alloc_arguments, 0},
+    {"posix_memalign arguments", posix_memalign_arguments, 0},
+    {"valloc and pvalloc", valloc_and_pvalloc, 0},
+    {"every alignment to 2^40", every_alignment, 30},
+    {"realloc to zero", realloc_to_zero, 0},
+    {"realloc to zero, BSD way", realloc_to_zero_bsd, 0},
+    {"free keeps errno", free_keeps_errno, 0},
+    {"success keeps errno", success_keeps_errno, 0},
+    {"always aligned to 16", always_aligned_to_16, 0},
+    {"usable size", usable_size, 30},
+    {"calloc is zero", calloc_is_zero, 30},
+    {"realloc keeps contents", realloc_keeps_contents, 60},
+    {"realloc of big blocks", realloc_of_big_blocks, 30},
+    {"sized free", sized_free, 0},
+    {"libc's names", names_of_libc, 0},
+    {"mallopt", mallopt_parameters, 0},
+    {"M_PERTURB", perturbed, 0},
+    {"mallinfo2 counts", mallinfo_counts, 0},
+    {"malloc_info writes XML", malloc_info_writes_xml, 0},
+    {"malloc_stats prints", malloc_stats_prints, 0},
+    {"malloc_trim gives back", trim_gives_back, 0},
+    {"popen and getline", hello_from_pipe, 0},
 };
 
 // Not in the plan: started by another case with its own environment.
 static const struct test_case child_cases[] = {
-    { "realloc to zero, BSD child", realloc_to_zero_bsd_child, 0, false },
+    {"realloc to zero, BSD child", realloc_to_zero_bsd_child, 0},
 };
 
 int main(int argc, char **argv)

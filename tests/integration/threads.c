@@ -11,8 +11,8 @@
 #include <string.h>
 #include <unistd.h>
 
-#define KIB ((size_t)1024)
-#define MIB (1024 * KIB)
+#define KIB          ((size_t)1024)
+#define MIB          (1024 * KIB)
 #define COUNT(array) (sizeof(array) / sizeof *(array))
 
 // What C++ uses for the destructors of thread_local objects.
@@ -30,7 +30,7 @@ static void *filled(size_t size, int byte)
 
 static void work(uint64_t seed, unsigned rounds)
 {
-    void *block[32] = { NULL };
+    void *block[32] = {NULL};
 
     for (unsigned i = 0; i < rounds; i++) {
         uint64_t r = random_next(&seed);
@@ -61,7 +61,8 @@ static void run_in_thread(void *(*fn)(void *), void *argument)
 static pthread_key_t key[4];
 static atomic_uint nr_destroyed;
 
-// Sets its own key again, so that libc comes back, up to four times; frees and allocates every time.
+// Sets its own key again, so that libc comes back, up to four times; frees and allocates every
+// time.
 static void key_destructor(void *p)
 {
     atomic_fetch_add(&nr_destroyed, 1);
@@ -346,7 +347,8 @@ static int heirs(void)
     for (unsigned i = 0; i < COUNT(block); i++)
         run_in_thread(leave_block, &block[i]);
     size_t resident = resident_bytes();
-    printf("# resident: %zu KiB with %zu live bytes of dead threads\n", resident / KIB, COUNT(block) * 100);
+    printf("# resident: %zu KiB with %zu live bytes of dead threads\n", resident / KIB,
+           COUNT(block) * 100);
     CHECK_MSG(resident < 48 * MIB, "%zu resident", resident);
     for (unsigned i = 0; i < COUNT(block); i++)
         free(block[i]);
@@ -401,18 +403,18 @@ static int exit_with_threads_running(void)
 }
 
 static const struct test_case cases[] = {
-    { "key destructors that free and allocate", key_destructors, 0, false },
-    { "thread-local destructors that free and allocate", tls_destructors, 0, false },
-    { "a thread's first call in a destructor", first_call_in_destructor, 0, false },
-    { "threads that only free", threads_that_only_free, 0, false },
-    { "exit while others free", exit_while_others_free, 30, false },
-    { "producer and consumer", producer_and_consumer, 30, false },
-    { "10,000 threads: memory is back", ten_thousand_threads, 30, false },
-    { "1000 threads at once", a_thousand_at_once, 30, false },
-    { "blocks of 2000 dead threads", heirs, 30, false },
-    { "cancellation", cancellation, 0, false },
-    { "the main thread exits first", main_thread_exits_first, 0, false },
-    { "exit while threads run", exit_with_threads_running, 0, false },
+    {"key destructors that free and allocate", key_destructors, 0},
+    {"thread-local destructors that free and allocate", tls_destructors, 0},
+    {"a thread's first call in a destructor", first_call_in_destructor, 0},
+    {"threads that only free", threads_that_only_free, 0},
+    {"exit while others free", exit_while_others_free, 30},
+    {"producer and consumer", producer_and_consumer, 30},
+    {"10,000 threads: memory is back", ten_thousand_threads, 30},
+    {"1000 threads at once", a_thousand_at_once, 30},
+    {"blocks of 2000 dead threads", heirs, 30},
+    {"cancellation", cancellation, 0},
+    {"the main thread exits first", main_thread_exits_first, 0},
+    {"exit while threads run", exit_with_threads_running, 0},
 };
 
 int main(int argc, char **argv)

@@ -78,7 +78,7 @@ extern int counter;
 void *calls(unsigned long n) { return (char *)slow(n) + 1; }
 void *tail(unsigned long n) { return slow(n + 1); }
 void locks(void) { __atomic_fetch_add(&counter, 1, __ATOMIC_RELAXED); }
-int good(int *p) { if (__builtin_expect(!p, 0)) return *(int *)slow(1); return *p; }
+void *good(void **p) { if (__builtin_expect(!p, 0)) return slow(1); return *p; }
 """
 
 

@@ -14,7 +14,9 @@ import tempfile
 from pathlib import Path
 
 SRC = Path(os.environ.get("HK_SRCDIR", Path(__file__).resolve().parents[2]))
-BUILD = Path(os.environ.get("HK_BUILDDIR", SRC / "build"))
+# By hand: the build directory that one stands in, or build/.
+HERE = Path.cwd() if (Path.cwd() / "config.status").exists() else SRC / "build"
+BUILD = Path(os.environ.get("HK_BUILDDIR", HERE))
 LIB = Path(os.environ.get("HK_LIB", BUILD / ".libs" / "libhakmem.so.0"))
 
 

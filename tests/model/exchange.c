@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
-// Mail boxes through which blocks change threads: a worker swaps what its slot holds with what a box holds, so that it
-// gives, takes or trades. A box is EMPTY, FULL or BUSY (one thread is in it).
+// Mail boxes through which blocks change threads: a worker swaps what its slot holds with what a
+// box holds, so that it gives, takes or trades. A box is EMPTY, FULL or BUSY (one thread is in it).
 #include "exchange.h"
 
 #include <stdatomic.h>
@@ -26,7 +26,7 @@ void exchange(struct worker *w, struct block *mine, uint64_t random)
     if (!atomic_compare_exchange_strong_explicit(&box[i].state, &state, BUSY, memory_order_acquire,
                                                  memory_order_relaxed))
         return;
-    struct block theirs = state == FULL ? box[i].block : (struct block){ .ptr = NULL };
+    struct block theirs = state == FULL ? box[i].block : (struct block){.ptr = NULL};
     box[i].block = *mine;
     unsigned next = mine->ptr != NULL ? FULL : EMPTY;
     w->live_bytes -= mine->ptr != NULL ? mine->size : 0;

@@ -30,10 +30,13 @@ static unsigned nr_finished; // workers done with their stream; protected by loc
 static uint64_t nr_born;     // threads started; protected by lock
 
 static const char usage[] =
-    "usage: model [--seed N] [--ops N] [--threads N] [--max-size BYTES] [--max-live BYTES] [--slots N]\n"
-    "             [--strict | --lenient] [--oom-ok] [--realloc0-alloc] [--shrink] [--shrink-seconds N] [--quiet]\n"
+    "usage: model [--seed N] [--ops N] [--threads N] [--max-size BYTES] [--max-live BYTES] "
+    "[--slots N]\n"
+    "             [--strict | --lenient] [--oom-ok] [--realloc0-alloc] [--shrink] "
+    "[--shrink-seconds N] [--quiet]\n"
     "             [--break overlap|content|zero|align|usable|errno|realloc]\n"
-    "N takes K, M, G (1000) and Ki, Mi, Gi (1024). Exit: 0 all answers right, 1 one was wrong, 2 usage.\n";
+    "N takes K, M, G (1000) and Ki, Mi, Gi (1024). Exit: 0 all answers right, 1 one was wrong, 2 "
+    "usage.\n";
 
 static void play_one(struct worker *w)
 {
@@ -48,21 +51,22 @@ static void play_one(struct worker *w)
     w->current = NULL;
 }
 
-static void start_thread(struct worker *w);
+static bool start_thread(struct worker *w);
 
-// One life: plays until its end, then either another thread goes on with the same worker, or the worker is done.
+// One life: plays until its end, then either another thread goes on with the same worker, or the
+// worker is done.
 static void *live(void *argument)
 {
     struct worker *w = argument;
 
     set_reporting(w);
-    w->life_ends = w->n + ((uint64_t)1 << (12 + mix(w->rng) % 8));
-    while (w->n < w->limit && w->n < w->life_ends)
-        play_one(w);
-    if (w->n < w->limit) {
-        start_thread(w);
-        return NULL;
-    }
+    do {
+        w->life_ends = w->n + ((uint64_t)1 << (12 + mix(w->rng) % 8));
+        while (w->n < w->limit && w->n < w->life_ends)
+            play_one(w);
+        if (w->n < w->limit && start_thread(w))
+            return NULL;
+    } while (w->n < w->limit);
     pthread_mutex_lock(&lock);
     nr_finished++;
     pthread_cond_signal(&finished);
@@ -70,7 +74,8 @@ static void *live(void *argument)
     return NULL;
 }
 
-static void start_thread(struct worker *w)
+// False: no memory for a thread, where that is legal.
+static bool start_thread(struct worker *w)
 {
     pthread_attr_t attr;
     pthread_t thread;
@@ -79,25 +84,30 @@ static void start_thread(struct worker *w)
     pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
     pthread_attr_setstacksize(&attr, 256 * 1024);
     int rc = pthread_create(&thread, &attr, live, w);
+    pthread_attr_destroy(&attr);
+    if (rc != 0 && opt.oom_ok)
+        return false;
     if (rc != 0)
         fail(w, "pthread_create", "expected 0, actual %d", rc);
-    pthread_attr_destroy(&attr);
     pthread_mutex_lock(&lock);
     nr_born++;
     pthread_mutex_unlock(&lock);
+    return true;
 }
 
 static void run_threads(struct worker *workers)
 {
     for (unsigned i = 0; i < opt.threads; i++)
-        start_thread(&workers[i]);
+        if (!start_thread(&workers[i]))
+            fail(&workers[i], "pthread_create", "expected a thread, actual none");
     pthread_mutex_lock(&lock);
     while (nr_finished < opt.threads)
         pthread_cond_wait(&finished, &lock);
     pthread_mutex_unlock(&lock);
 }
 
-// What is left is checked and freed too, from this thread: most of it was allocated by threads that are gone.
+// What is left is checked and freed too, from this thread: most of it was allocated by threads that
+// are gone.
 static void drain_all(struct worker *workers)
 {
     for (unsigned i = 0; i < opt.threads; i++)
@@ -174,7 +184,8 @@ bad:
 
 static enum fault fault_named(const char *name)
 {
-    static const char *const names[] = { "none", "overlap", "content", "zero", "align", "usable", "errno", "realloc" };
+    static const char *const names[] = {"none",  "overlap", "content", "zero",
+                                        "align", "usable",  "errno",   "realloc"};
 
     for (unsigned i = 0; i < sizeof names / sizeof *names; i++)
         if (strcmp(name, names[i]) == 0)
@@ -202,22 +213,22 @@ enum {
 };
 
 static const struct option long_options[] = {
-    { "seed", required_argument, NULL, SEED },
-    { "ops", required_argument, NULL, OPS },
-    { "threads", required_argument, NULL, THREADS },
-    { "max-size", required_argument, NULL, MAX_SIZE },
-    { "max-live", required_argument, NULL, MAX_LIVE },
-    { "slots", required_argument, NULL, SLOTS },
-    { "strict", no_argument, NULL, STRICT },
-    { "lenient", no_argument, NULL, LENIENT },
-    { "oom-ok", no_argument, NULL, OOM_OK },
-    { "realloc0-alloc", no_argument, NULL, REALLOC0_ALLOC },
-    { "shrink", no_argument, NULL, SHRINK },
-    { "shrink-seconds", required_argument, NULL, SHRINK_SECONDS },
-    { "quiet", no_argument, NULL, QUIET },
-    { "break", required_argument, NULL, BREAK },
-    { "help", no_argument, NULL, HELP },
-    { NULL, 0, NULL, 0 },
+    {"seed", required_argument, NULL, SEED},
+    {"ops", required_argument, NULL, OPS},
+    {"threads", required_argument, NULL, THREADS},
+    {"max-size", required_argument, NULL, MAX_SIZE},
+    {"max-live", required_argument, NULL, MAX_LIVE},
+    {"slots", required_argument, NULL, SLOTS},
+    {"strict", no_argument, NULL, STRICT},
+    {"lenient", no_argument, NULL, LENIENT},
+    {"oom-ok", no_argument, NULL, OOM_OK},
+    {"realloc0-alloc", no_argument, NULL, REALLOC0_ALLOC},
+    {"shrink", no_argument, NULL, SHRINK},
+    {"shrink-seconds", required_argument, NULL, SHRINK_SECONDS},
+    {"quiet", no_argument, NULL, QUIET},
+    {"break", required_argument, NULL, BREAK},
+    {"help", no_argument, NULL, HELP},
+    {NULL, 0, NULL, 0},
 };
 
 static void apply(int option, const char *value)
@@ -277,9 +288,10 @@ int main(int argc, char **argv)
     opt.strict = api_is_hakmem();
     while ((option = getopt_long(argc, argv, "", long_options, NULL)) != -1)
         apply(option, optarg);
-    if (optind != argc || opt.threads == 0 || opt.slots == 0 || (opt.slots & (opt.slots - 1)) != 0 ||
-        (opt.shrink && opt.threads != 1)) {
-        say("model: --slots is a power of two, --threads at least 1, --shrink wants one thread\n%s", usage);
+    if (optind != argc || opt.threads == 0 || opt.slots == 0 ||
+        (opt.slots & (opt.slots - 1)) != 0 || (opt.shrink && opt.threads != 1)) {
+        say("model: --slots is a power of two, --threads at least 1, --shrink wants one thread\n%s",
+            usage);
         return 2;
     }
     api_init();

@@ -2,14 +2,22 @@
 //
 // model: random operation streams over the malloc family, checked against a shadow.
 //
-// Does:    plays a stream of operations (malloc, realloc, free, hand-off between threads, ...) against the allocator
-//          that the process has, and checks every answer: overlap, alignment, contents, zeroing, usable size, errno.
-// Doesn't: allocate through the allocator under test for its own needs; all of its memory comes from mmap.
-// Replay:  a stream of one thread is a function of the seed and the options alone. With several threads each has its
-//          own generator, but the interleaving is the machine's.
-// Threads: a struct worker belongs to one thread at a time. The shadow and the mail boxes are shared and atomic.
+// Does:    plays a stream of operations (malloc, realloc, free, hand-off between threads, ...)
+//          against the allocator that the process has, and checks every answer: overlap,
+//          alignment, contents, zeroing, usable size, errno.
+// Doesn't: allocate through the allocator under test for its own needs; all of its memory comes
+//          from mmap.
+// Replay:  a stream of one thread is a function of the seed and the options alone. With several
+//          threads each has its own generator, but the interleaving is the machine's.
+// Threads: a struct worker belongs to one thread at a time. The shadow and the mail boxes are
+//          shared and atomic.
 #ifndef TESTS_MODEL_MODEL_H
 #define TESTS_MODEL_MODEL_H
+
+// Included first everywhere: libc shows its extensions.
+#ifndef _GNU_SOURCE
+#    define _GNU_SOURCE 1
+#endif
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -35,6 +43,7 @@ enum op_kind {
     OP_REALLOC,
     OP_REALLOCARRAY,
     OP_REALLOC_ZERO,
+    OP_EXPAND,
     OP_CHECK,
     OP_REALLOC_HUGE,
     OP_REALLOCARRAY_OVERFLOW,
@@ -50,12 +59,13 @@ enum op_kind {
 };
 
 #define OP_LAST_ALLOC OP_NEW_ALIGNED
-#define OP_LAST_SLOT OP_REALLOCARRAY_OVERFLOW
+#define OP_LAST_SLOT  OP_REALLOCARRAY_OVERFLOW
 
-// One operation with every decision taken, so that a part of a stream can be played again without the generator.
+// One operation with every decision taken, so that a part of a stream can be played again without
+// the generator.
 struct op {
-    uint64_t n;     // its number in the stream; all details come from mix(n)
-    uint64_t size;  // bytes asked for
+    uint64_t n;    // its number in the stream; all details come from mix(n)
+    uint64_t size; // bytes asked for
     uint32_t slot;
     uint8_t kind;
     uint8_t align_shift;
@@ -86,13 +96,13 @@ enum fault {
 
 struct options {
     uint64_t seed;
-    uint64_t ops;       // over all threads
+    uint64_t ops; // over all threads
     unsigned threads;
     uint64_t max_size;
-    uint64_t max_live;  // bytes asked for and live, per thread
-    uint32_t slots;     // per thread
-    bool strict;        // errno and argument rules of this library, where others differ
-    bool oom_ok;        // NULL with ENOMEM is a legal answer to any request
+    uint64_t max_live; // bytes asked for and live, per thread
+    uint32_t slots;    // per thread
+    bool strict;       // errno and argument rules of this library, where others differ
+    bool oom_ok;       // NULL with ENOMEM is a legal answer to any request
     bool realloc0_alloc;
     bool shrink;
     bool quiet;
@@ -103,18 +113,18 @@ struct options {
 // A stretch of the stream with one flavour: which slots, how many frees, which sizes.
 struct phase {
     uint64_t ends_at;
-    uint32_t base, mask;   // slots base..base+mask of the table
-    uint32_t free_weight;  // of 256: how often a full slot is freed or reallocated, else looked at
-    uint32_t fill_weight;  // of 256: how often an empty slot is filled
+    uint32_t base, mask;  // slots base..base+mask of the table
+    uint32_t free_weight; // of 256: how often a full slot is freed or reallocated, else looked at
+    uint32_t fill_weight; // of 256: how often an empty slot is filled
     uint32_t exchange_weight;
-    uint32_t small_shift;  // most sizes are below 1 << small_shift
+    uint32_t small_shift; // most sizes are below 1 << small_shift
 };
 
 struct worker {
     uint64_t rng;
-    uint64_t n;          // operations played
-    uint64_t limit;      // operations to play in all
-    uint64_t life_ends;  // this thread dies at that operation, and another goes on
+    uint64_t n;         // operations played
+    uint64_t limit;     // operations to play in all
+    uint64_t life_ends; // this thread dies at that operation, and another goes on
     uint64_t live_bytes;
     unsigned index;
     struct phase phase;
@@ -157,7 +167,8 @@ bool shadow_release(const void *ptr, size_t bytes); // false: part of it was not
 
 // pattern.c: contents
 void pattern_fill(const struct block *b);
-bool pattern_check(const struct block *b, size_t valid, size_t *at, uint64_t *expected, uint64_t *actual);
+bool pattern_check(const struct block *b, size_t valid, size_t *at, uint64_t *expected,
+                   uint64_t *actual);
 bool zero_check(const unsigned char *p, size_t size, uint64_t random, size_t *at);
 
 // ops.c

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
 //
-// Plays one operation against the allocator and checks the answer. Every call goes through a pointer, so that the
-// compiler cannot reason about malloc, and so that an alias (hak_malloc, a C++ operator) is one more candidate.
+// Plays one operation against the allocator and checks the answer. Every call goes through a
+// pointer, so that the compiler cannot reason about malloc, and so that an alias (hak_malloc, a C++
+// operator) is one more candidate.
 #include "model.h"
 
 #include <dlfcn.h>
@@ -12,7 +13,7 @@
 #include <malloc.h>
 
 #define ERRNO_BEFORE 4242 // no errno value: shows whether a call wrote errno
-#define MAX_ALIASES 4
+#define MAX_ALIASES  4
 
 typedef void *alloc_fn(size_t);
 typedef void *calloc_fn(size_t, size_t);
@@ -28,17 +29,23 @@ typedef void *new_nothrow_fn(size_t, const void *);
 typedef void *new_aligned_nothrow_fn(size_t, size_t, const void *);
 typedef void *alloc_at_fn(size_t, const void *);
 typedef void free_at_fn(void *, size_t, const void *);
+typedef int expand_fn(void *, size_t);
+typedef size_t good_size_fn(size_t);
+typedef size_t trim_fn(size_t);
+typedef void idle_fn(void);
 
 // Each list holds what the process has; count is 0 for functions that libc alone does not know.
 static struct api {
-    alloc_fn *malloc[MAX_ALIASES], *zalloc[MAX_ALIASES], *valloc[MAX_ALIASES], *pvalloc[MAX_ALIASES];
+    alloc_fn *malloc[MAX_ALIASES], *zalloc[MAX_ALIASES], *valloc[MAX_ALIASES],
+        *pvalloc[MAX_ALIASES];
     calloc_fn *calloc[MAX_ALIASES];
     realloc_fn *realloc[MAX_ALIASES];
     reallocarray_fn *reallocarray[MAX_ALIASES];
     aligned_fn *aligned_alloc[MAX_ALIASES], *memalign[MAX_ALIASES], *new_aligned[MAX_ALIASES];
     posix_memalign_fn *posix_memalign[MAX_ALIASES];
     free_fn *free[MAX_ALIASES], *delete[MAX_ALIASES], *delete_array[MAX_ALIASES];
-    free_sized_fn *free_sized[MAX_ALIASES], *delete_sized[MAX_ALIASES], *delete_array_sized[MAX_ALIASES];
+    free_sized_fn *free_sized[MAX_ALIASES], *delete_sized[MAX_ALIASES],
+        *delete_array_sized[MAX_ALIASES];
     free_sized_fn *delete_aligned[MAX_ALIASES];
     free_aligned_sized_fn *free_aligned_sized[MAX_ALIASES], *delete_aligned_sized[MAX_ALIASES];
     usable_fn *usable[MAX_ALIASES];
@@ -47,12 +54,17 @@ static struct api {
     new_aligned_nothrow_fn *new_aligned_nothrow[MAX_ALIASES];
     alloc_at_fn *alloc_at[MAX_ALIASES];
     free_at_fn *free_at[MAX_ALIASES];
+    expand_fn *expand[MAX_ALIASES];
+    good_size_fn *good_size[MAX_ALIASES];
+    trim_fn *trim[MAX_ALIASES];
+    idle_fn *idle[MAX_ALIASES];
 } api;
 
 static const char nothrow_tag; // what std::nothrow is: an empty object, only its address counts
 
-#define LOOKUP(list, ...) \
-    look_up((void **)(list), sizeof(list) / sizeof *(list), (const char *const[]){__VA_ARGS__, NULL})
+#define LOOKUP(list, ...)                                                                          \
+    look_up((void **)(list), sizeof(list) / sizeof *(list),                                        \
+            (const char *const[]){__VA_ARGS__, NULL})
 
 static void look_up(void **list, size_t room, const char *const *names)
 {
@@ -75,7 +87,8 @@ static size_t count_of(void *const *list)
 }
 
 #define HAVE(list) ((list)[0] != NULL)
-#define PICK(list, random) ((list)[(list)[1] == NULL ? 0 : (random) % count_of((void *const *)(list))])
+#define PICK(list, random)                                                                         \
+    ((list)[(list)[1] == NULL ? 0 : (random) % count_of((void *const *)(list))])
 
 void api_init(void)
 {
@@ -95,6 +108,10 @@ void api_init(void)
     LOOKUP(api.usable, "malloc_usable_size", "hak_usable_size");
     LOOKUP(api.alloc_at, "hak_alloc_at");
     LOOKUP(api.free_at, "hak_free_at");
+    LOOKUP(api.expand, "hak_expand");
+    LOOKUP(api.good_size, "hak_good_size");
+    LOOKUP(api.trim, "hak_trim");
+    LOOKUP(api.idle, "hak_thread_idle");
     LOOKUP(api.new, "_Znwm");
     LOOKUP(api.new_array, "_Znam");
     LOOKUP(api.new_nothrow, "_ZnwmRKSt9nothrow_t");
@@ -121,7 +138,8 @@ bool api_is_hakmem(void)
     return dlsym(RTLD_DEFAULT, "hak_malloc") != NULL;
 }
 
-// --- the fault of --break: a function of the operation's number, so that a shrunk stream shows it too ---
+// --- the fault of --break: a function of the operation's number, so that a shrunk stream shows it
+// too ---
 
 static bool faulty(const struct op *op, enum fault fault)
 {
@@ -136,8 +154,8 @@ static void *lie_about_pointer(struct worker *w, const struct op *op, void *p)
         return p;
     for (uint32_t i = 1; i < opt.slots; i++) {
         const struct block *other = &w->slot[(op->slot + i) % opt.slots];
-        if (other->ptr != NULL && other->usable >= 32)
-            return other->ptr + 16;
+        if (other->ptr != NULL && other->usable != 0)
+            return other->ptr;
     }
     return p;
 }
@@ -148,7 +166,6 @@ static uint64_t hash_of(const struct op *op)
 {
     return mix(op->n ^ opt.seed << 20);
 }
-
 
 static void expect_errno_kept(const struct worker *w)
 {
@@ -173,7 +190,8 @@ static bool may_fail(const struct op *op)
 static void expect_out_of_memory(const struct worker *w, const struct op *op)
 {
     if (!may_fail(op))
-        fail(w, "NULL", "expected a block of %" PRIu64 " bytes, actual NULL with errno %d", op->size, errno);
+        fail(w, "NULL", "expected a block of %" PRIu64 " bytes, actual NULL with errno %d",
+             op->size, errno);
     if (errno != ENOMEM && opt.strict)
         fail(w, "errno of NULL", "expected ENOMEM, actual %d", errno);
 }
@@ -184,7 +202,9 @@ static void check_contents(const struct worker *w, const struct block *b, size_t
     uint64_t expected, actual;
 
     if (!pattern_check(b, valid, &at, &expected, &actual))
-        fail(w, "contents", "expected %#" PRIx64 " at offset %zu of block %p (size %zu, usable %zu), actual %#" PRIx64,
+        fail(w, "contents",
+             "expected %#" PRIx64
+             " at offset %zu of block %p (size %zu, usable %zu), actual %#" PRIx64,
              expected, at, (void *)b->ptr, b->size, b->usable, actual);
 }
 
@@ -200,7 +220,8 @@ static void check_usable(const struct worker *w, const struct op *op, const stru
     size_t usable = usable_size(op, b->ptr);
 
     if (usable != b->usable)
-        fail(w, "usable size", "expected %zu as at birth of block %p, actual %zu", b->usable, (void *)b->ptr, usable);
+        fail(w, "usable size", "expected %zu as at birth of block %p, actual %zu", b->usable,
+             (void *)b->ptr, usable);
 }
 
 static void check_block(const struct worker *w, const struct op *op, const struct block *b)
@@ -218,7 +239,8 @@ static void check_alignment(const struct worker *w, const void *p, size_t align,
         fail(w, "alignment", "expected a multiple of %zu, actual %p", align, p);
 }
 
-// A block has been handed out: checks it, claims it in the shadow, fills it and stores it in its slot.
+// A block has been handed out: checks it, claims it in the shadow, fills it and stores it in its
+// slot.
 static void adopt(struct worker *w, const struct op *op, struct block *b)
 {
     check_alignment(w, b->ptr, b->align, b->size);
@@ -226,7 +248,8 @@ static void adopt(struct worker *w, const struct op *op, struct block *b)
     if (b->usable < b->size)
         fail(w, "usable size", "expected at least %zu, actual %zu", b->size, b->usable);
     if (!shadow_claim(b->ptr, b->usable))
-        fail(w, "overlap", "expected a free range, actual %p..+%zu covers a live block", (void *)b->ptr, b->usable);
+        fail(w, "overlap", "expected a free range, actual %p..+%zu covers a live block",
+             (void *)b->ptr, b->usable);
     b->id = mix(op->n ^ (uint64_t)w->index << 48);
     b->full = hash_of(op) % 64 == 0 && b->usable <= 262144;
     pattern_fill(b);
@@ -248,7 +271,7 @@ static void disown(struct worker *w, const struct op *op, struct block *b)
 
 static size_t divisor_of(size_t size, uint64_t random)
 {
-    static const unsigned char try[] = { 1, 2, 3, 4, 7, 8, 16, 24 };
+    static const unsigned char try[] = {1, 2, 3, 4, 7, 8, 16, 24};
     size_t n = try[random % sizeof try];
 
     return size % n == 0 ? n : 1;
@@ -403,7 +426,8 @@ static bool served(const struct op *op)
     switch (op->kind) {
     case OP_NEW:
     case OP_NEW_ARRAY:
-        return HAVE(api.new) && HAVE(api.new_array) && HAVE(api.new_nothrow) && HAVE(api.new_array_nothrow);
+        return HAVE(api.new) && HAVE(api.new_array) && HAVE(api.new_nothrow) &&
+               HAVE(api.new_array_nothrow);
     case OP_NEW_ALIGNED:
         return HAVE(api.new_aligned) && HAVE(api.new_aligned_nothrow) && HAVE(api.delete_aligned);
     default:
@@ -426,6 +450,10 @@ static void play_alloc(struct worker *w, const struct op *op)
         return;
     }
     expect_errno_kept(w);
+    if (op->kind == OP_MALLOC && HAVE(api.good_size) && hash_of(op) % 16 == 0 &&
+        api.good_size[0]((size_t)op->size) > PICK(api.usable, 0)(p))
+        fail(w, "hak_good_size", "expected at most the usable %zu, actual %zu",
+             PICK(api.usable, 0)(p), api.good_size[0]((size_t)op->size));
     if (op->kind == OP_CALLOC)
         check_zero(w, op, p, (size_t)op->size);
     struct block b = {
@@ -509,8 +537,8 @@ static void *call_realloc(const struct op *op, void *p, size_t size, uint64_t ra
 static void keep_after_failure(struct worker *w, const struct op *op, struct block *b)
 {
     if (!shadow_claim(b->ptr, b->usable))
-        fail(w, "overlap", "expected %p..+%zu kept by a failed realloc, actual live elsewhere", (void *)b->ptr,
-             b->usable);
+        fail(w, "overlap", "expected %p..+%zu kept by a failed realloc, actual live elsewhere",
+             (void *)b->ptr, b->usable);
     w->live_bytes += b->size;
     check_block(w, op, b);
 }
@@ -539,7 +567,29 @@ static void play_realloc(struct worker *w, const struct op *op, struct block *b)
     old.ptr = p;
     size_t kept = opt.strict ? old.usable : old.size;
     check_contents(w, &old, kept < size ? kept : size);
-    struct block fresh = { .ptr = p, .size = size, .align = 16, .family = FAMILY_MALLOC };
+    struct block fresh = {.ptr = p, .size = size, .align = 16, .family = FAMILY_MALLOC};
+    adopt(w, op, &fresh);
+}
+
+// Grows or shrinks without moving, or changes nothing.
+static void play_expand(struct worker *w, const struct op *op, struct block *b)
+{
+    struct block old = *b;
+
+    disown(w, op, b);
+    errno = ERRNO_BEFORE;
+    int done = api.expand[0](old.ptr, (size_t)op->size);
+    expect_errno_kept(w);
+    if (done == 0) {
+        keep_after_failure(w, op, b);
+        return;
+    }
+    if (done != 1)
+        fail(w, "hak_expand", "expected 0 or 1, actual %d", done);
+    check_contents(w, &old, old.usable < op->size ? old.usable : (size_t)op->size);
+    struct block fresh = old;
+    fresh.size = (size_t)op->size;
+    fresh.align = 16;
     adopt(w, op, &fresh);
 }
 
@@ -614,7 +664,7 @@ static void play_aligned_huge(struct worker *w, const struct op *op)
 
 static void play_bad_alignment(struct worker *w, const struct op *op)
 {
-    static const size_t bad[] = { 0, 1, 2, 4, 3, 7, 24, 48, 96, 4095, 12288, ((size_t)1 << 40) + 16 };
+    static const size_t bad[] = {0, 1, 2, 4, 3, 7, 24, 48, 96, 4095, 12288, ((size_t)1 << 40) + 16};
     uint64_t random = hash_of(op);
     size_t align = bad[random % (sizeof bad / sizeof *bad)];
     size_t size = random >> 32 & 0xfff;
@@ -625,15 +675,16 @@ static void play_bad_alignment(struct worker *w, const struct op *op)
         int rc = api.posix_memalign[0](&p, align, size);
         expect_errno_kept(w);
         if (rc != EINVAL || p != w)
-            fail(w, "posix_memalign", "expected EINVAL for alignment %zu and %p, actual %d and %p", align, (void *)w,
-                 rc, p);
+            fail(w, "posix_memalign", "expected EINVAL for alignment %zu and %p, actual %d and %p",
+                 align, (void *)w, rc, p);
         return;
     }
     if (!opt.strict || align == 1 || align == 2 || align == 4)
         return; // powers of two are fine for aligned_alloc; others are rounded up by most
     void *q = PICK(api.aligned_alloc, random)(align, size);
     if (q != NULL || errno != EINVAL)
-        fail(w, "aligned_alloc", "expected EINVAL for alignment %zu, actual %p and errno %d", align, q, errno);
+        fail(w, "aligned_alloc", "expected EINVAL for alignment %zu, actual %p and errno %d", align,
+             q, errno);
 }
 
 static void play_calloc_overflow(struct worker *w, const struct op *op)
@@ -670,7 +721,12 @@ static void play_without_slot(struct worker *w, const struct op *op)
         expect_errno_kept(w);
         break;
     case OP_TRIM:
-        malloc_trim(random & 0xffff);
+        if (HAVE(api.idle) && random % 4 == 0)
+            api.idle[0]();
+        else if (HAVE(api.trim) && random % 4 == 1)
+            api.trim[0](random >> 32 & 0xffffff);
+        else
+            malloc_trim(random >> 32 & 0xffff);
         break;
     default:
         break;
@@ -692,6 +748,12 @@ static void play_on_block(struct worker *w, const struct op *op, struct block *b
         else
             play_free(w, op, b);
         return;
+    case OP_EXPAND:
+        if (reallocatable(b) && HAVE(api.expand))
+            play_expand(w, op, b);
+        else
+            check_block(w, op, b);
+        return;
     case OP_REALLOC_HUGE:
     case OP_REALLOCARRAY_OVERFLOW:
         if (reallocatable(b))
@@ -703,8 +765,8 @@ static void play_on_block(struct worker *w, const struct op *op, struct block *b
     }
 }
 
-// Plays an operation where it has a meaning: one that wants an empty slot and finds a full one is skipped, and the
-// other way round, so that any part of a stream is a stream.
+// Plays an operation where it has a meaning: one that wants an empty slot and finds a full one is
+// skipped, and the other way round, so that any part of a stream is a stream.
 void play(struct worker *w, const struct op *op)
 {
     struct block *b = &w->slot[op->slot];
@@ -724,7 +786,7 @@ void play(struct worker *w, const struct op *op)
 void drain(struct worker *w)
 {
     for (uint32_t i = 0; i < opt.slots; i++) {
-        struct op op = { .n = w->n + i, .slot = i, .kind = OP_FREE };
+        struct op op = {.n = w->n + i, .slot = i, .kind = OP_FREE};
         if (w->slot[i].ptr == NULL)
             continue;
         w->current = &op;

@@ -1,16 +1,17 @@
 // SPDX-License-Identifier: MIT
 //
-// Contents. Word i of a block holds id' + i * odd, with id' = mix(id); what remains of the last word holds bytes of it.
-// Small blocks carry the pattern everywhere, larger ones at the head, at the tail and at a few places drawn from the
-// id, so that an operation costs a bounded time. `full` blocks of any size carry it everywhere.
+// Contents. Word i of a block holds id' + i * odd, with id' = mix(id); what remains of the last
+// word holds bytes of it. Small blocks carry the pattern everywhere, larger ones at the head, at
+// the tail and at a few places drawn from the id, so that an operation costs a bounded time. `full`
+// blocks of any size carry it everywhere.
 #include "model.h"
 
 #include <string.h>
 
-#define STEP 0x9e3779b97f4a7c15u
+#define STEP             0x9e3779b97f4a7c15u
 #define EVERYWHERE_BYTES 512
-#define EDGE_WORDS 8
-#define SAMPLES 4
+#define EDGE_WORDS       8
+#define SAMPLES          4
 
 static uint64_t word_at(uint64_t seed, size_t i)
 {
@@ -84,7 +85,8 @@ static bool words_are_good(const struct block *b, size_t valid, size_t *bad)
 
     if (everywhere(b))
         return range_is_good(b, 0, words, valid, bad);
-    if (!range_is_good(b, 0, EDGE_WORDS, valid, bad) || !range_is_good(b, words - EDGE_WORDS, words, valid, bad))
+    if (!range_is_good(b, 0, EDGE_WORDS, valid, bad) ||
+        !range_is_good(b, words - EDGE_WORDS, words, valid, bad))
         return false;
     for (unsigned k = 0; k < SAMPLES; k++) {
         size_t i = sample_word(b, k, words);
@@ -94,8 +96,10 @@ static bool words_are_good(const struct block *b, size_t valid, size_t *bad)
     return true;
 }
 
-// Checks the first `valid` bytes of a block that pattern_fill has written. False: byte `*at` differs.
-bool pattern_check(const struct block *b, size_t valid, size_t *at, uint64_t *expected, uint64_t *actual)
+// Checks the first `valid` bytes of a block that pattern_fill has written. False: byte `*at`
+// differs.
+bool pattern_check(const struct block *b, size_t valid, size_t *at, uint64_t *expected,
+                   uint64_t *actual)
 {
     uint64_t seed = mix(b->id);
     size_t bad = 0;
@@ -142,7 +146,8 @@ static bool range_is_zero(const unsigned char *p, size_t from, size_t to, size_t
     return true;
 }
 
-// Small requests are read whole; larger ones whole now and then, else at both ends and at 16 places.
+// Small requests are read whole; larger ones whole now and then, else at both ends and at 16
+// places.
 bool zero_check(const unsigned char *p, size_t size, uint64_t random, size_t *at)
 {
     unsigned one_in = size <= 65536 ? 8 : 64;

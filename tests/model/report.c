@@ -35,6 +35,7 @@ static const char *const op_name[OP_KINDS] = {
     [OP_REALLOC] = "realloc",
     [OP_REALLOCARRAY] = "reallocarray",
     [OP_REALLOC_ZERO] = "realloc to zero",
+    [OP_EXPAND] = "hak_expand",
     [OP_CHECK] = "check",
     [OP_REALLOC_HUGE] = "realloc to a huge size",
     [OP_REALLOCARRAY_OVERFLOW] = "reallocarray with overflow",
@@ -86,8 +87,9 @@ void describe_op(char *text, size_t text_size, const struct op *op)
 {
     const char *name = op->kind < OP_KINDS ? op_name[op->kind] : "?";
 
-    snprintf(text, text_size, "op %" PRIu64 ": slot %" PRIu32 ", %s, size %" PRIu64 ", alignment 2^%u", op->n, op->slot,
-             name, op->size, op->align_shift);
+    snprintf(text, text_size,
+             "op %" PRIu64 ": slot %" PRIu32 ", %s, size %" PRIu64 ", alignment 2^%u", op->n,
+             op->slot, name, op->size, op->align_shift);
 }
 
 static void say_where(const struct worker *w)
@@ -100,7 +102,8 @@ static void say_where(const struct worker *w)
     say("model: replay: model --seed %" PRIu64 " --ops %" PRIu64 " --threads %u --max-size %" PRIu64
         " --max-live %" PRIu64 " --slots %" PRIu32 "%s%s\n",
         opt.seed, opt.ops, opt.threads, opt.max_size, opt.max_live, opt.slots,
-        opt.oom_ok ? " --oom-ok" : "", opt.threads > 1 ? " (the interleaving may differ)" : " [--shrink]");
+        opt.oom_ok ? " --oom-ok" : "",
+        opt.threads > 1 ? " (the interleaving may differ)" : " [--shrink]");
 }
 
 void fail(const struct worker *w, const char *what, const char *format, ...)
@@ -141,8 +144,8 @@ static void on_signal(int number)
 void catch_signals(void)
 {
     static char stack[65536];
-    stack_t alternate = { .ss_sp = stack, .ss_size = sizeof stack };
-    struct sigaction action = { .sa_handler = on_signal, .sa_flags = SA_ONSTACK };
+    stack_t alternate = {.ss_sp = stack, .ss_size = sizeof stack};
+    struct sigaction action = {.sa_handler = on_signal, .sa_flags = SA_ONSTACK};
 
     sigaltstack(&alternate, NULL);
     sigaction(SIGSEGV, &action, NULL);

@@ -1,16 +1,17 @@
 // SPDX-License-Identifier: MIT
 //
-// The shadow: one bit per 8 bytes of address space, set while a live block covers them. Two live blocks that share a
-// granule overlap, because every block starts at a multiple of 8, or of 16 in this library. Leaves of 256 MiB are mapped on demand.
+// The shadow: one bit per 8 bytes of address space, set while a live block covers them. Two live
+// blocks that share a granule overlap, because every block starts at a multiple of 8, or of 16 in
+// this library. Leaves of 256 MiB are mapped on demand.
 #include "model.h"
 
 #include <stdatomic.h>
 #include <unistd.h>
 
 #define GRANULE_SHIFT 3
-#define LEAF_SHIFT 28
-#define ADDRESS_BITS 47
-#define LEAF_WORDS ((size_t)1 << (LEAF_SHIFT - GRANULE_SHIFT - 6))
+#define LEAF_SHIFT    28
+#define ADDRESS_BITS  47
+#define LEAF_WORDS    ((size_t)1 << (LEAF_SHIFT - GRANULE_SHIFT - 6))
 
 typedef _Atomic(uint64_t) word_t;
 
@@ -58,7 +59,8 @@ static bool update(const void *ptr, size_t bytes, bool claim)
         unsigned last_bit = (at | 63) <= last ? 63 : last & 63;
         uint64_t mask = bits_between(first_bit, last_bit);
         word_t *word = word_of(at);
-        // Relaxed is enough: a granule changes hands only through the allocator, or through a mail box, and both order.
+        // Relaxed is enough: a granule changes hands only through the allocator, or through a mail
+        // box, and both order.
         if (claim)
             good &= (atomic_fetch_or_explicit(word, mask, memory_order_relaxed) & mask) == 0;
         else

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 //
-// Shrinking: a failing stream of one thread is recorded by a forked child, then parts of it are left out as long as it
-// still fails in the same way (delta debugging). The parent never allocates, so that every child starts from the same
-// heap, as small as a process has it.
+// Shrinking: a failing stream of one thread is recorded by a forked child, then parts of it are
+// left out as long as it still fails in the same way (delta debugging). The parent never allocates,
+// so that every child starts from the same heap, as small as a process has it.
 #include "model.h"
 
 #include <errno.h>
@@ -88,7 +88,8 @@ static bool still_fails(const struct op *ops, size_t count, const char *what)
 }
 
 // Leaves out ops[from..to) and says whether the rest still fails; on success the list is shorter.
-static bool try_without(struct op *ops, struct op *spare, size_t *count, size_t from, size_t to, const char *what)
+static bool try_without(struct op *ops, struct op *spare, size_t *count, size_t from, size_t to,
+                        const char *what)
 {
     memcpy(spare, ops, from * sizeof *ops);
     memcpy(spare + from, ops + to, (*count - to) * sizeof *ops);
@@ -106,7 +107,8 @@ static void delta_debug(struct op *ops, struct op *spare, size_t *count, const c
 
     while (chunk > 0 && now() < deadline) {
         bool shorter = false;
-        // From the front: what came early is most often unneeded, and the end is the failure itself.
+        // From the front: what came early is most often unneeded, and the end is the failure
+        // itself.
         for (size_t from = 0; from < *count && now() < deadline;) {
             size_t to = from + chunk < *count ? from + chunk : *count;
             if (to - from < *count && try_without(ops, spare, count, from, to, what))
@@ -143,8 +145,8 @@ int shrink_run(void)
         return 1;
     }
     delta_debug(ops, ops + count, &count, what);
-    say("model: seed %" PRIu64 ": %" PRIu64 " operations shrunk to %zu that still fail (%s):\n", opt.seed,
-        verdict->recorded, count, what);
+    say("model: seed %" PRIu64 ": %" PRIu64 " operations shrunk to %zu that still fail (%s):\n",
+        opt.seed, verdict->recorded, count, what);
     for (size_t i = 0; i < count && i < 200; i++) {
         describe_op(text, sizeof text, &ops[i]);
         say("model:   %s\n", text);

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: MIT
 //
-// The generator: which operation comes next. It looks at the worker's own state only, never at the clock or at an
-// address, so one seed gives one stream. A phase keeps one flavour for some thousand operations: a narrow window of
-// slots reuses memory at once, a wide one lets the heap grow; some phases mostly fill, others mostly empty.
+// The generator: which operation comes next. It looks at the worker's own state only, never at the
+// clock or at an address, so one seed gives one stream. A phase keeps one flavour for some thousand
+// operations: a narrow window of slots reuses memory at once, a wide one lets the heap grow; some
+// phases mostly fill, others mostly empty.
 #include "model.h"
 
 #define KIB ((uint64_t)1024)
@@ -21,9 +22,9 @@ static unsigned log2_floor(uint64_t x)
 
 static void next_phase(struct worker *w)
 {
-    static const uint8_t free_weights[] = { 16, 96, 144, 144, 192, 255 };
-    static const uint8_t fill_weights[] = { 32, 255, 255, 255, 255, 255 };
-    static const uint8_t exchange_weights[] = { 0, 2, 16, 96 };
+    static const uint8_t free_weights[] = {16, 96, 144, 144, 192, 255};
+    static const uint8_t fill_weights[] = {32, 255, 255, 255, 255, 255};
+    static const uint8_t exchange_weights[] = {0, 2, 16, 96};
     struct phase *phase = &w->phase;
     uint64_t r = draw(w);
     unsigned window = (unsigned)(r % (log2_floor(opt.slots) + 1));
@@ -80,11 +81,34 @@ static uint8_t pick_alloc_kind(uint64_t r)
 {
     static const uint8_t kinds[64] = {
         // the rest is OP_MALLOC
-        OP_CALLOC,        OP_CALLOC,         OP_CALLOC,        OP_CALLOC,         OP_CALLOC,       OP_CALLOC,
-        OP_CALLOC,        OP_CALLOC,         OP_REALLOC_NULL,  OP_REALLOC_NULL,   OP_NEW,          OP_NEW,
-        OP_NEW,           OP_NEW,            OP_NEW,           OP_NEW,            OP_NEW_ARRAY,    OP_NEW_ARRAY,
-        OP_NEW_ALIGNED,   OP_NEW_ALIGNED,    OP_POSIX_MEMALIGN, OP_POSIX_MEMALIGN, OP_POSIX_MEMALIGN, OP_ALIGNED_ALLOC,
-        OP_ALIGNED_ALLOC, OP_MEMALIGN,       OP_MEMALIGN,      OP_REALLOCARRAY_NULL,
+        OP_CALLOC,
+        OP_CALLOC,
+        OP_CALLOC,
+        OP_CALLOC,
+        OP_CALLOC,
+        OP_CALLOC,
+        OP_CALLOC,
+        OP_CALLOC,
+        OP_REALLOC_NULL,
+        OP_REALLOC_NULL,
+        OP_NEW,
+        OP_NEW,
+        OP_NEW,
+        OP_NEW,
+        OP_NEW,
+        OP_NEW,
+        OP_NEW_ARRAY,
+        OP_NEW_ARRAY,
+        OP_NEW_ALIGNED,
+        OP_NEW_ALIGNED,
+        OP_POSIX_MEMALIGN,
+        OP_POSIX_MEMALIGN,
+        OP_POSIX_MEMALIGN,
+        OP_ALIGNED_ALLOC,
+        OP_ALIGNED_ALLOC,
+        OP_MEMALIGN,
+        OP_MEMALIGN,
+        OP_REALLOCARRAY_NULL,
     };
 
     if ((r & 0x7f) == 0)
@@ -118,28 +142,32 @@ static void block_op(struct worker *w, struct op *op, uint64_t r)
         op->kind = OP_REALLOC;
     else if (choice < 120)
         op->kind = OP_REALLOCARRAY;
-    else if (choice < 124)
+    else if (choice < 122)
         op->kind = OP_REALLOC_ZERO;
+    else if (choice < 124)
+        op->kind = OP_EXPAND;
     else if (choice < 125)
         op->kind = OP_REALLOC_HUGE;
     else if (choice < 126)
         op->kind = OP_REALLOCARRAY_OVERFLOW;
     else
         op->kind = OP_CHECK;
-    if (op->kind != OP_REALLOC && op->kind != OP_REALLOCARRAY)
+    if (op->kind != OP_REALLOC && op->kind != OP_REALLOCARRAY && op->kind != OP_EXPAND)
         return;
     // Half the time the new size lies near the old one, as a growing buffer's does.
     uint64_t size = w->slot[op->slot].size;
-    op->size = r & 1 << 20 ? pick_size(w, r >> 8) : size + (size >> (1 + (r >> 21 & 3))) + (r >> 23 & 31);
+    op->size =
+        r & 1 << 20 ? pick_size(w, r >> 8) : size + (size >> (1 + (r >> 21 & 3))) + (r >> 23 & 31);
     if (op->size > opt.max_size || w->live_bytes + op->size > opt.max_live)
         op->size = size / 2;
 }
 
 static void rare_op(struct op *op, uint64_t r)
 {
-    static const uint8_t kinds[] = { OP_MALLOC_HUGE, OP_CALLOC_OVERFLOW, OP_ALIGNED_HUGE, OP_BAD_ALIGNMENT, OP_FREE_NULL };
+    static const uint8_t kinds[] = {OP_MALLOC_HUGE, OP_CALLOC_OVERFLOW, OP_ALIGNED_HUGE,
+                                    OP_BAD_ALIGNMENT, OP_FREE_NULL};
 
-    op->kind = (r >> 8 & 511) == 0 ? OP_TRIM : kinds[(r >> 20) % sizeof kinds];
+    op->kind = (r >> 8 & 255) == 0 ? OP_TRIM : kinds[(r >> 20) % sizeof kinds];
 }
 
 void next_op(struct worker *w, struct op *op)
@@ -147,7 +175,7 @@ void next_op(struct worker *w, struct op *op)
     if (w->n >= w->phase.ends_at)
         next_phase(w);
     uint64_t r = draw(w);
-    *op = (struct op){ .n = w->n++, .slot = w->phase.base + ((uint32_t)(r >> 40) & w->phase.mask) };
+    *op = (struct op){.n = w->n++, .slot = w->phase.base + ((uint32_t)(r >> 40) & w->phase.mask)};
     if ((r & 255) == 0) {
         rare_op(op, mix(r));
         return;
@@ -167,6 +195,6 @@ void next_op(struct worker *w, struct op *op)
 
 void worker_init(struct worker *w, unsigned index, uint64_t limit)
 {
-    *w = (struct worker){ .index = index, .limit = limit, .rng = mix(opt.seed ^ mix(index)) };
+    *w = (struct worker){.index = index, .limit = limit, .rng = mix(opt.seed ^ mix(index))};
     w->slot = map_memory(opt.slots * sizeof *w->slot, false);
 }

@@ -147,6 +147,7 @@ static void touch_guard(void)
     p[page] = 1;
     if (!hk_os_guard(p + page, page, true))
         _exit(1);
+    signal(SIGSEGV, SIG_DFL); /* a sanitizer has a handler */
     ((volatile char *)p)[page] = 2;
 }
 
@@ -263,16 +264,6 @@ START_TEST(second_map_refused_leaves_nothing)
 }
 END_TEST
 
-START_TEST(alignment_that_overflows_is_not_tried)
-{
-    size_t bytes = (SIZE_MAX / 2 + 1) | page;
-
-    fake_os_fail_all(FAKE_MAP, ENOMEM);
-    ck_assert_ptr_null(hk_os_reserve(bytes, SIZE_MAX / 2 + 1));
-    errno_untouched();
-}
-END_TEST
-
 /* The kernel refuses to unmap when that would split one mapping too many. */
 START_TEST(cuts_refused_never_give_a_wrong_range)
 {
@@ -281,6 +272,7 @@ START_TEST(cuts_refused_never_give_a_wrong_range)
         fake_os_place(2 * HK_MIB, page);
         fake_os_fail(FAKE_UNMAP, nth, ENOMEM);
         char *p = hk_os_reserve(2 * HK_MIB, 2 * HK_MIB);
+        ck_assert_msg((p == NULL) == (nth == 1), "unmap %u", nth); /* the first gives the misfit back */
         if (!p)
             continue;
         ck_assert_uint_eq((uintptr_t)p & (2 * HK_MIB - 1), 0);
@@ -374,7 +366,6 @@ int main(void)
     tcase_add_test(tc, misaligned_leaves_nothing_but_the_range);
     tcase_add_test(tc, map_refused);
     tcase_add_test(tc, second_map_refused_leaves_nothing);
-    tcase_add_test(tc, alignment_that_overflows_is_not_tried);
     tcase_add_test(tc, cuts_refused_never_give_a_wrong_range);
     tcase_add_test(tc, every_refusal_is_passed_on);
     tcase_add_test(tc, advice_is_the_right_one);
