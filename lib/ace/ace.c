@@ -76,12 +76,19 @@ static HK_NOINLINE void trim(struct hk_heap *heap, size_t limit)
         hk_l25_expire(true);
 }
 
+/* What the last trim could not give back (locked pages, say): relaxed, a hint. */
+static size_t untrimmable_bytes;
+
 static void trim_if_over(struct hk_heap *heap)
 {
-    size_t limit = cache_limit();
+    size_t limit = cache_limit(), cached = hk_ace_cached_bytes();
 
-    if (HK_UNLIKELY(hk_ace_cached_bytes() > limit))
-        trim(heap, limit);
+    if (HK_LIKELY(cached <= limit) ||
+        cached <= hk_load_relaxed(&untrimmable_bytes) + limit / 8)
+        return;
+    trim(heap, limit);
+    cached = hk_ace_cached_bytes();
+    hk_store_relaxed(&untrimmable_bytes, cached > limit ? cached : 0);
 }
 
 static void tick_idle(struct hk_heap *heap)

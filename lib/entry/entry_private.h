@@ -13,6 +13,16 @@ struct hk_heap;
  */
 void *hk_entry_alloc(size_t n, size_t align, bool zero, const void *site);
 void hk_entry_free(void *p, const void *site);
+/* The size is a hint: one that does not fit the block is counted, then the block is freed. */
+void hk_entry_free_sized(void *p, size_t size, const void *site);
+size_t hk_entry_size_mismatches(void);
+
+/* What an aligned block of `size` takes at least; a broken alignment gives `size`. */
+HK_INLINE size_t hk_entry_aligned_size(size_t size, size_t align)
+{
+    return hk_is_pow2(align) ? hk_align_up(size, align) : size;
+}
+
 /* What the heap has gathered goes to the site table. */
 void hk_entry_tell_sites(struct hk_heap *heap);
 /* Gives memory back until keep_bytes stay cached; returns bytes. */

@@ -86,11 +86,11 @@ HK_EXPORT void malloc_stats(void)
             "hakmem: mapped %zu, used %zu, dirty %zu, regions %zu, purged %zu in %zu calls\n"
             "hakmem: big live %zu, big cached %zu, metadata %zu\n"
             "hakmem: heaps %zu, refills %zu, flushes %zu, slabs %zu made %zu retired, remote frees %zu in "
-            "%zu parcels\n",
+            "%zu parcels, sized frees that did not fit %zu\n",
             span.mapped_bytes, span.used_bytes, span.dirty_bytes, span.nr_regions, span.nr_purged_bytes,
             span.nr_purges, hk_ace_live_bytes() - span.used_bytes, hk_bigcache_bytes(),
             hk_meta_mapped_bytes() + hk_pagemap_mapped_bytes(), t.nr_heaps, t.refills, t.flushes,
-            t.slabs_acquired, t.slabs_retired, t.remote, t.parcels);
+            t.slabs_acquired, t.slabs_retired, t.remote, t.parcels, hk_entry_size_mismatches());
     errno = saved;
 }
 

@@ -230,6 +230,22 @@ HK_NOINLINE void hk_entry_free(void *p, const void *site)
     free_slow(p, site);
 }
 
+static size_t nr_size_mismatches; /* relaxed */
+
+size_t hk_entry_size_mismatches(void)
+{
+    return hk_load_relaxed(&nr_size_mismatches);
+}
+
+HK_NOINLINE void hk_entry_free_sized(void *p, size_t size, const void *site)
+{
+    struct hk_block b;
+
+    if (p && hk_ace_identify(p, &b) == HK_BLOCK_LIVE && !hk_size_is_plausible(b.usable, size))
+        hk_add_relaxed(&nr_size_mismatches, 1);
+    hk_entry_free(p, site);
+}
+
 /* ---- malloc, free, calloc, realloc --------------------------------------------------------- */
 
 HK_EXPORT void *malloc(size_t n)
@@ -330,18 +346,16 @@ HK_EXPORT void *reallocarray(void *p, size_t count, size_t size)
 HK_EXPORT void free_sized(void *p, size_t size);
 HK_EXPORT void free_sized(void *p, size_t size)
 {
-    (void)size; /* a hint */
-    if (HK_UNLIKELY(!hk_heap_free_fast(p)))
-        hk_entry_free(p, CALLER());
+    if (HK_UNLIKELY(!hk_heap_free_sized_fast(p, size)))
+        hk_entry_free_sized(p, size, CALLER());
 }
 
 HK_EXPORT void free_aligned_sized(void *p, size_t alignment, size_t size);
 HK_EXPORT void free_aligned_sized(void *p, size_t alignment, size_t size)
 {
-    (void)alignment;
-    (void)size;
-    if (HK_UNLIKELY(!hk_heap_free_fast(p)))
-        hk_entry_free(p, CALLER());
+    size = hk_entry_aligned_size(size, alignment);
+    if (HK_UNLIKELY(!hk_heap_free_sized_fast(p, size)))
+        hk_entry_free_sized(p, size, CALLER());
 }
 
 HK_EXPORT void cfree(void *p);

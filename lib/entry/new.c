@@ -13,11 +13,16 @@
  * A handler may throw through these frames: compile with -fexceptions.
  * State: none. Locks: none of ours; dlsym and dlopen take the dynamic linker's, with nothing held.
  */
-#include "base/base.h"
+#include "entry/entry_private.h"
+
 #include "base/panic.h"
+#include "heap/heap_inline.h"
 
 #include <dlfcn.h>
 #include <stdlib.h>
+
+#define CALLER() __builtin_return_address(0)
+#define PLAIN_ALIGN 16 /* of every block */
 
 /* How the Itanium C++ ABI spells size_t. */
 #if defined(__LP64__) || defined(__s390__)
@@ -90,7 +95,7 @@ extern __attribute__((weak)) char bad_alloc_vtable[] __asm__("_ZTVSt9bad_alloc")
 /* A request that failed once. */
 struct request {
     size_t bytes;
-    size_t align; /* 0: an ordinary one */
+    size_t align;
     const void *caller;
 };
 
@@ -132,15 +137,17 @@ static void *find(const char *name, const void *caller, const void *ours)
     return NULL;
 }
 
-static void *allocate(const struct request *request)
-{
-    return request->align ? aligned_alloc(request->align, request->bytes) : malloc(request->bytes);
-}
-
 /* No handler can help with an alignment that is none. */
 static bool is_hopeless(const struct request *request)
 {
-    return request->align && !hk_is_pow2(request->align);
+    return !hk_is_pow2(request->align);
+}
+
+static void *allocate(const struct request *request)
+{
+    if (is_hopeless(request))
+        return NULL;
+    return hk_entry_alloc(request->bytes, request->align, false, request->caller);
 }
 
 static handler_fn current_handler(const struct request *request)
@@ -203,13 +210,12 @@ static void *retry(const struct request *request)
     return NULL;
 }
 
-static HK_COLD void *fail(size_t bytes, size_t align, const void *caller)
+static HK_COLD void *fail(const struct request *request)
 {
-    struct request request = {bytes, align, caller};
-    void *p = retry(&request);
+    void *p = retry(request);
 
     if (!p)
-        throw_bad_alloc(&request);
+        throw_bad_alloc(request);
     return p;
 }
 
@@ -218,29 +224,55 @@ static HK_COLD void *fail(size_t bytes, size_t align, const void *caller)
  * operator does, around our throwing one. Statically linked there may be no second one: the exception
  * passes.
  */
-static HK_COLD void *fail_nothrow(size_t bytes, const void *tag, const void *caller)
+static HK_COLD void *fail_nothrow(const struct request *request, const void *tag)
 {
-    struct request request = {bytes, 0, caller};
     void *(*theirs)(size_t, const void *);
 
-    if (!current_handler(&request))
+    if (!current_handler(request))
         return NULL;
-    theirs = (void *(*)(size_t, const void *))find("_Znw" Z NOTHROW_TAG, caller,
+    theirs = (void *(*)(size_t, const void *))find("_Znw" Z NOTHROW_TAG, request->caller,
                                                    (const void *)hk_new_nothrow);
-    return theirs ? theirs(bytes, tag) : retry(&request);
+    return theirs ? theirs(request->bytes, tag) : retry(request);
 }
 
-static HK_COLD void *fail_aligned_nothrow(size_t bytes, size_t align, const void *tag,
-                                          const void *caller)
+static HK_COLD void *fail_aligned_nothrow(const struct request *request, const void *tag)
 {
-    struct request request = {bytes, align, caller};
     void *(*theirs)(size_t, size_t, const void *);
 
-    if (!current_handler(&request))
+    if (!current_handler(request))
         return NULL;
     theirs = (void *(*)(size_t, size_t, const void *))find(
-        "_Znw" Z ALIGN_TAG NOTHROW_TAG, caller, (const void *)hk_new_aligned_nothrow);
-    return theirs ? theirs(bytes, align, tag) : retry(&request);
+        "_Znw" Z ALIGN_TAG NOTHROW_TAG, request->caller, (const void *)hk_new_aligned_nothrow);
+    return theirs ? theirs(request->bytes, request->align, tag) : retry(request);
+}
+
+/*
+ * Past the magazine.
+ */
+
+static HK_NOINLINE void *new_slow(size_t bytes, size_t align, const void *caller)
+{
+    struct request request = {bytes, align, caller};
+    void *p = allocate(&request);
+
+    return HK_LIKELY(p != NULL) ? p : fail(&request);
+}
+
+static HK_NOINLINE void *new_nothrow_slow(size_t bytes, const void *tag, const void *caller)
+{
+    struct request request = {bytes, PLAIN_ALIGN, caller};
+    void *p = allocate(&request);
+
+    return HK_LIKELY(p != NULL) ? p : fail_nothrow(&request, tag);
+}
+
+static HK_NOINLINE void *new_aligned_nothrow_slow(size_t bytes, size_t align, const void *tag,
+                                                  const void *caller)
+{
+    struct request request = {bytes, align, caller};
+    void *p = allocate(&request);
+
+    return HK_LIKELY(p != NULL) ? p : fail_aligned_nothrow(&request, tag);
 }
 
 /*
@@ -250,86 +282,76 @@ static HK_COLD void *fail_aligned_nothrow(size_t bytes, size_t align, const void
 
 void *hk_new(size_t bytes)
 {
-    void *p = malloc(bytes);
+    void *p = hk_heap_alloc_fast(bytes);
 
-    return HK_LIKELY(p != NULL) ? p : fail(bytes, 0, __builtin_return_address(0));
+    return HK_LIKELY(p != NULL) ? p : new_slow(bytes, PLAIN_ALIGN, CALLER());
 }
 
 void *hk_new_array(size_t bytes)
 {
-    void *p = malloc(bytes);
+    void *p = hk_heap_alloc_fast(bytes);
 
-    return HK_LIKELY(p != NULL) ? p : fail(bytes, 0, __builtin_return_address(0));
+    return HK_LIKELY(p != NULL) ? p : new_slow(bytes, PLAIN_ALIGN, CALLER());
 }
 
 void *hk_new_nothrow(size_t bytes, const void *tag)
 {
-    void *p = malloc(bytes);
+    void *p = hk_heap_alloc_fast(bytes);
 
-    return HK_LIKELY(p != NULL) ? p : fail_nothrow(bytes, tag, __builtin_return_address(0));
+    return HK_LIKELY(p != NULL) ? p : new_nothrow_slow(bytes, tag, CALLER());
 }
 
 void *hk_new_array_nothrow(size_t bytes, const void *tag)
 {
-    void *p = malloc(bytes);
+    void *p = hk_heap_alloc_fast(bytes);
 
-    return HK_LIKELY(p != NULL) ? p : fail_nothrow(bytes, tag, __builtin_return_address(0));
+    return HK_LIKELY(p != NULL) ? p : new_nothrow_slow(bytes, tag, CALLER());
 }
 
 void *hk_new_aligned(size_t bytes, size_t align)
 {
-    void *p = aligned_alloc(align, bytes);
-
-    return HK_LIKELY(p != NULL) ? p : fail(bytes, align, __builtin_return_address(0));
+    return new_slow(bytes, align, CALLER());
 }
 
 void *hk_new_array_aligned(size_t bytes, size_t align)
 {
-    void *p = aligned_alloc(align, bytes);
-
-    return HK_LIKELY(p != NULL) ? p : fail(bytes, align, __builtin_return_address(0));
+    return new_slow(bytes, align, CALLER());
 }
 
 void *hk_new_aligned_nothrow(size_t bytes, size_t align, const void *tag)
 {
-    void *p = aligned_alloc(align, bytes);
-
-    if (HK_LIKELY(p != NULL))
-        return p;
-    return fail_aligned_nothrow(bytes, align, tag, __builtin_return_address(0));
+    return new_aligned_nothrow_slow(bytes, align, tag, CALLER());
 }
 
 void *hk_new_array_aligned_nothrow(size_t bytes, size_t align, const void *tag)
 {
-    void *p = aligned_alloc(align, bytes);
-
-    if (HK_LIKELY(p != NULL))
-        return p;
-    return fail_aligned_nothrow(bytes, align, tag, __builtin_return_address(0));
+    return new_aligned_nothrow_slow(bytes, align, tag, CALLER());
 }
 
-/* free preserves errno, and so do these: each is a jump to it. */
+/* free preserves errno, and so do these; those that jump to it let it see delete's caller. */
 
 void hk_delete(void *p)
 {
-    free(p);
+    if (HK_UNLIKELY(!hk_heap_free_fast(p)))
+        hk_entry_free(p, CALLER());
 }
 
 void hk_delete_array(void *p)
 {
-    free(p);
+    if (HK_UNLIKELY(!hk_heap_free_fast(p)))
+        hk_entry_free(p, CALLER());
 }
 
 void hk_delete_sized(void *p, size_t bytes)
 {
-    (void)bytes;
-    free(p);
+    if (HK_UNLIKELY(!hk_heap_free_sized_fast(p, bytes)))
+        hk_entry_free_sized(p, bytes, CALLER());
 }
 
 void hk_delete_array_sized(void *p, size_t bytes)
 {
-    (void)bytes;
-    free(p);
+    if (HK_UNLIKELY(!hk_heap_free_sized_fast(p, bytes)))
+        hk_entry_free_sized(p, bytes, CALLER());
 }
 
 void hk_delete_nothrow(void *p, const void *tag)
@@ -358,16 +380,16 @@ void hk_delete_array_aligned(void *p, size_t align)
 
 void hk_delete_sized_aligned(void *p, size_t bytes, size_t align)
 {
-    (void)bytes;
-    (void)align;
-    free(p);
+    bytes = hk_entry_aligned_size(bytes, align);
+    if (HK_UNLIKELY(!hk_heap_free_sized_fast(p, bytes)))
+        hk_entry_free_sized(p, bytes, CALLER());
 }
 
 void hk_delete_array_sized_aligned(void *p, size_t bytes, size_t align)
 {
-    (void)bytes;
-    (void)align;
-    free(p);
+    bytes = hk_entry_aligned_size(bytes, align);
+    if (HK_UNLIKELY(!hk_heap_free_sized_fast(p, bytes)))
+        hk_entry_free_sized(p, bytes, CALLER());
 }
 
 void hk_delete_aligned_nothrow(void *p, size_t align, const void *tag)

@@ -60,8 +60,16 @@ HK_INLINE void *hk_heap_alloc_fast(size_t n)
     return p;
 }
 
-/* False: the caller takes the slow path; nothing has changed. */
-HK_INLINE bool hk_heap_free_fast(void *p)
+/*
+ * Could a block of `usable` bytes be what a request for `size` got? Up to 64 bytes anything that fits; above,
+ * at least a quarter is in use: realloc keeps a block down to half, W_MAX may add a quarter.
+ */
+HK_INLINE bool hk_size_is_plausible(size_t usable, size_t size)
+{
+    return size <= usable && (usable <= 64 || size >= usable / 4);
+}
+
+HK_INLINE bool hk_heap_free_checked(void *p, bool sized, size_t size)
 {
     uintptr_t a = (uintptr_t)p;
     struct hk_class_record *r;
@@ -80,6 +88,8 @@ HK_INLINE bool hk_heap_free_fast(void *p)
             return false;
         if (HK_UNLIKELY(*hk_mark_of(p) == magic))
             return false;
+        if (sized && HK_UNLIKELY(!hk_size_is_plausible(r->size, size)))
+            return false;
         cursor = r->cursor;
         if (HK_UNLIKELY(cursor >= r->limit))
             return false;
@@ -92,6 +102,18 @@ HK_INLINE bool hk_heap_free_fast(void *p)
     *cursor = p;
     hk_cursor_move(r, 1);
     return true;
+}
+
+/* False: the caller takes the slow path; nothing has changed. */
+HK_INLINE bool hk_heap_free_fast(void *p)
+{
+    return hk_heap_free_checked(p, false, 0);
+}
+
+/* The same, also when `size` cannot be what the block was asked for with. */
+HK_INLINE bool hk_heap_free_sized_fast(void *p, size_t size)
+{
+    return hk_heap_free_checked(p, true, size);
 }
 
 #endif

@@ -280,6 +280,7 @@ static void inherit(struct hk_heap *heap)
     for (unsigned c = 0; c < HK_NR_CLASSES; c++)
         hk_heap_flush_class(heap, c, UINT16_MAX);
     drop_magazines(heap);
+    hk_l25_flush(&heap->l25);
     hk_store_relaxed(&heap->state, HK_HEAP_PARKED);
     push_parked_locked(heap);
 }

@@ -255,7 +255,7 @@ static void release_list(struct hk_run *list)
 void hk_l25_flush(struct hk_l25_cache *cache)
 {
     for (unsigned c = 0; c < HK_L25_NR_CLASSES; c++) {
-        release_list(cache->runs[c]);
+        release_list(hk_load_acquire(&cache->runs[c])); /* Q2 acquire, pairs with Q1 */
         cache->runs[c] = NULL;
         cache->count[c] = 0;
     }

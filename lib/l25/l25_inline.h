@@ -34,7 +34,8 @@ HK_INLINE bool hk_l25_push(struct hk_l25_cache *cache, struct hk_run *run)
         return false;
     run->zero = 0;
     run->next = cache->runs[c];
-    cache->runs[c] = run;
+    /* Q1 release, pairs with Q2: a fork child finds the list whole wherever the thread was */
+    hk_store_release(&cache->runs[c], run);
     cache->count[c]++;
     cache->granules += run->nr_granules;
     return true;

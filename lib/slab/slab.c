@@ -90,7 +90,8 @@ bool hk_slab_give(struct hk_slab *slab, void *p)
     unsigned slot = hk_size_slot(sc, offset);
     uint64_t bit = UINT64_C(1) << (slot % 64);
 
-    if (HK_UNLIKELY(slab->free_bits[slot / 64] & bit) || slot >= slab->nr_slots)
+    if (HK_UNLIKELY(slot >= slab->nr_slots || slab->free_bits[slot / 64] & bit ||
+                    !hk_size_starts_block(sc->magic, offset)))
         return false;
     slab->free_bits[slot / 64] |= bit;
     slab->nr_free++;

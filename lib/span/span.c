@@ -396,16 +396,28 @@ static void readd_region_locked(struct hk_region *r, bool clean)
     add_stat(&span.stats.dirty_bytes, count_bits(&r->dirty, 0, r->nr_granules) * HK_GRANULE);
 }
 
+/* Whole pages inside [*from, *end), in granules; where a page is larger than a granule. */
+static void shrink_to_pages(const struct hk_region *r, unsigned *from, unsigned *end)
+{
+    uintptr_t page = hk_os_page_bytes(), base = (uintptr_t)r->base;
+    uintptr_t first = hk_align_up(base + *from * HK_GRANULE, page);
+    uintptr_t last = (base + *end * HK_GRANULE) & ~(page - 1);
+
+    *from = (unsigned)((first - base) / HK_GRANULE);
+    *end = last > first ? (unsigned)((last - base) / HK_GRANULE) : *from;
+}
+
 static size_t purge_runs(struct hk_region *r, const struct bits *dirty, struct bits *cleaned)
 {
     size_t nr_calls = 0;
 
     for (unsigned i = next_set(dirty, 0, r->nr_granules); i < r->nr_granules;) {
-        unsigned end = next_clear(dirty, i, r->nr_granules);
-        if (hk_os_purge(r->base + i * HK_GRANULE, (end - i) * HK_GRANULE))
+        unsigned next = next_clear(dirty, i, r->nr_granules), end = next;
+        shrink_to_pages(r, &i, &end);
+        if (end > i && hk_os_purge(r->base + i * HK_GRANULE, (end - i) * HK_GRANULE))
             set_bits(cleaned, i, end - i);
         nr_calls++;
-        i = next_set(dirty, end, r->nr_granules);
+        i = next_set(dirty, next, r->nr_granules);
     }
     return nr_calls;
 }
