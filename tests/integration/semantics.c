@@ -5,6 +5,7 @@
 #include "harness.h"
 
 #include <dlfcn.h>
+#include <fenv.h>
 #include <malloc.h>
 #include <stdlib.h>
 #include <string.h>
@@ -688,6 +689,23 @@ static int trim_gives_back(void)
     return PASS;
 }
 
+// No floating point in the allocator: a division there would end such a program with SIGFPE.
+static int with_floating_point_traps(void)
+{
+    uint64_t state = 1;
+
+    feenableexcept(FE_ALL_EXCEPT);
+    for (unsigned i = 0; i < 200000; i++) {
+        uint64_t r = random_next(&state);
+        char *p = v_malloc(r % ((size_t)1 << (r >> 60)) + (r >> 56 == 0 ? 3 * MIB : 0));
+        p = v_realloc(p, 100 + (r >> 8) % 5000);
+        p[99] = 1;
+        v_free(p);
+    }
+    malloc_trim(0);
+    return PASS;
+}
+
 static int hello_from_pipe(void)
 {
     char *line = NULL;
@@ -731,6 +749,7 @@ static const struct test_case cases[] = {
     {"malloc_info writes XML", malloc_info_writes_xml, 0},
     {"malloc_stats prints", malloc_stats_prints, 0},
     {"malloc_trim gives back", trim_gives_back, 0},
+    {"floating point traps", with_floating_point_traps, 0},
     {"popen and getline", hello_from_pipe, 0},
 };
 

@@ -293,7 +293,8 @@ static int ten_thousand_threads(void)
     generation(10000, 16);
     size_t after = proc_bytes("/proc/self/smaps_rollup", "Rss:");
     printf("# resident: %zu KiB before, %zu KiB after\n", before / KIB, after / KIB);
-    CHECK_MSG(after <= before + before / 20 + 64 * KIB, "%zu before, %zu after", before, after);
+    // Five per cent, and what the stacks of 16 threads add by touching a few pages more.
+    CHECK_MSG(after <= before + before / 20 + 256 * KIB, "%zu before, %zu after", before, after);
     return PASS;
 }
 

@@ -2,9 +2,9 @@
 /*
  * fake_os: a scripted kernel behind hk_os_calls, for unit tests of any box.
  *
- * Mappings come out of one arena, at rising addresses that are never used again, so that an access to
- * memory that was given back faults. Memory is real: a box may read and write what it mapped. The fake
- * counts every call, refuses those that the test names, and knows the state of each page.
+ * Mappings come out of one arena, at rising addresses that are never used again, so that an access
+ * to memory that was given back faults. Memory is real: a box may read and write what it mapped. The
+ * fake counts every call, refuses those that the test names, and knows the state of each page.
  *
  * A call on pages that are not mapped is a bug of the box: it counts as a violation and fails.
  * One thread at a time. Install it first, before the box under test maps anything.

@@ -272,7 +272,8 @@ START_TEST(cuts_refused_never_give_a_wrong_range)
         fake_os_place(2 * HK_MIB, page);
         fake_os_fail(FAKE_UNMAP, nth, ENOMEM);
         char *p = hk_os_reserve(2 * HK_MIB, 2 * HK_MIB);
-        ck_assert_msg((p == NULL) == (nth == 1), "unmap %u", nth); /* the first gives the misfit back */
+        /* The first is to give the misfit back. */
+        ck_assert_msg((p == NULL) == (nth == 1), "unmap %u", nth);
         if (!p)
             continue;
         ck_assert_uint_eq((uintptr_t)p & (2 * HK_MIB - 1), 0);

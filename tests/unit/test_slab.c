@@ -1,0 +1,307 @@
+// SPDX-License-Identifier: MIT
+#include "slab/slab.h"
+
+#include "meta/meta.h"
+
+#include "fake_os.h"
+#include "support.h"
+
+#include <errno.h>
+
+static int owner, other_owner; /* their addresses are all that counts */
+static void *blocks[64 * HK_SLAB_WORDS];
+
+/* Any word that is no hk_pm_kind. */
+static uintptr_t word_of(unsigned class)
+{
+    return (uintptr_t)&owner + 1000 + class;
+}
+
+static void setup(void)
+{
+    fake_os_install();
+    fake_os_place(HK_REGION_BYTES, 0);
+    hk_size_init(SIZE_KEY);
+}
+
+static void teardown(void)
+{
+    hk_span_check();
+    hk_meta_check();
+    ck_assert_uint_eq(fake_os_violations(), 0);
+    fake_os_remove();
+}
+
+static struct hk_slab *must_acquire(unsigned class)
+{
+    struct hk_slab *slab = hk_slab_acquire(class, word_of(class), &owner);
+
+    ck_assert_ptr_nonnull(slab);
+    return slab;
+}
+
+static char *block(const struct hk_slab *slab, unsigned slot)
+{
+    return (char *)slab->base + (size_t)slot * hk_size_class[slab->class].size;
+}
+
+static void must_carry(const struct hk_slab *slab, uintptr_t word)
+{
+    for (size_t at = 0; at <= hk_size_class[slab->class].slab_mask; at += HK_GRANULE) {
+        ck_assert_uint_eq(hk_pagemap_word((char *)slab->base + at), word);
+        ck_assert_ptr_eq(hk_slab_of((char *)slab->base + at), slab);
+    }
+}
+
+static void retire_empty(struct hk_slab *slab)
+{
+    hk_slab_check(slab);
+    hk_slab_retire(slab);
+}
+
+/* ---- acquire, retire, owner ---------------------------------------------------------------- */
+
+START_TEST(acquire_gives_free_blocks)
+{
+    for (unsigned c = 0; c < HK_NR_CLASSES; c++) {
+        const struct hk_size_class *sc = &hk_size_class[c];
+        struct hk_slab *slab = must_acquire(c);
+        ck_assert_uint_eq(slab->base & sc->slab_mask, 0);
+        ck_assert_uint_eq(slab->class, c);
+        ck_assert_uint_eq(slab->nr_slots, sc->nr_slots);
+        ck_assert_uint_eq(slab->nr_free, sc->nr_slots);
+        ck_assert_ptr_eq(slab->owner, &owner);
+        ck_assert(!slab->listed && !slab->next && !slab->prev);
+        must_carry(slab, word_of(c));
+        for (unsigned slot = 0; slot < slab->nr_slots; slot++)
+            ck_assert(hk_slab_block_is_free(slab, block(slab, slot)));
+        hk_slab_check(slab);
+        ck_assert_uint_eq(hk_span_used_bytes(), (size_t)sc->slab_mask + 1);
+        retire_empty(slab);
+        ck_assert_uint_eq(hk_span_used_bytes(), 0);
+    }
+}
+END_TEST
+
+START_TEST(retire_gives_all_back)
+{
+    struct hk_slab *slab = must_acquire(40);
+    char *base = (char *)slab->base;
+
+    retire_empty(slab);
+    ck_assert_uint_eq(hk_pagemap_word(base), HK_PM_SPAN);
+    ck_assert_uint_eq(hk_span_dirty_bytes(), hk_size_class[40].slab_mask + 1);
+    size_t meta_bytes = hk_meta_mapped_bytes();
+    for (int i = 0; i < 5000; i++)
+        retire_empty(must_acquire((unsigned)i % HK_NR_CLASSES));
+    ck_assert_uint_le(hk_meta_mapped_bytes(), meta_bytes + 256 * HK_KIB);
+}
+END_TEST
+
+START_TEST(another_owner)
+{
+    struct hk_slab *slab = must_acquire(79);
+
+    hk_slab_take(slab, blocks, 3);
+    hk_slab_set_owner(slab, word_of(79) + 1, &other_owner);
+    ck_assert_ptr_eq(slab->owner, &other_owner);
+    must_carry(slab, word_of(79) + 1);
+    ck_assert_uint_eq(slab->nr_free, slab->nr_slots - 3);
+    hk_slab_check(slab);
+}
+END_TEST
+
+/* ---- take and give ------------------------------------------------------------------------- */
+
+START_TEST(take_in_address_order)
+{
+    for (unsigned c = 0; c < HK_NR_CLASSES; c++) {
+        struct hk_slab *slab = must_acquire(c);
+        unsigned taken = 0;
+
+        for (unsigned n = 1; taken < slab->nr_slots; n++) {
+            unsigned got = hk_slab_take(slab, blocks, n);
+            ck_assert_uint_eq(got, hk_min(n, slab->nr_slots - taken));
+            for (unsigned i = 0; i < got; i++) {
+                ck_assert_ptr_eq(blocks[i], block(slab, taken + i));
+                ck_assert(!hk_slab_block_is_free(slab, blocks[i]));
+            }
+            taken += got;
+            ck_assert_uint_eq(slab->nr_free, slab->nr_slots - taken);
+            hk_slab_check(slab);
+        }
+        ck_assert_uint_eq(hk_slab_take(slab, blocks, 1), 0);
+        ck_assert_uint_eq(hk_slab_take(slab, blocks, 0), 0);
+    }
+}
+END_TEST
+
+START_TEST(give_twice_is_refused)
+{
+    struct hk_slab *slab = must_acquire(0);
+
+    ck_assert(!hk_slab_give(slab, block(slab, 5))); /* never taken */
+    hk_slab_take(slab, blocks, 10);
+    ck_assert(hk_slab_give(slab, block(slab, 5)));
+    ck_assert(!hk_slab_give(slab, block(slab, 5)));
+    ck_assert_uint_eq(slab->nr_free, slab->nr_slots - 9);
+    hk_slab_check(slab);
+    ck_assert_uint_eq(hk_slab_take(slab, blocks, 1), 1);
+    ck_assert_ptr_eq(blocks[0], block(slab, 5)); /* the lowest again */
+}
+END_TEST
+
+START_TEST(give_of_no_block_is_refused)
+{
+    for (unsigned c = 0; c < HK_NR_CLASSES; c++) {
+        struct hk_slab *slab = must_acquire(c);
+        size_t size = hk_size_class[c].size, slab_bytes = hk_size_class[c].slab_mask + 1;
+
+        hk_slab_take(slab, blocks, slab->nr_slots);
+        ck_assert(!hk_slab_give(slab, block(slab, 1) + 1));
+        ck_assert(!hk_slab_give(slab, block(slab, 2) + 8));
+        ck_assert(!hk_slab_give(slab, block(slab, 2) - 1));
+        if (slab->nr_slots * size < slab_bytes) { /* the tail */
+            ck_assert(!hk_slab_give(slab, block(slab, slab->nr_slots)));
+            ck_assert(!hk_slab_block_is_free(slab, block(slab, slab->nr_slots)));
+        }
+        ck_assert_uint_eq(slab->nr_free, 0);
+        hk_slab_check(slab);
+    }
+}
+END_TEST
+
+/* What a slab must answer, from a plain array of its blocks. */
+START_TEST(random_takes_and_gives)
+{
+    bool out[64 * HK_SLAB_WORDS] = {false};
+    struct hk_slab *slab = must_acquire((unsigned)_i);
+    unsigned nr_out = 0;
+
+    start_random((unsigned)_i);
+    for (int step = 0; step < 2000; step++) {
+        unsigned slot = (unsigned)below(slab->nr_slots), got, next = 0;
+
+        if (one_in(2)) {
+            ck_assert_int_eq(hk_slab_give(slab, block(slab, slot)), out[slot]);
+            nr_out -= out[slot];
+            out[slot] = false;
+        } else {
+            unsigned n = (unsigned)below(8);
+            got = hk_slab_take(slab, blocks, n);
+            ck_assert_uint_eq(got, hk_min(n, slab->nr_slots - nr_out));
+            for (unsigned i = 0; i < got; i++) {
+                while (out[next])
+                    next++;
+                ck_assert_ptr_eq(blocks[i], block(slab, next)); /* lowest first */
+                out[next] = true;
+            }
+            nr_out += got;
+        }
+        ck_assert_uint_eq(slab->nr_free, slab->nr_slots - nr_out);
+        ck_assert_int_eq(hk_slab_block_is_free(slab, block(slab, slot)), !out[slot]);
+        if (step % 100 == 0)
+            hk_slab_check(slab);
+    }
+    for (unsigned slot = 0; slot < slab->nr_slots; slot++)
+        ck_assert_int_eq(hk_slab_give(slab, block(slab, slot)), out[slot]);
+    retire_empty(slab);
+}
+END_TEST
+
+/* ---- refusals ------------------------------------------------------------------------------ */
+
+START_TEST(nth_map_refused)
+{
+    fake_os_fail(FAKE_MAP, (unsigned)_i, ENOMEM);
+    struct hk_slab *slab = hk_slab_acquire(10, word_of(10), &owner);
+    ck_assert_uint_eq(hk_span_used_bytes(), slab ? HK_GRANULE : 0);
+    hk_span_check();
+    if (slab)
+        retire_empty(slab);
+    retire_empty(must_acquire(10));
+}
+END_TEST
+
+START_TEST(no_memory_loses_nothing)
+{
+    struct hk_slab *first = must_acquire(0), *slab;
+    unsigned nr = 0;
+
+    fake_os_fail_all(FAKE_MAP, ENOMEM);
+    while ((slab = hk_slab_acquire(79, word_of(79), &owner)) != NULL)
+        ck_assert_uint_lt(nr++, 2); /* the first region's rest */
+    size_t used = hk_span_used_bytes();
+    for (int i = 0; i < 10000; i++)
+        ck_assert_ptr_null(hk_slab_acquire(79, word_of(79), &owner));
+    ck_assert_uint_eq(hk_span_used_bytes(), used);
+    hk_slab_check(first);
+    fake_os_fail_all(FAKE_MAP, 0);
+    must_acquire(79);
+}
+END_TEST
+
+/* ---- negative controls --------------------------------------------------------------------- */
+
+static struct hk_slab *damaged;
+
+static void miscount(void)
+{
+    damaged->nr_free--;
+    hk_slab_check(damaged);
+}
+
+static void free_the_tail(void)
+{
+    damaged->free_bits[damaged->nr_slots / 64] |= UINT64_C(1) << (damaged->nr_slots % 64);
+    damaged->nr_free++;
+    hk_slab_check(damaged);
+}
+
+static void lose_a_granule(void)
+{
+    hk_pagemap_set((char *)damaged->base + HK_GRANULE, 1, HK_PM_SPAN, NULL);
+    hk_slab_check(damaged);
+}
+
+static void retire_in_use(void)
+{
+    void *p;
+
+    hk_slab_take(damaged, &p, 1);
+    hk_slab_retire(damaged);
+}
+
+START_TEST(check_finds_damage)
+{
+    damaged = must_acquire(47);
+    must_panic(miscount, "slab: free count");
+    must_panic(free_the_tail, "slab: free bit beyond the last block");
+    must_panic(lose_a_granule, "slab: page map");
+    if (HK_DEBUG)
+        must_panic(retire_in_use, "slab->nr_free == slab->nr_slots");
+    hk_slab_check(damaged);
+}
+END_TEST
+
+int main(void)
+{
+    Suite *suite = suite_create("slab");
+    TCase *tc = new_case(suite, "life", setup, teardown);
+
+    tcase_add_test(tc, acquire_gives_free_blocks);
+    tcase_add_test(tc, retire_gives_all_back);
+    tcase_add_test(tc, another_owner);
+
+    tc = new_case(suite, "blocks", setup, teardown);
+    tcase_add_test(tc, take_in_address_order);
+    tcase_add_test(tc, give_twice_is_refused);
+    tcase_add_test(tc, give_of_no_block_is_refused);
+    tcase_add_loop_test(tc, random_takes_and_gives, 0, HK_NR_CLASSES);
+
+    tc = new_case(suite, "refusals", setup, teardown);
+    tcase_add_loop_test(tc, nth_map_refused, 1, 8);
+    tcase_add_test(tc, no_memory_loses_nothing);
+    tcase_add_test(tc, check_finds_damage);
+    return run_suite(suite);
+}
