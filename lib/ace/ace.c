@@ -223,7 +223,7 @@ size_t hk_ace_good_size(size_t n)
 
     if (class < HK_NR_CLASSES)
         return hk_size_class[class].size;
-    return n > PTRDIFF_MAX - HK_GRANULE ? n : hk_align_up(n, HK_GRANULE);
+    return n > PTRDIFF_MAX - 64 ? n : hk_align_up(n, 64); /* colour may take all but that */
 }
 
 /* ---- what is p? ---------------------------------------------------------------------------- */

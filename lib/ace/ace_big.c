@@ -150,6 +150,7 @@ bool hk_big_kill(struct hk_big *big)
 {
     uint32_t live = HK_BIG_LIVE;
 
+    /* K2 acq_rel, pairs with K2: of two frees one loses, after what the winner did before */
     return hk_cas_acq_rel(&big->state, &live, (uint32_t)HK_BIG_DEAD);
 }
 

@@ -18,7 +18,12 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* The same function under another name: its attributes too, where the compiler can copy them. */
+#if __has_attribute(copy)
 #define ALIAS_OF(name) __attribute__((visibility("default"), alias(#name), copy(name)))
+#else
+#define ALIAS_OF(name) __attribute__((visibility("default"), alias(#name)))
+#endif
 #define CALLER() __builtin_return_address(0)
 
 #define MAX_PENDING_SITES 256 /* calls gathered before the site table hears of them */

@@ -12,6 +12,7 @@ __thread struct hk_heap *hk_heap_self = (struct hk_heap *)&hk_heap_empty;
 
 #define MAX_REFILL 64
 #define DRAIN_BYTES (256 * HK_KIB) /* per refill, so that no malloc pauses for a flood of frees */
+#define PINNED_MAX_BYTES HK_MIB      /* slabs that one shrunk magazine may pin */
 #define GROW_AFTER_REFILLS 1 /* refills between two flushes that show a magazine too small */
 
 /* What the cursor of a class without a magazine points behind: empty and full at once. */
@@ -73,14 +74,15 @@ static void retire(struct hk_heap *heap, struct hk_slab *slab)
 
 /*
  * An empty slab goes back unless it is the last one with room: a loop that allocates and frees one block
- * must not make and retire a slab each time.
+ * must not make and retire a slab each time. Nobody allocates from a parked heap.
  */
 static void retire_if_spare(struct hk_heap *heap, struct hk_slab *slab)
 {
     struct hk_class_slabs *cs = &heap->slabs[slab->class];
     bool others = slab->next || slab->prev || (cs->current && cs->current->nr_free > 0);
+    bool in_use = heap->depot || hk_load_relaxed(&heap->state) == HK_HEAP_ACTIVE;
 
-    if (!others)
+    if (in_use && !others)
         return;
     hk_heap_unlink_partial(heap, slab);
     retire(heap, slab);
@@ -166,8 +168,15 @@ static bool set_capacity(struct hk_heap *heap, unsigned class, unsigned cap)
     return true;
 }
 
+/* What the magazine may hold now: at most cap. */
+static unsigned soft_cap(const struct hk_class_record *r, const struct hk_class_slabs *cs)
+{
+    return (unsigned)(r->limit - cs->bottom) - 1;
+}
+
 /* Blocks per refill: the policy's number, more for a class that keeps missing. */
-static unsigned refill_count(const struct hk_class_slabs *cs, unsigned class)
+static unsigned refill_count(const struct hk_class_record *r, const struct hk_class_slabs *cs,
+                             unsigned class)
 {
     const struct hk_class_policy *policy = &hk_policy()->class[class];
     unsigned n = policy->refill;
@@ -177,7 +186,7 @@ static unsigned refill_count(const struct hk_class_slabs *cs, unsigned class)
     if (cs->nr_refills >= 32)
         n = 2 * n;
     n = n < policy->refill_hot ? n : policy->refill_hot;
-    n = n < cs->cap ? n : cs->cap;
+    n = n < soft_cap(r, cs) ? n : soft_cap(r, cs);
     return n < MAX_REFILL ? n : MAX_REFILL;
 }
 
@@ -233,7 +242,7 @@ static bool refill(struct hk_heap *heap, unsigned class)
 
     if (!slab)
         return false;
-    n = hk_slab_take(slab, blocks, refill_count(cs, class));
+    n = hk_slab_take(slab, blocks, refill_count(r, cs, class));
     for (unsigned i = 0; i < n; i++)
         r->cursor[i] = blocks[n - 1 - i];
     r->cursor += n;
@@ -319,11 +328,6 @@ void hk_heap_flush_class(struct hk_heap *heap, unsigned class, unsigned nr_block
     (void)flush_class(heap, class, nr_blocks);
 }
 
-static unsigned soft_cap(const struct hk_class_record *r, const struct hk_class_slabs *cs)
-{
-    return (unsigned)(r->limit - cs->bottom) - 1;
-}
-
 /* Both ends of the magazine were hit: it is too small. */
 static bool grow(struct hk_heap *heap, unsigned class, const struct hk_class_policy *policy)
 {
@@ -356,6 +360,7 @@ static void make_room(struct hk_heap *heap, unsigned class)
     struct hk_class_slabs *cs = &heap->slabs[class];
     const struct hk_class_policy *policy = &hk_policy()->class[class];
     bool oscillates = cs->nr_refills >= GROW_AFTER_REFILLS;
+    size_t slab_bytes = (size_t)hk_size_class[class].slab_mask + 1;
     unsigned half;
 
     cs->nr_refills = 0;
@@ -367,7 +372,7 @@ static void make_room(struct hk_heap *heap, unsigned class)
         return;
     half = (soft_cap(&heap->record[class], cs) + 1) / 2;
     if (flush_class(heap, class, half) > half / 2)
-        shrink(heap, class, policy->cap_initial);
+        shrink(heap, class, (unsigned)hk_min(policy->cap_initial, hk_max(3, PINNED_MAX_BYTES / slab_bytes)));
     hk_count_add(&heap->stats.nr_flushes, 1);
 }
 
@@ -380,28 +385,36 @@ void hk_heap_free_full(struct hk_heap *heap, unsigned class, void *p)
         make_room(heap, class);
         hk_unlock(&heap->lock);
     }
-    if (r->cursor < r->limit)
+    if (HK_LIKELY(r->cursor < r->limit)) {
         *r->cursor++ = p;
-    else /* no magazine to be had: by the way of the inbox */
-        hk_heap_free_remote(heap, p, word_of(heap, class));
+        return;
+    }
+    hk_lock(&heap->lock); /* no magazine to be had */
+    hk_heap_give_block(heap, hk_slab_of(p), p);
+    hk_unlock(&heap->lock);
+}
+
+void hk_heap_retire_empty_class(struct hk_heap *heap, unsigned class)
+{
+    struct hk_class_slabs *cs = &heap->slabs[class];
+
+    if (cs->current && cs->current->nr_free == cs->current->nr_slots) {
+        retire(heap, cs->current);
+        cs->current = NULL;
+    }
+    for (struct hk_slab *slab = cs->partial, *next; slab; slab = next) {
+        next = slab->next;
+        if (slab->nr_free == slab->nr_slots) {
+            hk_heap_unlink_partial(heap, slab);
+            retire(heap, slab);
+        }
+    }
 }
 
 void hk_heap_retire_empty(struct hk_heap *heap)
 {
-    for (unsigned c = 0; c < HK_NR_CLASSES; c++) {
-        struct hk_class_slabs *cs = &heap->slabs[c];
-        if (cs->current && cs->current->nr_free == cs->current->nr_slots) {
-            retire(heap, cs->current);
-            cs->current = NULL;
-        }
-        for (struct hk_slab *slab = cs->partial, *next; slab; slab = next) {
-            next = slab->next;
-            if (slab->nr_free == slab->nr_slots) {
-                hk_heap_unlink_partial(heap, slab);
-                retire(heap, slab);
-            }
-        }
-    }
+    for (unsigned c = 0; c < HK_NR_CLASSES; c++)
+        hk_heap_retire_empty_class(heap, c);
 }
 
 void hk_heap_flush_all(struct hk_heap *heap)

@@ -84,6 +84,18 @@ static void drop_magazines(struct hk_heap *heap)
     hk_heap_setup(heap);
 }
 
+/* A parked heap has no current slab: whatever becomes empty in it goes back at once. */
+static void settle(struct hk_heap *heap)
+{
+    hk_heap_retire_empty(heap);
+    for (unsigned c = 0; c < HK_NR_CLASSES; c++) {
+        struct hk_slab *slab = heap->slabs[c].current;
+        heap->slabs[c].current = NULL;
+        if (slab && slab->nr_free)
+            hk_heap_link_partial(heap, slab);
+    }
+}
+
 static void push_parked_locked(struct hk_heap *heap)
 {
     heap->next_parked = heaps.parked;
@@ -98,9 +110,9 @@ void hk_heap_park(struct hk_heap *heap)
     drop_magazines(heap);
     hk_lock(&heap->lock);
     hk_store_relaxed(&heap->state, HK_HEAP_PARKED);
-    hk_fence_full(); /* F2, pairs with F1: state before the last look into the inbox */
+    hk_fence_full(); /* F2 fence, pairs with F1: state before the last look into the inbox */
     hk_heap_drain_locked(heap, heap, 0); /* no magazine is left: into the slabs */
-    hk_heap_retire_empty(heap);
+    settle(heap);
     hk_unlock(&heap->lock);
     hk_heap_send_all(heap);
     hk_lock(&heaps_lock);
@@ -228,6 +240,8 @@ void hk_heap_flush_idle(struct hk_heap *heap)
             hk_heap_flush_class(heap, c, UINT16_MAX);
             hk_count_add(&heap->stats.nr_idle_flushes, 1);
         }
+        if (idle)
+            hk_heap_retire_empty_class(heap, c);
         if (idle && depot)
             publish_partial(heap, depot, c);
         cs->idle_cursor = heap->record[c].cursor;
@@ -282,6 +296,7 @@ static void inherit(struct hk_heap *heap)
     drop_magazines(heap);
     hk_l25_flush(&heap->l25);
     hk_store_relaxed(&heap->state, HK_HEAP_PARKED);
+    settle(heap);
     push_parked_locked(heap);
 }
 

@@ -11,6 +11,7 @@ void hk_heap_give_block(struct hk_heap *heap, struct hk_slab *slab, void *p);
 struct hk_slab *hk_heap_usable_slab(struct hk_heap *heap, unsigned class);
 void hk_heap_link_partial(struct hk_heap *heap, struct hk_slab *slab);
 void hk_heap_unlink_partial(struct hk_heap *heap, struct hk_slab *slab);
+void hk_heap_retire_empty_class(struct hk_heap *heap, unsigned class);
 void hk_heap_retire_empty(struct hk_heap *heap);
 /* And by the owner: magazines. */
 void hk_heap_flush_class(struct hk_heap *heap, unsigned class, unsigned nr_blocks);

@@ -42,7 +42,8 @@ static struct hk_parcel *get_parcel(struct hk_heap *heap)
 static void push(struct hk_parcel **stack, struct hk_parcel *b)
 {
     b->next = hk_load_relaxed(stack);
-    /* H1, H3 release, pairs with H2, H4: publishes the parcel's fields */
+    /* H1 release, pairs with H2: publishes the parcel's fields. On the stack `returned`:
+     * H3 release, pairs with H4: the same. */
     while (!hk_cas_release(stack, &b->next, b))
         hk_cpu_relax();
 }
@@ -53,7 +54,7 @@ static void send(struct hk_heap *self, struct hk_heap *owner, struct hk_parcel *
     size_t waiting = hk_add_relaxed(&owner->inbox_bytes, b->bytes) + b->bytes;
 
     push(&owner->inbox, b);
-    hk_fence_full(); /* F1, pairs with F2: the push before the look at state */
+    hk_fence_full(); /* F1 fence, pairs with F2: the push before the look at state */
     if (HK_UNLIKELY(hk_load_relaxed(&owner->state) == HK_HEAP_PARKED || waiting > HK_INBOX_MAX_BYTES))
         hk_heap_try_drain(self, owner);
 }

@@ -44,6 +44,7 @@ HK_INLINE bool hk_l25_push(struct hk_l25_cache *cache, struct hk_run *run)
 /* False: the run was dead already (a double free). Two threads that free one block both come here. */
 HK_INLINE bool hk_l25_kill(struct hk_run *run)
 {
+    /* K1 acq_rel, pairs with K1: of two frees one loses, after what the winner did before */
     return hk_exchange_acq_rel(&run->state, (uint32_t)HK_RUN_DEAD) == HK_RUN_LIVE;
 }
 

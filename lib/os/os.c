@@ -124,8 +124,8 @@ void *hk_os_reserve(size_t bytes, size_t align)
 
     if (!p || ((uintptr_t)p & (align - 1)) == 0)
         return p;
-    if (hk_os_calls.unmap(p, bytes) != 0)
-        return NULL; /* cannot even unmap: out of mappings */
+    /* If even that is refused (a sandbox, or no room for another mapping), address space is lost. */
+    (void)hk_os_calls.unmap(p, bytes);
     return reserve_and_trim(bytes, align);
 }
 

@@ -22,7 +22,8 @@ static bool cover_entry(size_t entry)
                                    hk_os_page_bytes());
         if (leaf) {
             hk_os_huge_pages(leaf, sizeof(struct hk_pm_leaf), false);
-            hk_store_release(distance, (uintptr_t)leaf - (uintptr_t)&hk_pagemap.zero);
+            /* Relaxed: fresh pages are zero whoever looks, and words are handed over with pointers. */
+            hk_store_relaxed(distance, (uintptr_t)leaf - (uintptr_t)&hk_pagemap.zero);
             hk_store_relaxed(&nr_leaves, nr_leaves + 1);
             covered = true;
         }

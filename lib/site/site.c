@@ -26,8 +26,8 @@ static struct hk_site_slot *find(const void *site, bool claim)
             continue;
         if (!claim)
             return NULL;
-        /* Relaxed would do: the numbers of a fresh slot are zero whoever looks. */
-        if (hk_cas_acquire(&slot->site, &key, site) || key == site)
+        /* Relaxed: the numbers of a fresh slot are zero whoever looks. */
+        if (hk_cas_relaxed(&slot->site, &key, site) || key == site)
             return slot;
     }
     return NULL;
@@ -37,7 +37,7 @@ static void raise_max(uint64_t *max, uint64_t value)
 {
     uint64_t seen = hk_load_relaxed(max);
 
-    while (seen < value && !hk_cas_acquire(max, &seen, value))
+    while (seen < value && !hk_cas_relaxed(max, &seen, value))
         ;
 }
 

@@ -62,7 +62,7 @@ static void lock_slow(struct hk_lock *lock)
 
         if (holder == 0)
             continue;
-        if ((holder & WAITERS) || hk_cas_acquire(&lock->word, &holder, holder | WAITERS))
+        if ((holder & WAITERS) || hk_cas_relaxed(&lock->word, &holder, holder | WAITERS))
             futex(lock, FUTEX_WAIT_PRIVATE, (uint32_t)(holder | WAITERS));
     }
 }
@@ -119,5 +119,5 @@ void hk_lock_reset(struct hk_lock *lock)
 {
     if (HK_DEBUG)
         held_ranks &= ~(UINT32_C(1) << lock->rank);
-    hk_store_release(&lock->word, (uintptr_t)0);
+    hk_store_relaxed(&lock->word, (uintptr_t)0); /* nobody else is there */
 }

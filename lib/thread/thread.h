@@ -23,7 +23,8 @@
  */
 extern HK_HIDDEN __thread uint8_t hk_in_slow_section __attribute__((tls_model("initial-exec")));
 
-#define hk_signal_fence() __atomic_signal_fence(__ATOMIC_SEQ_CST) /* against this thread's own handlers */
+/* Order against this thread's own signal handlers. */
+#define hk_signal_fence() __asm__ volatile("" ::: "memory")
 
 HK_INLINE bool hk_thread_enter(void)
 {

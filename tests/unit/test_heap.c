@@ -1,0 +1,1612 @@
+// SPDX-License-Identifier: MIT
+/*
+ * Several heaps in one thread: become() makes one the caller's own, as if its thread ran now. The fast
+ * paths are those that malloc and free inline.
+ */
+#include "heap/heap_inline.h"
+
+#include "meta/meta.h"
+
+#include "fake_os.h"
+#include "support.h"
+
+#include <errno.h>
+
+#define MAX_HEAPS 12
+
+static struct hk_heap *heap[MAX_HEAPS]; /* adopted by make_heaps() */
+
+static void setup(void)
+{
+    fake_os_install();
+    fake_os_place(HK_REGION_BYTES, 0);
+    set_policy();
+    ck_assert_ptr_eq(hk_heap_self, &hk_heap_empty);
+}
+
+static void become(struct hk_heap *h)
+{
+    hk_heap_self = h;
+}
+
+static void check_all(void)
+{
+    for (struct hk_heap *h = hk_heap_first(); h; h = h->next_ever)
+        hk_heap_check(h);
+    hk_span_check();
+    hk_meta_check();
+}
+
+static void teardown(void)
+{
+    check_all();
+    ck_assert_uint_eq(fake_os_violations(), 0);
+    fake_os_remove();
+}
+
+static void make_heaps(unsigned n)
+{
+    for (unsigned i = 0; i < n; i++) {
+        heap[i] = hk_heap_adopt();
+        ck_assert_ptr_nonnull(heap[i]);
+        heap[i]->thread_id = 100 + i;
+    }
+    become(heap[0]);
+}
+
+/* ---- what entry and ace do with the heap --------------------------------------------------- */
+
+static void *try_get(size_t n)
+{
+    void *p = hk_heap_alloc_fast(n);
+
+    return p ? p : hk_heap_alloc_slow(hk_heap_self, hk_size_to_class(n));
+}
+
+static void *get(size_t n)
+{
+    void *p = try_get(n);
+
+    ck_assert_msg(p != NULL, "no block of %zu bytes", n);
+    ck_assert_uint_eq(*hk_mark_of(p), 0);
+    return p;
+}
+
+static void put_slow(struct hk_heap *self, void *p)
+{
+    uintptr_t word = hk_pagemap_word(p);
+    unsigned class = hk_class_of_word(word);
+
+    ck_assert_uint_ge(word, HK_PM_KINDS);
+    *hk_mark_of(p) = hk_size_class[class].magic;
+    if (hk_heap_of_word(word) == self)
+        hk_heap_free_full(self, class, p);
+    else
+        hk_heap_free_remote(self, p, word);
+}
+
+static void put(void *p)
+{
+    if (!hk_heap_free_fast(p))
+        put_slow(hk_heap_self, p);
+}
+
+static bool holds(const void *p)
+{
+    return hk_heap_holds(p, hk_pagemap_word(p));
+}
+
+/* Dead, wherever it waits: its slab may be gone already. */
+static bool is_dead(const void *p)
+{
+    return hk_pagemap_word(p) < HK_PM_KINDS || holds(p);
+}
+
+static bool is_in_slab(const void *p)
+{
+    return hk_pagemap_word(p) < HK_PM_KINDS || hk_slab_block_is_free(hk_slab_of(p), p);
+}
+
+/* As if another thread held it. */
+static void take_away(struct hk_lock *lock)
+{
+    lock->word = (uintptr_t)&heap;
+}
+
+static void give_back(struct hk_lock *lock)
+{
+    lock->word = 0;
+}
+
+/* ---- counting ------------------------------------------------------------------------------ */
+
+static unsigned in_magazine(const struct hk_heap *h, unsigned class)
+{
+    const struct hk_class_slabs *cs = &h->slabs[class];
+
+    return cs->bottom ? (unsigned)(h->record[class].cursor - cs->bottom) - 1 : 0;
+}
+
+static unsigned soft_cap(const struct hk_heap *h, unsigned class)
+{
+    return (unsigned)(h->record[class].limit - h->slabs[class].bottom) - 1;
+}
+
+static unsigned chain_length(const struct hk_parcel *b)
+{
+    unsigned n = 0;
+
+    for (; b; b = b->next)
+        n++;
+    return n;
+}
+
+static size_t slab_bytes(const struct hk_slab *slab)
+{
+    return (size_t)hk_size_class[slab->class].slab_mask + 1;
+}
+
+struct census {
+    size_t bytes;   /* of slabs with a free block */
+    size_t nr_out;  /* blocks of them that are not free in the slab */
+    size_t nr_lost; /* as the heaps say */
+};
+
+static void count_slab(struct census *census, const struct hk_slab *slab)
+{
+    census->bytes += slab_bytes(slab);
+    census->nr_out += (size_t)slab->nr_slots - slab->nr_free;
+}
+
+static struct census take_census(void)
+{
+    struct census census = {0, 0, 0};
+
+    for (struct hk_heap *h = hk_heap_first(); h; h = h->next_ever) {
+        census.nr_lost += h->stats.nr_lost;
+        for (unsigned c = 0; c < HK_NR_CLASSES; c++) {
+            if (h->slabs[c].current)
+                count_slab(&census, h->slabs[c].current);
+            for (const struct hk_slab *s = h->slabs[c].partial; s; s = s->next)
+                count_slab(&census, s);
+        }
+    }
+    return census;
+}
+
+/* Every thread flushes, three times: what one sends on arrives in the next round. */
+static void flush_everything(unsigned nr_heaps)
+{
+    for (int round = 0; round < 3; round++) {
+        for (unsigned i = 0; i < nr_heaps; i++) {
+            become(heap[i]);
+            hk_heap_flush_all(heap[i]);
+            hk_heap_reclaim(heap[i]);
+        }
+    }
+    become(heap[0]);
+}
+
+/* All blocks were freed and all heaps flushed: each block is back in its slab. */
+static void nothing_is_lost(void)
+{
+    struct census census = take_census();
+
+    check_all();
+    ck_assert_uint_eq(census.nr_lost, 0);
+    ck_assert_uint_eq(census.nr_out, 0);
+    ck_assert_uint_eq(hk_span_used_bytes(), census.bytes);
+}
+
+/* ---- birth --------------------------------------------------------------------------------- */
+
+START_TEST(the_empty_heap_serves_nothing)
+{
+    int foreign;
+    void *odd[] = {NULL, &foreign, (char *)&foreign + 1, (void *)8, (void *)UINTPTR_MAX,
+                   (void *)(UINTPTR_MAX / 2), (void *)hk_heap_self};
+
+    ck_assert_ptr_null(hk_heap_alloc_fast(0));
+    ck_assert_ptr_null(hk_heap_alloc_fast(1));
+    ck_assert_ptr_null(hk_heap_alloc_fast(HK_FAST_MAX));
+    ck_assert_ptr_null(hk_heap_alloc_fast(HK_FAST_MAX + 1));
+    ck_assert_ptr_null(hk_heap_alloc_fast(SIZE_MAX));
+    for (size_t i = 0; i < sizeof odd / sizeof *odd; i++)
+        ck_assert(!hk_heap_free_fast(odd[i]));
+}
+END_TEST
+
+START_TEST(adopt_makes_heaps_of_their_own)
+{
+    ck_assert(hk_heap_is_alone());
+    make_heaps(MAX_HEAPS);
+    ck_assert(!hk_heap_is_alone());
+    for (unsigned i = 0; i < MAX_HEAPS; i++) {
+        ck_assert_uint_eq((uintptr_t)heap[i] % HK_HEAP_ALIGN, 0);
+        ck_assert_uint_eq(heap[i]->state, HK_HEAP_ACTIVE);
+        ck_assert_uint_eq(heap[i]->max_fast, HK_FAST_MAX);
+        for (unsigned c = 0; c < HK_NR_CLASSES; c++) {
+            uintptr_t word = (uintptr_t)&heap[i]->record[c];
+            ck_assert_ptr_eq(hk_heap_of_word(word), heap[i]);
+            ck_assert_uint_eq(hk_class_of_word(word), c);
+        }
+        for (unsigned j = 0; j < i; j++) {
+            ck_assert_ptr_ne(heap[i], heap[j]);
+            ck_assert_uint_ne(heap[i]->id, heap[j]->id);
+        }
+    }
+    unsigned nr = 0;
+    for (struct hk_heap *h = hk_heap_first(); h; h = h->next_ever)
+        nr++;
+    ck_assert_uint_eq(nr, MAX_HEAPS);
+}
+END_TEST
+
+START_TEST(a_fresh_heap_frees_nothing)
+{
+    int foreign;
+
+    make_heaps(1);
+    ck_assert(!hk_heap_free_fast(NULL));
+    ck_assert(!hk_heap_free_fast(&foreign));
+    ck_assert(!hk_heap_free_fast((void *)UINTPTR_MAX));
+    ck_assert_ptr_null(hk_heap_alloc_fast(0));
+    ck_assert_ptr_null(hk_heap_alloc_fast(100)); /* no magazine yet */
+}
+END_TEST
+
+/* ---- malloc and free of one thread --------------------------------------------------------- */
+
+START_TEST(every_size)
+{
+    make_heaps(1);
+    for (size_t n = 1; n <= HK_FAST_MAX; n += 1 + n / 16) {
+        char *p = get(n), *q = get(n);
+        size_t usable = hk_size_class[hk_size_to_class(n)].size;
+        ck_assert_uint_ge(usable, n);
+        ck_assert_uint_eq((uintptr_t)p % 16, 0);
+        ck_assert(p + usable <= q || q + usable <= p);
+        memset(p, 0x5a, usable);
+        memset(q, 0xa5, usable);
+        ck_assert(!holds(p) && !holds(q));
+        put(p);
+        ck_assert_uint_eq(*hk_mark_of(p), hk_size_class[hk_size_to_class(n)].magic);
+        ck_assert(holds(p) && !holds(q));
+        put(q);
+    }
+    flush_everything(1);
+    nothing_is_lost();
+    ck_assert_uint_eq(hk_span_used_bytes(), 0);
+}
+END_TEST
+
+START_TEST(last_in_first_out)
+{
+    make_heaps(1);
+    void *a = get(100), *b = get(100);
+    put(a);
+    put(b);
+    ck_assert_ptr_eq(get(100), b);
+    ck_assert_ptr_eq(get(100), a);
+}
+END_TEST
+
+/* No check may store before all have passed. */
+START_TEST(free_fast_refuses_what_is_not_live)
+{
+    make_heaps(1);
+    char *p = get(200), *other = get(200);
+    struct hk_class_record before = heap[0]->record[hk_size_to_class(200)];
+
+    for (size_t i = 1; i < 208; i++)
+        ck_assert(!hk_heap_free_fast(p + i));
+    ck_assert_mem_eq(&before, &heap[0]->record[hk_size_to_class(200)], sizeof before);
+    ck_assert_uint_eq(*hk_mark_of(p), 0);
+    put(p);
+    before = heap[0]->record[hk_size_to_class(200)];
+    ck_assert(!hk_heap_free_fast(p));
+    ck_assert_mem_eq(&before, &heap[0]->record[hk_size_to_class(200)], sizeof before);
+    put(other);
+}
+END_TEST
+
+START_TEST(sized_free_refuses_an_impossible_size)
+{
+    make_heaps(1);
+    void *p = get(1000); /* class of 1024 */
+    ck_assert(!hk_heap_free_sized_fast(p, 1025));
+    ck_assert(!hk_heap_free_sized_fast(p, 200));
+    ck_assert(!holds(p));
+    ck_assert(hk_heap_free_sized_fast(p, 1000));
+    ck_assert(holds(p));
+    p = get(50);
+    ck_assert(hk_heap_free_sized_fast(p, 0));
+}
+END_TEST
+
+/* The mark is a hint only: user data may look like it. */
+START_TEST(a_block_that_looks_dead_is_not_held)
+{
+    make_heaps(1);
+    void *p = get(64);
+    *hk_mark_of(p) = hk_size_class[hk_size_to_class(64)].magic;
+    ck_assert(!hk_heap_free_fast(p));
+    ck_assert(!holds(p));
+    put_slow(heap[0], p);
+    ck_assert(holds(p));
+}
+END_TEST
+
+START_TEST(alloc_slow_serves_from_the_magazine)
+{
+    make_heaps(1);
+    void *p = get(32);
+    put(p);
+    ck_assert_ptr_eq(hk_heap_alloc_slow(heap[0], hk_size_to_class(32)), p);
+    ck_assert_uint_eq(*hk_mark_of(p), 0);
+}
+END_TEST
+
+/* ---- magazines: refill, growth, flush, shrinking ------------------------------------------- */
+
+START_TEST(refill_takes_what_the_policy_says_in_address_order)
+{
+    const struct hk_class_policy *policy = &hk_policy_builtin.class[2];
+    unsigned nr = 0, most = 0;
+
+    make_heaps(1);
+    char *last = get(48);
+    ck_assert_uint_eq(in_magazine(heap[0], 2), policy->refill - 1u);
+    while (nr < 60) {
+        bool miss = in_magazine(heap[0], 2) == 0;
+        char *p = get(48);
+        if (hk_slab_of(p) == hk_slab_of(last))
+            ck_assert_ptr_eq(p, last + 48);
+        last = p;
+        nr += miss;
+        most = (unsigned)hk_max(most, in_magazine(heap[0], 2) + 1);
+    }
+    ck_assert_uint_eq(heap[0]->stats.nr_refills, 61);
+    ck_assert_uint_gt(most, policy->refill); /* a class that keeps missing */
+    ck_assert_uint_le(most, policy->refill_hot);
+    ck_assert_uint_le(most, heap[0]->slabs[2].cap);
+}
+END_TEST
+
+static void *block[40000];
+
+static void get_many(size_t n, unsigned nr)
+{
+    for (unsigned i = 0; i < nr; i++)
+        block[i] = get(n);
+}
+
+static void put_many(unsigned nr)
+{
+    for (unsigned i = 0; i < nr; i++)
+        put(block[i]);
+}
+
+/* Lets go of every fourth block and takes as many again: both ends of the magazine are hit, and no slab
+ * gets empty. */
+static void churn(size_t n, unsigned nr)
+{
+    for (unsigned i = 0; i < nr; i += 4)
+        put(block[i]);
+    for (unsigned i = 0; i < nr; i += 4)
+        block[i] = get(n);
+}
+
+START_TEST(magazine_grows_when_both_ends_are_hit)
+{
+    unsigned c = hk_size_to_class(16), max = hk_policy_builtin.class[c].cap_max, last = 0;
+
+    make_heaps(1);
+    get_many(16, 12000);
+    for (int i = 0; i < 30; i++) {
+        churn(16, 12000);
+        ck_assert_uint_ge(heap[0]->slabs[c].cap, last);
+        last = heap[0]->slabs[c].cap;
+        ck_assert(hk_is_pow2(last + 1));
+        ck_assert_uint_le(in_magazine(heap[0], c), soft_cap(heap[0], c));
+        hk_heap_check(heap[0]);
+    }
+    ck_assert_uint_eq(last, max);
+    ck_assert_uint_eq(soft_cap(heap[0], c), max);
+    ck_assert_uint_eq(heap[0]->cap_bytes, max * 16);
+}
+END_TEST
+
+START_TEST(magazines_stay_in_the_budget)
+{
+    size_t initial = 0;
+
+    hk_policy_builtin.cache_budget_bytes = 64 * HK_KIB;
+    make_heaps(1);
+    for (size_t n = 64; n <= 1024; n *= 2) {
+        get_many(n, 2000);
+        for (int i = 0; i < 10; i++)
+            churn(n, 2000);
+        put_many(2000);
+    }
+    for (size_t n = 64; n <= 1024; n *= 2)
+        initial += n * hk_policy_builtin.class[hk_size_to_class(n)].cap_initial;
+    ck_assert_uint_gt(heap[0]->cap_bytes, 32 * HK_KIB); /* the first of each is free of charge */
+    ck_assert_uint_le(heap[0]->cap_bytes, 64 * HK_KIB + initial);
+}
+END_TEST
+
+START_TEST(a_full_magazine_flushes_its_older_half)
+{
+    unsigned c = hk_size_to_class(1024), cap = hk_policy_builtin.class[c].cap_initial;
+
+    make_heaps(1);
+    hk_policy_builtin.class[c].cap_max = (uint16_t)cap; /* no growth */
+    get_many(1024, 20 * cap);
+    while (in_magazine(heap[0], c))
+        get(1024);
+    /* One of each slab, so that none is kept by the magazine alone. */
+    for (unsigned i = 0; i < cap; i++)
+        put(block[4 * i]);
+    ck_assert_uint_eq(in_magazine(heap[0], c), cap);
+    put(block[4 * cap]);
+    ck_assert_uint_eq(heap[0]->stats.nr_flushes, 1);
+    ck_assert_uint_eq(in_magazine(heap[0], c), cap - (cap + 1) / 2 + 1);
+    for (unsigned i = 0; i <= cap; i++)
+        ck_assert_int_eq(hk_slab_block_is_free(hk_slab_of(block[4 * i]), block[4 * i]),
+                         i < (cap + 1) / 2);
+}
+END_TEST
+
+/* Scattered, so that in the end each slab is empty but for what the magazine holds. */
+static void put_scattered(unsigned nr)
+{
+    for (unsigned i = 0; i < nr; i++)
+        put(block[(size_t)i * 7919 % nr]);
+}
+
+START_TEST(magazine_that_pins_slabs_shrinks)
+{
+    unsigned c = hk_size_to_class(512), initial = hk_policy_builtin.class[c].cap_initial;
+
+    make_heaps(1);
+    get_many(512, 8000);
+    for (int i = 0; i < 20; i++)
+        churn(512, 8000);
+    ck_assert_uint_gt(soft_cap(heap[0], c), 2 * initial + 1);
+    size_t peak = hk_span_used_bytes();
+    put_scattered(8000); /* all of it, and nothing asked for in between */
+    ck_assert_uint_le(soft_cap(heap[0], c), 2 * initial + 1);
+    ck_assert_uint_le(hk_span_used_bytes(), peak / 2);
+    hk_heap_check(heap[0]);
+    get_many(512, 8000);
+    for (int i = 0; i < 20; i++) { /* and may grow again */
+        churn(512, 8000);
+        hk_heap_check(heap[0]);
+    }
+    ck_assert_uint_gt(soft_cap(heap[0], c), 2 * initial + 1);
+    put_many(8000);
+    flush_everything(1);
+    nothing_is_lost();
+}
+END_TEST
+
+START_TEST(one_block_at_a_time_makes_no_slab_each_time)
+{
+    make_heaps(1);
+    for (size_t n = 16; n <= HK_FAST_MAX; n *= 4) {
+        put(get(n));
+        size_t acquired = heap[0]->stats.nr_slabs_acquired;
+        for (int i = 0; i < 1000; i++) {
+            void *p = get(n);
+            put(p);
+            if (i % 3 == 0)
+                hk_heap_tick(heap[0]);
+        }
+        ck_assert_uint_eq(heap[0]->stats.nr_slabs_acquired, acquired);
+    }
+}
+END_TEST
+
+START_TEST(empty_slabs_are_retired)
+{
+    make_heaps(1);
+    get_many(4000, 2000);
+    size_t peak = hk_span_used_bytes();
+    put_many(2000);
+    /* What is left: the magazine's blocks, the last slab with room. */
+    ck_assert_uint_lt(hk_span_used_bytes(), peak / 4);
+    hk_heap_flush_all(heap[0]);
+    ck_assert_uint_eq(hk_span_used_bytes(), 0);
+    ck_assert_uint_eq(heap[0]->stats.nr_slabs_acquired, heap[0]->stats.nr_slabs_retired);
+}
+END_TEST
+
+START_TEST(pool_without_magazines)
+{
+    unsigned c = hk_size_to_class(5000);
+
+    hk_policy_builtin.class[c].cap_initial = hk_policy_builtin.class[c].cap_max = 1;
+    hk_policy_builtin.class[c].refill = hk_policy_builtin.class[c].refill_hot = 1;
+    make_heaps(1);
+    for (int i = 0; i < 5; i++) {
+        get_many(5000, 200);
+        put_many(200);
+        ck_assert_uint_le(in_magazine(heap[0], c), 1);
+    }
+    flush_everything(1);
+    nothing_is_lost();
+}
+END_TEST
+
+/* ---- idle ---------------------------------------------------------------------------------- */
+
+START_TEST(idle_class_is_flushed_busy_one_is_not)
+{
+    unsigned idle = hk_size_to_class(64), busy = hk_size_to_class(256);
+
+    make_heaps(1);
+    put(get(64));
+    put(get(256));
+    hk_heap_flush_idle(heap[0]); /* first look */
+    ck_assert_uint_gt(in_magazine(heap[0], idle), 0);
+    get(256);
+    hk_heap_flush_idle(heap[0]);
+    ck_assert_uint_eq(in_magazine(heap[0], idle), 0);
+    ck_assert_uint_gt(in_magazine(heap[0], busy), 0);
+    ck_assert_uint_eq(heap[0]->stats.nr_idle_flushes, 1);
+    ck_assert_uint_eq(heap[0]->stats.nr_published, 0); /* there is nobody to share with */
+}
+END_TEST
+
+/* Blocks of several slabs, every second one freed: partial slabs. */
+static void leave_partial_slabs(size_t n, unsigned nr)
+{
+    get_many(n, nr);
+    for (unsigned i = 0; i < nr; i += 2)
+        put(block[i]);
+}
+
+static void go_idle(struct hk_heap *h)
+{
+    become(h);
+    hk_heap_flush_idle(h);
+    hk_heap_flush_idle(h);
+}
+
+START_TEST(partial_slabs_of_an_idle_class_serve_others)
+{
+    make_heaps(2);
+    leave_partial_slabs(100, 2000);
+    go_idle(heap[0]);
+    ck_assert_uint_gt(heap[0]->stats.nr_published, 0);
+    become(heap[1]);
+    void *p = get(100);
+    ck_assert_uint_eq(heap[1]->stats.nr_slabs_stolen, 1);
+    ck_assert_uint_eq(heap[1]->stats.nr_slabs_acquired, 0);
+    for (unsigned i = 1; i < 2000; i += 2) {
+        ck_assert_ptr_ne(block[i], p);
+        ck_assert(!holds(block[i]));
+    }
+    for (unsigned i = 1; i < 2000; i += 2) /* to three owners */
+        put(block[i]);
+    put(p);
+    flush_everything(2);
+    nothing_is_lost();
+}
+END_TEST
+
+START_TEST(nothing_is_published_without_steal)
+{
+    hk_policy_builtin.steal = false;
+    make_heaps(2);
+    leave_partial_slabs(100, 2000);
+    go_idle(heap[0]);
+    ck_assert_uint_eq(heap[0]->stats.nr_published, 0);
+}
+END_TEST
+
+/* An empty slab in the depot would belong to nobody who gives it back. */
+START_TEST(empty_slabs_are_not_published)
+{
+    make_heaps(2);
+    for (int round = 0; round < 10; round++) {
+        become(heap[0]);
+        get_many(60000, 40);
+        put_many(40);
+        go_idle(heap[0]);
+        get_many(60000, 40);
+        put_many(40);
+        go_idle(heap[0]);
+    }
+    hk_heap_flush_all(heap[0]);
+    ck_assert_uint_eq(hk_span_used_bytes(), 0);
+}
+END_TEST
+
+/* ---- remote frees -------------------------------------------------------------------------- */
+
+START_TEST(remote_block_travels_in_a_parcel)
+{
+    make_heaps(2);
+    void *p = get(100);
+    uintptr_t word = hk_pagemap_word(p);
+    become(heap[1]);
+    ck_assert(!hk_heap_free_fast(p));
+    put(p);
+    ck_assert_uint_eq(heap[1]->stats.nr_remote_frees, 1);
+    ck_assert_uint_eq(heap[1]->stats.nr_parcels_sent, 0);
+    ck_assert(hk_heap_holds(p, word)); /* in the outbox */
+    hk_heap_tick(heap[1]);
+    ck_assert_uint_eq(heap[1]->stats.nr_parcels_sent, 1);
+    ck_assert_uint_eq(chain_length(heap[0]->inbox), 1);
+    ck_assert(hk_heap_holds(p, word)); /* in the inbox */
+    become(heap[0]);
+    hk_heap_tick(heap[0]);
+    ck_assert_uint_eq(heap[0]->stats.nr_parcels_drained, 1);
+    ck_assert(hk_heap_holds(p, word)); /* in the magazine */
+    ck_assert_ptr_eq(get(100), p);
+    ck_assert(!hk_heap_holds(p, word));
+    put(p);
+    hk_heap_flush_all(heap[0]);
+    ck_assert_uint_eq(hk_span_used_bytes(), 0);
+}
+END_TEST
+
+START_TEST(parcel_leaves_when_it_is_full)
+{
+    make_heaps(2);
+    get_many(16, 2 * HK_PARCEL_BLOCKS);
+    become(heap[1]);
+    put_many(HK_PARCEL_BLOCKS - 1);
+    ck_assert_uint_eq(heap[1]->stats.nr_parcels_sent, 0);
+    ck_assert(hk_heap_free_remote(heap[1], block[HK_PARCEL_BLOCKS - 1],
+                                  hk_pagemap_word(block[HK_PARCEL_BLOCKS - 1])));
+    ck_assert_uint_eq(heap[1]->stats.nr_parcels_sent, 1);
+    ck_assert_uint_eq(heap[0]->inbox->count, HK_PARCEL_BLOCKS);
+    ck_assert_uint_eq(heap[0]->inbox_bytes, HK_PARCEL_BLOCKS * 16);
+}
+END_TEST
+
+START_TEST(parcel_leaves_when_it_is_heavy)
+{
+    make_heaps(2);
+    get_many(20000, 8);
+    become(heap[1]);
+    put_many(3);
+    ck_assert_uint_eq(heap[1]->stats.nr_parcels_sent, 0);
+    put(block[3]); /* 64 KiB and more */
+    ck_assert_uint_eq(heap[1]->stats.nr_parcels_sent, 1);
+}
+END_TEST
+
+START_TEST(refill_takes_parcels_home_first)
+{
+    size_t peak = 0;
+
+    make_heaps(2);
+    for (int round = 0; round < 20; round++) {
+        become(heap[0]);
+        get_many(48, 1000);
+        become(heap[1]);
+        put_many(1000);
+        hk_heap_tick(heap[1]);
+        if (round == 2)
+            peak = hk_span_used_bytes();
+    }
+    ck_assert_uint_le(hk_span_used_bytes(), peak + HK_GRANULE);
+}
+END_TEST
+
+START_TEST(parcels_are_used_again)
+{
+    make_heaps(2);
+    size_t meta_bytes = 0;
+    for (int round = 0; round < 500; round++) {
+        become(heap[0]);
+        get_many(48, 500);
+        become(heap[1]);
+        put_many(500);
+        hk_heap_tick(heap[1]);
+        become(heap[0]);
+        hk_heap_tick(heap[0]);
+        if (round == 10)
+            meta_bytes = hk_meta_mapped_bytes();
+    }
+    ck_assert_uint_eq(hk_meta_mapped_bytes(), meta_bytes);
+    flush_everything(2);
+    nothing_is_lost();
+}
+END_TEST
+
+START_TEST(one_outbox_serves_several_owners)
+{
+    void *p[MAX_HEAPS];
+
+    make_heaps(MAX_HEAPS); /* more than outboxes */
+    for (unsigned i = 0; i + 1 < MAX_HEAPS; i++) {
+        become(heap[i]);
+        p[i] = get(100);
+    }
+    become(heap[MAX_HEAPS - 1]);
+    for (unsigned i = 0; i + 1 < MAX_HEAPS; i++)
+        put(p[i]);
+    ck_assert_uint_ge(heap[MAX_HEAPS - 1]->stats.nr_parcels_sent,
+                      MAX_HEAPS - 1 - HK_NR_OUTBOXES);
+    for (unsigned i = 0; i + 1 < MAX_HEAPS; i++)
+        ck_assert(holds(p[i]));
+    flush_everything(MAX_HEAPS);
+    nothing_is_lost();
+    ck_assert_uint_eq(hk_span_used_bytes(), 0);
+}
+END_TEST
+
+START_TEST(sender_empties_the_inbox_of_a_sleeper)
+{
+    make_heaps(2);
+    get_many(2000, 1000); /* 2 MiB: twice the bound */
+    become(heap[1]);
+    put_many(1000);
+    ck_assert_uint_gt(heap[0]->stats.nr_parcels_drained, 0);
+    ck_assert_uint_le(heap[0]->inbox_bytes, HK_INBOX_MAX_BYTES);
+    ck_assert_uint_le(chain_length(heap[0]->inbox) * 64 * HK_KIB, HK_INBOX_MAX_BYTES);
+    check_all();
+}
+END_TEST
+
+START_TEST(sender_waits_for_nobody)
+{
+    make_heaps(2);
+    get_many(2000, 1000);
+    take_away(&heap[0]->lock); /* the owner is busy */
+    become(heap[1]);
+    put_many(1000);
+    ck_assert_uint_eq(heap[0]->stats.nr_parcels_drained, 0);
+    give_back(&heap[0]->lock);
+    hk_heap_tick(heap[1]);
+    hk_heap_reclaim(heap[1]);
+    ck_assert_ptr_null(heap[0]->inbox);
+    ck_assert_ptr_null(heap[0]->pending);
+    check_all();
+}
+END_TEST
+
+START_TEST(one_malloc_brings_home_no_flood)
+{
+    make_heaps(2);
+    get_many(16000, 60); /* 15 parcels of 64 KiB: under the bound of the inbox */
+    while (in_magazine(heap[0], hk_size_to_class(16000)))
+        block[60] = get(16000);
+    become(heap[1]);
+    put_many(60);
+    hk_heap_tick(heap[1]);
+    unsigned waiting = chain_length(heap[0]->inbox);
+    ck_assert_uint_ge(waiting, 10);
+    become(heap[0]);
+    ck_assert_ptr_nonnull(try_get(100)); /* another class drains too */
+    ck_assert_uint_ge(heap[0]->stats.nr_parcels_drained, 4);
+    ck_assert_uint_le(heap[0]->stats.nr_parcels_drained, 5); /* 256 KiB and a bit */
+    ck_assert_uint_eq(chain_length(heap[0]->pending) + heap[0]->stats.nr_parcels_drained, waiting);
+    hk_heap_tick(heap[0]); /* 1 MiB: the rest */
+    ck_assert_ptr_null(heap[0]->pending);
+}
+END_TEST
+
+START_TEST(reclaim_empties_the_inboxes_of_others)
+{
+    make_heaps(3);
+    get_many(100, 300);
+    become(heap[1]);
+    put_many(300);
+    hk_heap_tick(heap[1]);
+    ck_assert_ptr_nonnull(heap[0]->inbox);
+    hk_heap_reclaim(heap[2]);
+    ck_assert_ptr_null(heap[0]->inbox);
+    for (unsigned i = 0; i < 300; i++)
+        ck_assert(is_dead(block[i]));
+    become(heap[0]);
+    get_many(100, 300);
+    become(heap[1]);
+    put_many(300);
+    hk_heap_tick(heap[1]);
+    hk_heap_reclaim(NULL); /* a thread without a heap may do it too */
+    ck_assert_ptr_null(heap[0]->inbox);
+    check_all();
+}
+END_TEST
+
+START_TEST(drain_into_a_full_magazine_goes_to_the_slabs)
+{
+    unsigned c = hk_size_to_class(1024);
+
+    make_heaps(2);
+    get_many(1024, 400);
+    for (unsigned i = 200; in_magazine(heap[0], c) < soft_cap(heap[0], c); i++)
+        put(block[i]);
+    become(heap[1]);
+    put_many(150);
+    hk_heap_tick(heap[1]);
+    become(heap[0]);
+    hk_heap_tick(heap[0]);
+    ck_assert_uint_eq(in_magazine(heap[0], c), soft_cap(heap[0], c));
+    for (unsigned i = 0; i < 150; i++)
+        ck_assert(is_in_slab(block[i]));
+    hk_heap_check(heap[0]);
+}
+END_TEST
+
+/* ---- park, adopt, steal -------------------------------------------------------------------- */
+
+START_TEST(parked_heap_keeps_slabs_only)
+{
+    make_heaps(2);
+    get_many(100, 500);
+    size_t used = hk_span_used_bytes();
+    for (size_t n = 200; n < 60000; n *= 2)
+        put(get(n));
+    hk_heap_park(heap[0]);
+    ck_assert_uint_eq(heap[0]->state, HK_HEAP_PARKED);
+    ck_assert_uint_eq(heap[0]->cap_bytes, 0);
+    for (unsigned c = 0; c < HK_NR_CLASSES; c++)
+        ck_assert_ptr_null(heap[0]->slabs[c].bottom);
+    ck_assert_uint_le(hk_span_used_bytes(), used); /* what was empty went */
+    for (unsigned i = 0; i < 500; i++)
+        ck_assert(!holds(block[i]));
+    ck_assert(hk_heap_is_alone());
+    hk_heap_check(heap[0]);
+}
+END_TEST
+
+START_TEST(parked_heap_is_adopted_again)
+{
+    make_heaps(2);
+    void *p = get(100);
+    hk_heap_park(heap[0]);
+    size_t meta_bytes = hk_meta_mapped_bytes();
+    ck_assert_ptr_eq(hk_heap_adopt(), heap[0]);
+    ck_assert_uint_eq(heap[0]->state, HK_HEAP_ACTIVE);
+    put(p); /* its own block again */
+    ck_assert(holds(p));
+    for (int i = 0; i < 2000; i++) {
+        get_many(16 + (size_t)i % 5000, 3);
+        put_many(3);
+        hk_heap_park(heap[0]);
+        ck_assert_ptr_eq(hk_heap_adopt(), heap[0]);
+    }
+    ck_assert_uint_le(hk_meta_mapped_bytes(), meta_bytes + 256 * HK_KIB);
+    flush_everything(1);
+    nothing_is_lost();
+}
+END_TEST
+
+START_TEST(slab_of_a_parked_heap_is_stolen)
+{
+    make_heaps(2);
+    get_many(100, 100);
+    hk_heap_park(heap[0]);
+    become(heap[1]);
+    void *p = get(100);
+    ck_assert_uint_eq(heap[1]->stats.nr_slabs_stolen, 1);
+    ck_assert_uint_eq(heap[1]->stats.nr_slabs_acquired, 0);
+    ck_assert_ptr_eq(hk_heap_of_word(hk_pagemap_word(p)), heap[1]);
+    put_many(100); /* of the stolen slab, or sent to the parked heap */
+    put(p);
+    flush_everything(2);
+    nothing_is_lost();
+}
+END_TEST
+
+START_TEST(nothing_is_stolen_without_steal)
+{
+    hk_policy_builtin.steal = false;
+    make_heaps(2);
+    get_many(100, 100);
+    hk_heap_park(heap[0]);
+    become(heap[1]);
+    get(100);
+    ck_assert_uint_eq(heap[1]->stats.nr_slabs_stolen, 0);
+    ck_assert_uint_eq(heap[1]->stats.nr_slabs_acquired, 1);
+}
+END_TEST
+
+START_TEST(nothing_is_stolen_from_the_living_or_the_busy)
+{
+    make_heaps(3);
+    leave_partial_slabs(100, 500);
+    become(heap[1]);
+    get(100);
+    ck_assert_uint_eq(heap[1]->stats.nr_slabs_stolen, 0);
+    hk_heap_park(heap[0]);
+    take_away(&heap[0]->lock);
+    become(heap[2]);
+    get(100);
+    ck_assert_uint_eq(heap[2]->stats.nr_slabs_stolen, 0);
+    give_back(&heap[0]->lock);
+}
+END_TEST
+
+START_TEST(sender_drains_for_a_parked_heap)
+{
+    make_heaps(2);
+    get_many(100, 500);
+    hk_heap_park(heap[0]);
+    become(heap[1]);
+    put_many(500);
+    hk_heap_tick(heap[1]);
+    ck_assert_ptr_null(heap[0]->inbox);
+    ck_assert_ptr_null(heap[0]->pending);
+    for (unsigned i = 0; i < 500; i++)
+        ck_assert(is_in_slab(block[i]));
+    nothing_is_lost();
+}
+END_TEST
+
+/* Nobody is there to use them, and nobody counts them as cached. */
+START_TEST(parked_heap_keeps_no_empty_slab)
+{
+    make_heaps(2);
+    for (unsigned i = 0; i < 40; i++)
+        block[i] = get(100 * (i + 1));
+    hk_heap_park(heap[0]);
+    become(heap[1]);
+    put_many(40);
+    hk_heap_tick(heap[1]);
+    ck_assert_uint_eq(hk_span_used_bytes(), 0);
+}
+END_TEST
+
+START_TEST(parcel_that_waits_while_its_owner_parks)
+{
+    make_heaps(3);
+    get_many(100, 50);
+    become(heap[1]);
+    put_many(50);
+    hk_heap_tick(heap[1]); /* in the inbox */
+    become(heap[0]);
+    hk_heap_park(heap[0]);
+    ck_assert_ptr_null(heap[0]->inbox);
+    ck_assert_uint_eq(hk_span_used_bytes(), 0);
+}
+END_TEST
+
+/* ---- blocks whose slab moved while they travelled ------------------------------------------ */
+
+START_TEST(astray_block_is_sent_on)
+{
+    make_heaps(3);
+    get_many(100, 100);
+    become(heap[1]);
+    put_many(50); /* in the outbox, for heap 0 */
+    become(heap[0]);
+    hk_heap_park(heap[0]);
+    become(heap[2]);
+    void *p = get(100); /* steals the slab */
+    ck_assert_uint_eq(heap[2]->stats.nr_slabs_stolen, 1);
+    for (unsigned i = 0; i < 50; i++)
+        ck_assert(holds(block[i])); /* in transit */
+    become(heap[1]);
+    hk_heap_tick(heap[1]); /* to heap 0, found astray there, on to heap 2 */
+    ck_assert_uint_gt(heap[1]->stats.nr_forwarded, 0);
+    hk_heap_tick(heap[1]);
+    become(heap[2]);
+    hk_heap_tick(heap[2]);
+    for (unsigned i = 0; i < 50; i++)
+        ck_assert(holds(block[i]));
+    put(p);
+    for (unsigned i = 50; i < 100; i++)
+        put(block[i]);
+    flush_everything(3);
+    nothing_is_lost();
+}
+END_TEST
+
+START_TEST(astray_from_a_thread_without_heap)
+{
+    make_heaps(3);
+    get_many(100, 100);
+    become(heap[1]);
+    put_many(50);
+    become(heap[0]);
+    hk_heap_park(heap[0]);
+    become(heap[2]);
+    get(100);
+    take_away(&heap[0]->lock); /* the sender cannot drain ... */
+    become(heap[1]);
+    hk_heap_tick(heap[1]);
+    give_back(&heap[0]->lock);
+    hk_heap_reclaim(NULL); /* ... and somebody without a heap does */
+    for (unsigned i = 0; i < 50; i++)
+        ck_assert(is_dead(block[i]));
+    ck_assert_ptr_nonnull(heap[2]->inbox);
+    check_all();
+}
+END_TEST
+
+/* ---- depot --------------------------------------------------------------------------------- */
+
+START_TEST(threads_without_a_heap_use_the_depot)
+{
+    void *p[200];
+
+    for (unsigned i = 0; i < 200; i++) {
+        unsigned c = i % HK_NR_CLASSES;
+        p[i] = hk_heap_alloc_from_depot(c);
+        ck_assert_ptr_nonnull(p[i]);
+        ck_assert_uint_eq(hk_class_of_word(hk_pagemap_word(p[i])), c);
+        ck_assert(hk_heap_of_word(hk_pagemap_word(p[i]))->depot);
+        ck_assert(!holds(p[i]));
+    }
+    for (unsigned i = 0; i < 200; i++) {
+        ck_assert(!hk_heap_free_fast(p[i]));
+        put_slow(NULL, p[i]);
+    }
+    nothing_is_lost();
+}
+END_TEST
+
+START_TEST(depot_blocks_go_home_from_a_heap)
+{
+    make_heaps(1);
+    for (unsigned i = 0; i < 100; i++)
+        block[i] = hk_heap_alloc_from_depot(5);
+    put_many(100);
+    hk_heap_tick(heap[0]);
+    nothing_is_lost();
+    void *p = get(96); /* and the depot's slab is there for everybody */
+    ck_assert_uint_eq(heap[0]->stats.nr_slabs_stolen, 1);
+    put(p);
+}
+END_TEST
+
+START_TEST(heap_blocks_freed_without_a_heap)
+{
+    make_heaps(1);
+    get_many(100, 100);
+    for (unsigned i = 0; i < 100; i++)
+        put_slow(NULL, block[i]);
+    for (unsigned i = 0; i < 100; i++)
+        ck_assert(holds(block[i]));
+    hk_heap_tick(heap[0]);
+    flush_everything(1);
+    nothing_is_lost();
+}
+END_TEST
+
+/* ---- no memory ----------------------------------------------------------------------------- */
+
+/* Descriptors of every size are gone, and no more can be mapped. */
+static void use_up_metadata(void)
+{
+    static const size_t sizes[] = {64, 128, 192, 256, 320, 384, 448, 512, 576, 640, 704, 768,
+                                   832, 896, 960, 1024, 2048, 4096, 8192, 16384, 32768, 65536};
+
+    fake_os_fail_all(FAKE_MAP, ENOMEM);
+    for (size_t i = sizeof sizes / sizeof *sizes; i-- > 0;)
+        while (hk_meta_alloc(sizes[i]))
+            ;
+}
+
+START_TEST(adopt_without_memory)
+{
+    struct hk_heap *h;
+    unsigned nr = 0;
+
+    make_heaps(1);
+    fake_os_fail_all(FAKE_MAP, ENOMEM);
+    while ((h = hk_heap_adopt()) != NULL)
+        ck_assert_uint_lt(nr++, 8); /* the chunk's rest */
+    ck_assert_ptr_null(hk_heap_alloc_from_depot(3));
+    fake_os_fail_all(FAKE_MAP, 0);
+    ck_assert_ptr_nonnull(hk_heap_adopt());
+    ck_assert_ptr_nonnull(hk_heap_alloc_from_depot(3));
+}
+END_TEST
+
+START_TEST(alloc_without_memory)
+{
+    unsigned nr = 0;
+
+    make_heaps(1);
+    fake_os_fail_all(FAKE_MAP, ENOMEM);
+    ck_assert_ptr_null(try_get(100));
+    fake_os_fail_all(FAKE_MAP, 0);
+    void *p = get(100);
+    fake_os_fail_all(FAKE_MAP, ENOMEM);
+    while ((block[nr] = try_get(30000)) != NULL)
+        ck_assert_uint_lt(nr++, 40);
+    for (size_t n = 1; n <= HK_FAST_MAX; n *= 2)
+        (void)try_get(n); /* whatever comes */
+    put(p);
+    put_many(nr);
+    if (nr)
+        ck_assert_ptr_nonnull(try_get(30000));
+    hk_heap_check(heap[0]);
+}
+END_TEST
+
+/* Without a magazine a block comes straight from its slab and goes straight back. */
+START_TEST(no_magazine_to_be_had)
+{
+    make_heaps(1);
+    put(get(64)); /* the region and one slab's descriptor */
+    struct hk_slab *slab = hk_slab_of(get(128));
+    hk_heap_park(heap[0]);
+    ck_assert_ptr_eq(hk_heap_adopt(), heap[0]);
+    use_up_metadata();
+    unsigned free_before = slab->nr_free;
+    for (unsigned i = 0; i < 20; i++)
+        block[i] = get(128);
+    ck_assert_ptr_null(heap[0]->slabs[hk_size_to_class(128)].bottom);
+    ck_assert_uint_eq(slab->nr_free, free_before - 20);
+    put_many(20);
+    ck_assert_uint_eq(slab->nr_free, free_before);
+    ck_assert_uint_eq(heap[0]->stats.nr_lost, 0);
+    hk_heap_check(heap[0]);
+    fake_os_fail_all(FAKE_MAP, 0);
+    put(get(128));
+    ck_assert_ptr_nonnull(heap[0]->slabs[hk_size_to_class(128)].bottom);
+}
+END_TEST
+
+START_TEST(block_without_a_parcel_is_lost_and_counted)
+{
+    make_heaps(2);
+    get_many(100, 5);
+    use_up_metadata();
+    become(heap[1]);
+    put_many(5);
+    ck_assert_uint_eq(heap[1]->stats.nr_lost, 5);
+    ck_assert_uint_eq(heap[1]->stats.nr_remote_frees, 0);
+    fake_os_fail_all(FAKE_MAP, 0);
+    void *p = get(100);
+    become(heap[0]);
+    put(p); /* the heaps work on */
+    flush_everything(2);
+    check_all();
+    struct census census = take_census();
+    ck_assert_uint_eq(census.nr_out, 5);
+    ck_assert_uint_eq(census.nr_lost, 5);
+}
+END_TEST
+
+START_TEST(block_lost_by_a_thread_without_heap)
+{
+    make_heaps(1);
+    ck_assert_ptr_nonnull(hk_heap_alloc_from_depot(3)); /* the depot is there */
+    get_many(100, 3);
+    use_up_metadata();
+    for (unsigned i = 0; i < 3; i++)
+        put_slow(NULL, block[i]);
+    ck_assert_uint_eq(take_census().nr_lost, 3);
+    check_all();
+}
+END_TEST
+
+START_TEST(magazine_that_cannot_grow_flushes)
+{
+    make_heaps(1);
+    get_many(16, 3000);
+    use_up_metadata();
+    put_many(3000);
+    ck_assert_uint_gt(heap[0]->stats.nr_flushes, 0);
+    ck_assert_uint_eq(heap[0]->stats.nr_lost, 0);
+    hk_heap_flush_all(heap[0]);
+    ck_assert_uint_eq(hk_span_used_bytes(), 0);
+}
+END_TEST
+
+START_TEST(nth_map_refused)
+{
+    fake_os_fail(FAKE_MAP, (unsigned)_i, ENOMEM);
+    heap[0] = hk_heap_adopt();
+    if (!heap[0])
+        heap[0] = hk_heap_adopt();
+    ck_assert_ptr_nonnull(heap[0]);
+    become(heap[0]);
+    unsigned nr_failed = 0;
+    for (unsigned i = 0; i < 500; i++) {
+        block[i] = try_get(1 + i * 100);
+        nr_failed += !block[i];
+    }
+    ck_assert_uint_le(nr_failed, 1);
+    for (unsigned i = 0; i < 500; i++)
+        if (block[i])
+            put(block[i]);
+    flush_everything(1);
+    nothing_is_lost();
+    ck_assert_uint_eq(hk_span_used_bytes(), 0);
+}
+END_TEST
+
+/* ---- a random life ------------------------------------------------------------------------- */
+
+#define NR_ACTORS 4
+#define NR_LIVE 600
+
+static struct {
+    uint64_t *p;
+    size_t words;
+    uint64_t id;
+} live[NR_LIVE];
+
+static void write_block(unsigned i)
+{
+    live[i].id = next_random();
+    for (size_t w = 0; w < live[i].words; w += 1 + live[i].words / 8)
+        live[i].p[w] = live[i].id;
+    live[i].p[live[i].words - 1] = live[i].id;
+}
+
+static void verify_block(unsigned i)
+{
+    for (size_t w = 0; w < live[i].words; w += 1 + live[i].words / 8)
+        if (live[i].p[w] != live[i].id)
+            ck_abort_msg("block of %zu words overwritten at %zu", live[i].words, w);
+    ck_assert_uint_eq(live[i].p[live[i].words - 1], live[i].id);
+    if (one_in(50))
+        ck_assert(!holds(live[i].p));
+}
+
+static size_t random_size(void)
+{
+    return one_in(10) ? 1 + below(HK_FAST_MAX) : 1 + below((size_t)16 << below(8));
+}
+
+static void step_block(void)
+{
+    unsigned i = (unsigned)below(NR_LIVE);
+    size_t n = random_size();
+
+    if (live[i].p) {
+        verify_block(i);
+        put(live[i].p);
+        live[i].p = NULL;
+        return;
+    }
+    live[i].p = one_in(200) ? hk_heap_alloc_from_depot(hk_size_to_class(n)) : try_get(n);
+    live[i].words = hk_size_class[hk_size_to_class(n)].size / 8;
+    if (live[i].p)
+        write_block(i);
+}
+
+static void step_rare(unsigned self)
+{
+    switch (below(7)) {
+    case 0:
+        hk_heap_tick(heap[self]);
+        break;
+    case 1:
+        hk_heap_flush_idle(heap[self]);
+        break;
+    case 2:
+        hk_heap_flush_all(heap[self]);
+        break;
+    case 3:
+        hk_heap_reclaim(one_in(4) ? NULL : heap[self]);
+        break;
+    case 4:
+        hk_heap_park(heap[self]);
+        heap[self] = hk_heap_adopt();
+        ck_assert_ptr_nonnull(heap[self]);
+        become(heap[self]);
+        break;
+    case 5: { /* the thread is gone for good; another comes later */
+        struct hk_heap *gone = heap[self];
+        unsigned other = (self + 1) % NR_ACTORS;
+        hk_heap_park(gone);
+        become(heap[other]);
+        for (int i = 0; i < 50; i++)
+            step_block();
+        heap[self] = hk_heap_adopt();
+        ck_assert_ptr_nonnull(heap[self]);
+        become(heap[self]);
+        break;
+    }
+    default:
+        hk_span_purge_to(0);
+        break;
+    }
+}
+
+static void random_life(int nr_steps, bool refusals)
+{
+    static const enum fake_call calls[] = {FAKE_MAP, FAKE_UNMAP, FAKE_ADVISE};
+    static const int errors[] = {ENOMEM, EINVAL, EPERM};
+
+    for (int step = 0; step < nr_steps; step++) {
+        if (step % 64 == 0)
+            become(heap[below(NR_ACTORS)]);
+        if (refusals && one_in(100))
+            fake_os_fail(calls[below(3)], 1 + (unsigned)below(2), errors[below(3)]);
+        if (one_in(300)) {
+            unsigned self = 0;
+            while (heap[self] != hk_heap_self)
+                self++;
+            step_rare(self);
+        } else {
+            step_block();
+        }
+        if (step % 5000 == 0)
+            check_all();
+    }
+    for (unsigned i = 0; i < NR_LIVE; i++)
+        if (live[i].p) {
+            verify_block(i);
+            become(heap[below(NR_ACTORS)]);
+            put(live[i].p);
+        }
+}
+
+START_TEST(random_blocks)
+{
+    start_random((unsigned)_i);
+    make_heaps(NR_ACTORS);
+    random_life(60000, false);
+    flush_everything(NR_ACTORS);
+    nothing_is_lost();
+}
+END_TEST
+
+START_TEST(random_blocks_under_refusals)
+{
+    start_random(100 + (unsigned)_i);
+    make_heaps(NR_ACTORS);
+    random_life(60000, true);
+    flush_everything(NR_ACTORS);
+    check_all();
+    struct census census = take_census();
+    ck_assert_uint_eq(census.nr_out, census.nr_lost);
+    ck_assert_uint_eq(hk_span_used_bytes(), census.bytes);
+}
+END_TEST
+
+/* ---- fork ---------------------------------------------------------------------------------- */
+
+static void expect(bool ok, const char *what)
+{
+    if (ok)
+        return;
+    fprintf(stderr, "child: %s\n", what);
+    _exit(1);
+}
+
+static void fork_child_inherits(void)
+{
+    hk_heap_fork_child(heap[0]); /* as after fork() in thread 0 */
+    expect(heap[0]->state == HK_HEAP_ACTIVE, "own heap is active");
+    for (int i = 1; i < 3; i++) {
+        expect(heap[i]->state == HK_HEAP_PARKED, "others are parked");
+        expect(heap[i]->cap_bytes == 0, "without magazines");
+        expect(hk_try_lock(&heap[i]->lock), "locks are free");
+        hk_unlock(&heap[i]->lock);
+    }
+    expect(hk_heap_is_alone(), "alone");
+    check_all();
+    put_many(100); /* blocks of a thread that is gone */
+    for (unsigned i = 100; i < 200; i++)
+        block[i] = get(100);
+    expect(heap[0]->stats.nr_slabs_stolen > 0, "its slabs serve on");
+    for (unsigned i = 100; i < 200; i++)
+        put(block[i]);
+    expect(hk_heap_adopt() != NULL, "a thread of the child adopts");
+    for (int i = 0; i < 3; i++) {
+        hk_heap_flush_all(heap[0]);
+        hk_heap_reclaim(heap[0]);
+    }
+    check_all();
+    struct census census = take_census();
+    expect(census.nr_out == 0 && census.nr_lost == 0, "nothing is lost");
+}
+
+START_TEST(fork_child_inherits_the_heaps_of_others)
+{
+    make_heaps(3);
+    become(heap[1]);
+    get_many(100, 200);
+    for (unsigned i = 100; i < 150; i++)
+        put(block[i]); /* magazine */
+    become(heap[2]);
+    for (unsigned i = 150; i < 200; i++)
+        put(block[i]); /* outbox */
+    put(get(5000));
+    become(heap[0]);
+    hk_heap_fork_prepare(heap[0]);
+    for (int i = 0; i < 3; i++)
+        ck_assert(hk_lock_is_mine(&heap[i]->lock));
+    struct child child = run_child(fork_child_inherits);
+    hk_heap_fork_parent();
+    ck_assert_msg(child_exited_0(&child), "%s", child.text);
+    for (int i = 0; i < 3; i++) {
+        ck_assert(!hk_lock_is_mine(&heap[i]->lock));
+        ck_assert_uint_eq(heap[i]->state, HK_HEAP_ACTIVE);
+    }
+    put_many(100);
+    flush_everything(3);
+    nothing_is_lost();
+}
+END_TEST
+
+static void child_of_interrupted_section(void)
+{
+    hk_heap_fork_child(heap[0]);
+    expect(hk_lock_is_mine(&heap[0]->lock), "the lock stays with the interrupted section");
+    expect(heap[1]->state == HK_HEAP_ACTIVE, "others are left alone");
+    expect(hk_try_lock(&heap[1]->lock), "but their locks are free");
+}
+
+/* fork from a signal handler that interrupted a slow path of its own thread. */
+START_TEST(fork_inside_a_slow_section)
+{
+    if (HK_DEBUG)
+        return; /* heaps_lock is taken after a lock of higher rank */
+    make_heaps(2);
+    get_many(100, 50);
+    hk_lock(&heap[0]->lock);
+    hk_heap_fork_prepare(heap[0]);
+    struct child child = run_child(child_of_interrupted_section);
+    hk_heap_fork_parent();
+    ck_assert_msg(child_exited_0(&child), "%s", child.text);
+    ck_assert(hk_lock_is_mine(&heap[0]->lock));
+    ck_assert(!hk_lock_is_mine(&heap[1]->lock));
+    hk_unlock(&heap[0]->lock);
+    put_many(50);
+}
+END_TEST
+
+/* ---- negative controls --------------------------------------------------------------------- */
+
+static void move_the_cursor_out(void)
+{
+    heap[0]->record[3].cursor = heap[0]->record[3].limit + 1;
+    hk_heap_check(heap[0]);
+}
+
+static void lose_the_bottom(void)
+{
+    heap[0]->slabs[3].bottom[0] = block[0];
+    hk_heap_check(heap[0]);
+}
+
+static void free_in_slab_too(void)
+{
+    void *p = heap[0]->record[3].cursor[-1];
+
+    hk_slab_give(hk_slab_of(p), p);
+    hk_heap_check(heap[0]);
+}
+
+static void mix_classes(void)
+{
+    heap[0]->record[3].cursor[-1] = block[1];
+    hk_heap_check(heap[0]);
+}
+
+static void steal_without_a_word(void)
+{
+    for (unsigned c = 0; c < HK_NR_CLASSES; c++)
+        if (heap[0]->slabs[c].partial)
+            heap[0]->slabs[c].partial->owner = heap;
+    hk_heap_check(heap[0]);
+}
+
+static void list_the_current(void)
+{
+    struct hk_slab *current = heap[0]->slabs[3].current;
+
+    current->next = heap[0]->slabs[3].partial;
+    current->listed = true;
+    heap[0]->slabs[3].partial = current;
+    hk_heap_check(heap[0]);
+}
+
+START_TEST(check_finds_damage)
+{
+    make_heaps(1);
+    leave_partial_slabs(64, 2000);
+    block[1] = get(1000);
+    hk_heap_check(heap[0]);
+    must_panic(move_the_cursor_out, "heap: magazine bounds");
+    must_panic(lose_the_bottom, "heap: magazine bounds");
+    must_panic(free_in_slab_too, "heap: block in a magazine and in its slab");
+    must_panic(mix_classes, "heap: block in a magazine and in its slab");
+    must_panic(steal_without_a_word, "heap: partial list");
+    must_panic(list_the_current, "heap: partial list");
+}
+END_TEST
+
+/* The second free of a block whose mark was overwritten is found when it reaches its slab. */
+static void free_twice_past_the_mark(void)
+{
+    put_slow(heap[0], block[0]);
+    put_slow(heap[0], block[0]);
+    hk_heap_flush_all(heap[0]);
+}
+
+START_TEST(double_free_past_the_mark_is_found_at_the_slab)
+{
+    make_heaps(1);
+    get_many(100, 3);
+    must_panic(free_twice_past_the_mark, "double free: pointer 0x");
+    must_panic(free_twice_past_the_mark, "size 112, owner thread 100");
+}
+END_TEST
+
+int main(void)
+{
+    Suite *suite = suite_create("heap");
+    TCase *tc = new_case(suite, "one thread", setup, teardown);
+
+    tcase_add_test(tc, the_empty_heap_serves_nothing);
+    tcase_add_test(tc, adopt_makes_heaps_of_their_own);
+    tcase_add_test(tc, a_fresh_heap_frees_nothing);
+    tcase_add_test(tc, every_size);
+    tcase_add_test(tc, last_in_first_out);
+    tcase_add_test(tc, free_fast_refuses_what_is_not_live);
+    tcase_add_test(tc, sized_free_refuses_an_impossible_size);
+    tcase_add_test(tc, a_block_that_looks_dead_is_not_held);
+    tcase_add_test(tc, alloc_slow_serves_from_the_magazine);
+
+    tc = new_case(suite, "magazines", setup, teardown);
+    tcase_add_test(tc, refill_takes_what_the_policy_says_in_address_order);
+    tcase_add_test(tc, magazine_grows_when_both_ends_are_hit);
+    tcase_add_test(tc, magazines_stay_in_the_budget);
+    tcase_add_test(tc, a_full_magazine_flushes_its_older_half);
+    tcase_add_test(tc, magazine_that_pins_slabs_shrinks);
+    tcase_add_test(tc, one_block_at_a_time_makes_no_slab_each_time);
+    tcase_add_test(tc, empty_slabs_are_retired);
+    tcase_add_test(tc, pool_without_magazines);
+    tcase_add_test(tc, idle_class_is_flushed_busy_one_is_not);
+    tcase_add_test(tc, partial_slabs_of_an_idle_class_serve_others);
+    tcase_add_test(tc, nothing_is_published_without_steal);
+    tcase_add_test(tc, empty_slabs_are_not_published);
+
+    tc = new_case(suite, "remote", setup, teardown);
+    tcase_add_test(tc, remote_block_travels_in_a_parcel);
+    tcase_add_test(tc, parcel_leaves_when_it_is_full);
+    tcase_add_test(tc, parcel_leaves_when_it_is_heavy);
+    tcase_add_test(tc, refill_takes_parcels_home_first);
+    tcase_add_test(tc, parcels_are_used_again);
+    tcase_add_test(tc, one_outbox_serves_several_owners);
+    tcase_add_test(tc, sender_empties_the_inbox_of_a_sleeper);
+    tcase_add_test(tc, sender_waits_for_nobody);
+    tcase_add_test(tc, one_malloc_brings_home_no_flood);
+    tcase_add_test(tc, reclaim_empties_the_inboxes_of_others);
+    tcase_add_test(tc, drain_into_a_full_magazine_goes_to_the_slabs);
+
+    tc = new_case(suite, "park", setup, teardown);
+    tcase_add_test(tc, parked_heap_keeps_slabs_only);
+    tcase_add_test(tc, parked_heap_is_adopted_again);
+    tcase_add_test(tc, slab_of_a_parked_heap_is_stolen);
+    tcase_add_test(tc, nothing_is_stolen_without_steal);
+    tcase_add_test(tc, nothing_is_stolen_from_the_living_or_the_busy);
+    tcase_add_test(tc, sender_drains_for_a_parked_heap);
+    tcase_add_test(tc, parked_heap_keeps_no_empty_slab);
+    tcase_add_test(tc, parcel_that_waits_while_its_owner_parks);
+    tcase_add_test(tc, astray_block_is_sent_on);
+    tcase_add_test(tc, astray_from_a_thread_without_heap);
+    tcase_add_test(tc, threads_without_a_heap_use_the_depot);
+    tcase_add_test(tc, depot_blocks_go_home_from_a_heap);
+    tcase_add_test(tc, heap_blocks_freed_without_a_heap);
+
+    tc = new_case(suite, "refusals", setup, teardown);
+    tcase_add_test(tc, adopt_without_memory);
+    tcase_add_test(tc, alloc_without_memory);
+    tcase_add_test(tc, no_magazine_to_be_had);
+    tcase_add_test(tc, block_without_a_parcel_is_lost_and_counted);
+    tcase_add_test(tc, block_lost_by_a_thread_without_heap);
+    tcase_add_test(tc, magazine_that_cannot_grow_flushes);
+    tcase_add_loop_test(tc, nth_map_refused, 1, 12);
+
+    tc = new_case(suite, "random", setup, teardown);
+    tcase_add_loop_test(tc, random_blocks, 0, 3);
+    tcase_add_loop_test(tc, random_blocks_under_refusals, 0, 3);
+
+    tc = new_case(suite, "fork", setup, teardown);
+    tcase_add_test(tc, fork_child_inherits_the_heaps_of_others);
+    tcase_add_test(tc, fork_inside_a_slow_section);
+
+    tc = new_case(suite, "negative controls", setup, teardown);
+    tcase_add_test(tc, check_finds_damage);
+    tcase_add_test(tc, double_free_past_the_mark_is_found_at_the_slab);
+    return run_suite(suite);
+}
