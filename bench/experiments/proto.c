@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: MIT */
+// Over 900 lines because every variant of an experiment is built from one file, so that nothing else differs.
 /*
  * proto.c - a throw-away allocator that exists to be measured.
  *

@@ -201,11 +201,14 @@ void *hk_big_move(struct hk_big *big, size_t n)
 
     if (!target)
         return NULL;
+    /* The word first: once the pages have moved, the old address may be somebody else's block. */
+    hk_pagemap_set(big->base, 1, HK_PM_GONE, NULL);
     if (!hk_pagemap_cover(target, 1) || !hk_os_move(big->base, old, target, bytes)) {
+        hk_pagemap_set(big->base, 1, HK_PM_BIG, big);
         hk_os_release(target, bytes);
         return NULL;
     }
-    set_dead(big);
+    hk_sub_relaxed(&bigs.live_bytes, old);
     set_live(big, target, bytes);
     return hk_big_start(big);
 }

@@ -1341,7 +1341,7 @@ START_TEST(random_blocks)
 {
     start_random((unsigned)_i);
     make_heaps(NR_ACTORS);
-    random_life(60000, false);
+    random_life(25000, false);
     flush_everything(NR_ACTORS);
     nothing_is_lost();
 }
@@ -1351,7 +1351,7 @@ START_TEST(random_blocks_under_refusals)
 {
     start_random(100 + (unsigned)_i);
     make_heaps(NR_ACTORS);
-    random_life(60000, true);
+    random_life(25000, true);
     flush_everything(NR_ACTORS);
     check_all();
     struct census census = take_census();
