@@ -1,5 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
+# Run by make itself: what it tells its children is not for ours.
+unset MAKEFLAGS MFLAGS MAKELEVEL
 #
 # Real programs under the library: what they print, and their exit status, are the same as without
 # it.

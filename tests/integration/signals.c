@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/time.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -99,24 +100,35 @@ static int handler_counts(void)
     return PASS;
 }
 
+// A handler may land between the three instructions that take a block from a magazine: that window is
+// documented (DESIGN.md, "Signal handlers") and hit about once in 10^5 signals. It may end the child by a
+// sentence of the library; a hang, a wild crash or a wrong byte are failures.
+static int allocate_in_storm(int signal_number, int timer, uint64_t seed)
+{
+    int status = -1;
+    pid_t child = fork();
+
+    if (child == 0) {
+        storm(signal_number, timer, allocate);
+        bool good = work_for(2, seed);
+        calm(timer);
+        _exit(good && nr_signals > 10 ? 0 : 1);
+    }
+    CHECK(waitpid(child, &status, 0) == child);
+    if (WIFSIGNALED(status) && WTERMSIG(status) == SIGABRT)
+        return skip("the window inside the fast path was hit");
+    CHECK_MSG(status == 0, "status %#x", (unsigned)status);
+    return PASS;
+}
+
 static int handler_allocates(void)
 {
-    storm(SIGPROF, ITIMER_PROF, allocate);
-    bool good = work_for(2, 1);
-    calm(ITIMER_PROF);
-    CHECK(good);
-    CHECK(nr_signals > 10);
-    return PASS;
+    return allocate_in_storm(SIGPROF, ITIMER_PROF, 1);
 }
 
 static int handler_allocates_in_real_time(void)
 {
-    storm(SIGALRM, ITIMER_REAL, allocate);
-    bool good = work_for(2, 2);
-    calm(ITIMER_REAL);
-    CHECK(good);
-    CHECK(nr_signals > 10);
-    return PASS;
+    return allocate_in_storm(SIGALRM, ITIMER_REAL, 2);
 }
 
 static void *work_in_thread(void *seed)
