@@ -13,7 +13,7 @@
 
 #define TICK_EVERY 16                      /* slow-path events between two looks at the clock */
 #define KEPT_AT_THREAD_EXIT (4 * HK_MIB)   /* dirty bytes, while other threads run */
-#define KEPT_WHEN_ALONE (64 * HK_KIB)      /* when the last other thread is gone */
+#define KEPT_WHEN_ALONE (512 * HK_KIB)     /* when the last other thread is gone */
 #define TICK_NS UINT64_C(20000000)         /* work at most this often */
 
 void (*hk_ace_next_free)(void *p);
@@ -69,11 +69,11 @@ static HK_NOINLINE void trim(struct hk_heap *heap, size_t limit)
     hk_bigcache_set_budget(limit);
     hk_bigcache_trim(limit, evict_now, NULL);
     hk_batch_flush();
+    if (hk_bigcache_bytes() + hk_l25_shared_bytes() > limit)
+        hk_l25_expire(true); /* to span, as dirty memory */
     cached = hk_bigcache_bytes() + hk_l25_shared_bytes();
     /* Some way below, so that the next free does not come back here at once. */
     hk_span_purge_to(cached < limit ? (limit - cached) / 4 * 3 : 0);
-    if (hk_ace_cached_bytes() > limit)
-        hk_l25_expire(true);
 }
 
 /* What the last trim could not give back (locked pages, say): relaxed, a hint. */
@@ -519,6 +519,13 @@ static bool resize_block(struct hk_block *b, size_t n)
     return hk_big_resize(b->desc, n);
 }
 
+/* What grows by realloc grows again. Above the classes the room costs address space only: pages that are
+ * not touched are not there. */
+static size_t with_head_room(size_t n, size_t old_usable)
+{
+    return n > old_usable && n > HK_FAST_MAX && n <= HK_L25_MAX / 2 ? n + n / 2 : n;
+}
+
 bool hk_ace_resize(struct hk_heap *heap, void *p, size_t n, const void *site)
 {
     struct hk_block b;
@@ -541,7 +548,9 @@ void *hk_ace_realloc(struct hk_heap *heap, void *p, size_t n, const void *site)
         if (moved)
             return moved;
     }
-    moved = hk_ace_alloc(heap, n, 16, false, site);
+    moved = hk_ace_alloc(heap, with_head_room(n, b.usable), 16, false, site);
+    if (!moved)
+        moved = hk_ace_alloc(heap, n, 16, false, site);
     if (!moved)
         return n <= b.usable ? p : NULL; /* a shrink never fails */
     memcpy(moved, p, hk_min(n, b.usable));

@@ -95,16 +95,69 @@ static uint32_t pick_colour(size_t align)
     return (uint32_t)((uint64_t)k * COLOUR_STEPS >> 32) * 64;
 }
 
-static bool from_cache(size_t bytes, size_t align, const void *site, struct hk_big_range *range)
+static void put_back(const struct hk_big_range *range)
 {
-    size_t most = bytes / 1000 * hk_policy()->wmax_large;
-
-    if (!hk_policy()->cache_big || !hk_bigcache_take(site, bytes, hk_max(most, bytes), range))
-        return false;
-    if (((uintptr_t)range->base & (align - 1)) == 0)
-        return true;
     if (!hk_bigcache_put(range))
         evict(range, NULL);
+}
+
+/* A range beyond W_MAX times the request is cut, its tail stays cached. */
+static void cut(struct hk_big_range *range, size_t bytes)
+{
+    struct hk_big_range tail = *range;
+    size_t most = hk_max(bytes / 1000 * hk_policy()->wmax_large, bytes);
+
+    if (range->bytes <= most || range->bytes - bytes < HK_BIGCACHE_MIN_BYTES)
+        return;
+    tail.base = (char *)range->base + bytes;
+    tail.bytes = range->bytes - bytes;
+    range->bytes = bytes;
+    if (hk_pagemap_cover(tail.base, 1))
+        put_back(&tail);
+    else
+        evict(&tail, NULL);
+}
+
+/* A smaller range grows by mremap: the pages it has need not be faulted in again. */
+static bool grow(struct hk_big_range *range, size_t bytes)
+{
+    char *target;
+
+    if (hk_os_resize(range->base, range->bytes, bytes)) {
+        range->bytes = bytes;
+        return true;
+    }
+    target = hk_os_reserve(bytes, map_unit());
+    if (!target || !hk_pagemap_cover(target, 1) ||
+        !hk_os_move(range->base, range->bytes, target, bytes)) {
+        if (target)
+            hk_os_release(target, bytes);
+        return false;
+    }
+    range->base = target;
+    range->bytes = bytes;
+    return true;
+}
+
+static bool from_cache(size_t bytes, size_t align, const void *site, struct hk_big_range *range)
+{
+    if (!hk_policy()->cache_big)
+        return false;
+    if (hk_bigcache_take(site, bytes, SIZE_MAX, range)) {
+        if (((uintptr_t)range->base & (align - 1)) == 0) {
+            cut(range, bytes);
+            return true;
+        }
+        put_back(range);
+        return false;
+    }
+    if (align > map_unit() || !hk_bigcache_take_part(bytes / 2, bytes, range))
+        return false;
+    if (grow(range, bytes)) {
+        range->zero = 0;
+        return true;
+    }
+    put_back(range);
     return false;
 }
 

@@ -334,6 +334,8 @@ static void *realloc_at(void *p, size_t n, const void *site)
 
 HK_EXPORT void *realloc(void *p, size_t n)
 {
+    if (hk_heap_keeps(p, n))
+        return p;
     return realloc_at(p, n, CALLER());
 }
 

@@ -12,7 +12,7 @@ __thread struct hk_heap *hk_heap_self = (struct hk_heap *)&hk_heap_empty;
 
 #define MAX_REFILL 64
 #define DRAIN_BYTES (256 * HK_KIB) /* per refill, so that no malloc pauses for a flood of frees */
-#define PINNED_MAX_BYTES HK_MIB      /* slabs that one shrunk magazine may pin */
+#define PINNED_MAX_BYTES (256 * HK_KIB) /* slabs that one shrunk magazine may pin */
 #define GROW_AFTER_REFILLS 1 /* refills between two flushes that show a magazine too small */
 
 /* What the cursor of a class without a magazine points behind: empty and full at once. */
@@ -290,15 +290,16 @@ void *hk_heap_alloc_slow(struct hk_heap *heap, unsigned class)
 /* A block whose slab is nearly empty but for what magazines hold: caching it costs a slab. */
 static bool pins_slab(const struct hk_slab *slab)
 {
-    return slab->nr_free >= slab->nr_slots / 8 * 7;
+    return slab->nr_free >= slab->nr_slots * 7 / 8;
 }
 
-/* The oldest nr_blocks go back to their slabs; returns how many of them pinned one. */
+/* The oldest nr_blocks go back to their slabs; returns about how many slabs were pinned by them. */
 static unsigned flush_class(struct hk_heap *heap, unsigned class, unsigned nr_blocks)
 {
     struct hk_class_record *r = &heap->record[class];
     struct hk_class_slabs *cs = &heap->slabs[class];
     unsigned used = cs->bottom ? (unsigned)(r->cursor - cs->bottom) - 1 : 0, nr_pinning = 0;
+    const struct hk_slab *last = NULL;
     void *batch[32];
 
     while (nr_blocks > 0 && used > 0) {
@@ -312,7 +313,8 @@ static unsigned flush_class(struct hk_heap *heap, unsigned class, unsigned nr_bl
         for (unsigned i = 0; i < n; i++) {
             struct hk_slab *slab = hk_slab_of(batch[i]);
             if (HK_LIKELY(hk_load_relaxed(&slab->owner) == heap)) {
-                nr_pinning += pins_slab(slab);
+                nr_pinning += slab != last && pins_slab(slab);
+                last = slab;
                 hk_heap_give_block(heap, slab, batch[i]);
             } else {
                 hk_heap_free_remote(heap, batch[i], hk_pagemap_word(batch[i]));
@@ -351,6 +353,7 @@ static void shrink(struct hk_heap *heap, unsigned class, unsigned cap)
     struct hk_class_slabs *cs = &heap->slabs[class];
 
     (void)flush_class(heap, class, UINT16_MAX);
+    cs->nr_refills = 0;
     r->limit = cs->bottom + 1 + hk_min(cs->cap, cap);
 }
 
@@ -363,7 +366,7 @@ static void make_room(struct hk_heap *heap, unsigned class)
     size_t slab_bytes = (size_t)hk_size_class[class].slab_mask + 1;
     unsigned half;
 
-    cs->nr_refills = 0;
+    cs->nr_refills /= 2; /* a wave of frees may double the magazine several times */
     if (!cs->bottom) {
         set_capacity(heap, class, policy->cap_initial);
         return;
@@ -371,7 +374,7 @@ static void make_room(struct hk_heap *heap, unsigned class)
     if (oscillates && grow(heap, class, policy))
         return;
     half = (soft_cap(&heap->record[class], cs) + 1) / 2;
-    if (flush_class(heap, class, half) > half / 2)
+    if (flush_class(heap, class, half) * slab_bytes > PINNED_MAX_BYTES)
         shrink(heap, class, (unsigned)hk_min(policy->cap_initial, hk_max(3, PINNED_MAX_BYTES / slab_bytes)));
     hk_count_add(&heap->stats.nr_flushes, 1);
 }

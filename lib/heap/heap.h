@@ -168,7 +168,8 @@ void hk_heap_tick(struct hk_heap *heap);
 void hk_heap_flush_idle(struct hk_heap *heap);
 /* Owner only: empties every magazine, batch and the inbox. */
 void hk_heap_flush_all(struct hk_heap *heap);
-/* Empties the inboxes of all heaps whose lock is free. self: the caller's heap or NULL. */
+/* Empties the inboxes of all heaps whose lock is free, and gives back what is empty in the depot.
+ * self: the caller's heap or NULL. */
 void hk_heap_reclaim(struct hk_heap *self);
 
 HK_INLINE struct hk_heap *hk_heap_of_word(uintptr_t word)

@@ -104,6 +104,23 @@ HK_INLINE bool hk_heap_free_checked(void *p, bool sized, size_t size)
     return true;
 }
 
+/* realloc that stays: p is a live block of this heap that fits n and is more than half used. False: look
+ * closer. */
+HK_INLINE bool hk_heap_keeps(void *p, size_t n)
+{
+    uintptr_t a = (uintptr_t)p;
+    struct hk_class_record *r;
+
+    if (HK_UNLIKELY(a >> HK_ROOT_SHIFT >= HK_ROOT_ENTRIES))
+        return false;
+    r = (struct hk_class_record *)hk_load_relaxed(
+        &hk_pagemap_leaf(a)->word[hk_pagemap_index(a)]);
+    if ((uintptr_t)r - (uintptr_t)hk_heap_self >= sizeof(struct hk_class_record) * HK_NR_CLASSES)
+        return false;
+    return hk_size_starts_block(r->magic, (uint32_t)a & r->mask) && *hk_mark_of(p) != r->magic &&
+           n <= r->size && n > r->size / 2;
+}
+
 /* False: the caller takes the slow path; nothing has changed. */
 HK_INLINE bool hk_heap_free_fast(void *p)
 {

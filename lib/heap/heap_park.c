@@ -203,6 +203,16 @@ void *hk_heap_alloc_from_depot(unsigned class)
     return p;
 }
 
+void hk_heap_settle_depot(void)
+{
+    struct hk_heap *depot = hk_load_acquire(&heaps.depot); /* D2 acquire, pairs with D1 */
+
+    if (!depot || !hk_try_lock(&depot->lock))
+        return;
+    hk_heap_retire_empty(depot);
+    hk_unlock(&depot->lock);
+}
+
 bool hk_heap_is_alone(void)
 {
     return hk_load_relaxed(&heaps.nr_active) <= 1;

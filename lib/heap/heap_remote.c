@@ -227,4 +227,5 @@ void hk_heap_reclaim(struct hk_heap *self)
     for (struct hk_heap *h = hk_heap_first(); h; h = h->next_ever)
         if (h != self && hk_load_relaxed(&h->inbox))
             hk_heap_try_drain(self, h);
+    hk_heap_settle_depot();
 }
