@@ -128,6 +128,13 @@ START_TEST(resize_in_place)
 }
 END_TEST
 
+static bool under_valgrind(void)
+{
+    const char *preload = getenv("LD_PRELOAD");
+
+    return preload && strstr(preload, "vgpreload");
+}
+
 START_TEST(move_keeps_content)
 {
     char *p = must_reserve(2 * page, page), *target = must_reserve(8 * page, page);
@@ -135,7 +142,9 @@ START_TEST(move_keeps_content)
     memset(p, 0x55, 2 * page);
     ck_assert(hk_os_move(p, 2 * page, target, 8 * page));
     ck_assert_int_eq(target[2 * page - 1], 0x55);
-    ck_assert(is_zero(target + 2 * page, 6 * page));
+    /* memcheck does not know that a remap to a fixed place may grow (valgrind 3.19). */
+    if (!under_valgrind())
+        ck_assert(is_zero(target + 2 * page, 6 * page));
     errno_untouched();
 }
 END_TEST

@@ -1,0 +1,1238 @@
+// SPDX-License-Identifier: MIT
+#include "ace/ace.h"
+
+#include "batch/batch.h"
+#include "bigcache/bigcache.h"
+#include "config/config.h"
+#include "heap/heap_inline.h"
+#include "meta/meta.h"
+#include "os/os.h"
+
+#include "fake_clock.h"
+#include "fake_os.h"
+#include "support.h"
+
+#include <errno.h>
+
+#define MS UINT64_C(1000000)
+#define SITE ((const void *)0x401234)
+#define BIG (3 * HK_MIB - 8192) /* one size of mapping, whatever the colour */
+
+static struct hk_heap *self, *other;
+
+static void setup(void)
+{
+    fake_os_install();
+    fake_os_place(HK_REGION_BYTES, 0);
+    set_policy();
+    hk_ace_init();
+    self = hk_heap_adopt();
+    other = hk_heap_adopt();
+    self->thread_id = 100;
+    other->thread_id = 101;
+}
+
+static void teardown(void)
+{
+    hk_ace_check(self);
+    hk_ace_check(other);
+    ck_assert_uint_eq(fake_os_violations(), 0);
+    fake_os_remove();
+}
+
+static void *must_alloc(size_t n, size_t align)
+{
+    char *p = hk_ace_alloc(self, n, align, false, SITE);
+
+    ck_assert_msg(p != NULL, "no %zu bytes at %zu", n, align);
+    ck_assert_uint_eq((uintptr_t)p % hk_max(align, 16), 0);
+    ck_assert_uint_ge(hk_ace_usable(p, SITE), n);
+    return p;
+}
+
+static void *get(size_t n)
+{
+    return must_alloc(n, 16);
+}
+
+static void put(void *p)
+{
+    hk_ace_free(self, p, SITE);
+}
+
+/* One size of each way through: tiny, pool, l25, a mapping. */
+static const size_t tiers[] = {1, 100, 1024, 5000, 65536, 65537, 300000, 1900000, BIG, 10 * HK_MIB};
+#define NR_TIERS ((int)(sizeof tiers / sizeof *tiers))
+
+static uint64_t pattern(size_t i, uint64_t id)
+{
+    return (id + i) * UINT64_C(0x9e3779b97f4a7c15) | 1;
+}
+
+/* Every byte of small blocks, one word in 64 of large ones. */
+static size_t stride(size_t n)
+{
+    return n > 100000 ? 512 : 8;
+}
+
+static void fill(char *p, size_t n, uint64_t id)
+{
+    for (size_t i = 0; i + 8 <= n; i += stride(n))
+        *(uint64_t *)(p + i) = pattern(i, id);
+}
+
+/* The first n bytes of what fill(p, filled, id) wrote. */
+static void must_hold(const char *p, size_t n, size_t filled, uint64_t id)
+{
+    for (size_t i = 0; i + 8 <= n; i += stride(filled))
+        if (*(const uint64_t *)(p + i) != pattern(i, id))
+            ck_abort_msg("block of %zu bytes: content lost at %zu", filled, i);
+}
+
+static enum hk_verdict verdict_on(const void *p)
+{
+    struct hk_block b;
+
+    return hk_ace_identify(p, &b);
+}
+
+static void must_be(const void *p, enum hk_verdict verdict)
+{
+    enum hk_verdict found = verdict_on(p);
+
+    ck_assert_msg(found == verdict, "verdict %d, expected %d", (int)found, (int)verdict);
+}
+
+/* ---- routing ------------------------------------------------------------------------------- */
+
+static void must_go_to(size_t n, uintptr_t kind)
+{
+    void *p = get(n);
+    uintptr_t word = hk_pagemap_word(p);
+
+    if (kind == HK_PM_KINDS)
+        ck_assert_msg(word >= HK_PM_KINDS, "%zu bytes: word %zu", n, (size_t)word);
+    else
+        ck_assert_msg(word == kind, "%zu bytes: word %zu", n, (size_t)word);
+    put(p);
+}
+
+START_TEST(sizes_find_their_box)
+{
+    must_go_to(0, HK_PM_KINDS);
+    must_go_to(1, HK_PM_KINDS);
+    must_go_to(HK_FAST_MAX, HK_PM_KINDS);
+    must_go_to(HK_FAST_MAX + 1, HK_PM_RUN);
+    must_go_to(2 * HK_MIB - 1, HK_PM_RUN);
+    must_go_to(2 * HK_MIB, HK_PM_BIG);
+    hk_policy_builtin.big_threshold = 64 * HK_KIB;
+    must_go_to(HK_FAST_MAX, HK_PM_KINDS);
+    must_go_to(HK_FAST_MAX + 1, HK_PM_BIG);
+    hk_policy_builtin.big_threshold = 16 * HK_MIB;
+    must_go_to(2 * HK_MIB, HK_PM_RUN);
+    must_go_to(2 * HK_MIB + 1, HK_PM_BIG);
+}
+END_TEST
+
+START_TEST(two_blocks_of_nothing_differ)
+{
+    void *a = hk_ace_alloc(self, 0, 16, false, SITE), *b = hk_ace_alloc(self, 0, 16, true, SITE);
+
+    ck_assert_ptr_nonnull(a);
+    ck_assert_ptr_nonnull(b);
+    ck_assert_ptr_ne(a, b);
+    put(a);
+    put(b);
+}
+END_TEST
+
+START_TEST(every_alignment)
+{
+    for (size_t align = 16; align <= 8 * HK_MIB; align *= 2)
+        for (size_t n = 1; n <= 4 * HK_MIB; n = 5 * n + 3) {
+            char *p = must_alloc(n, align), *q = must_alloc(n, align);
+            ck_assert(p + n <= q || q + n <= p);
+            fill(p, n, 1);
+            fill(q, n, 2);
+            must_hold(p, n, n, 1);
+            put(p);
+            put(q);
+        }
+}
+END_TEST
+
+START_TEST(impossible_sizes)
+{
+    ck_assert_ptr_null(hk_ace_alloc(self, PTRDIFF_MAX, 16, false, SITE));
+    ck_assert_ptr_null(hk_ace_alloc(self, PTRDIFF_MAX - 4096, 16, false, SITE));
+    ck_assert_ptr_null(hk_ace_alloc(self, (size_t)1 << 46, 16, false, SITE));
+    ck_assert_ptr_null(hk_ace_alloc(self, 1, (size_t)1 << 46, false, SITE));
+    ck_assert_ptr_null(hk_ace_loose_alloc(PTRDIFF_MAX, 16));
+    put(get(100));
+}
+END_TEST
+
+START_TEST(zeroed_is_zero_whatever_was_there)
+{
+    for (int i = 0; i < NR_TIERS; i++)
+        for (int round = 0; round < 4; round++) {
+            size_t n = tiers[i];
+            char *p = hk_ace_alloc(self, n, 16, true, SITE);
+            ck_assert_ptr_nonnull(p);
+            for (size_t at = 0; at < n; at++)
+                if (p[at])
+                    ck_abort_msg("%zu bytes, round %d: byte %zu is not zero", n, round, at);
+            memset(p, 0x5a, n);
+            put(p);
+        }
+}
+END_TEST
+
+START_TEST(good_size_is_had)
+{
+    for (size_t n = 1; n < 6 * HK_MIB; n += 1 + n / 7) {
+        size_t good = hk_ace_good_size(n);
+        void *p = get(n);
+        ck_assert_uint_ge(good, n);
+        ck_assert_msg(hk_ace_usable(p, SITE) >= good, "%zu: good size %zu, usable %zu", n, good,
+                      hk_ace_usable(p, SITE));
+        put(p);
+    }
+    ck_assert_uint_eq(hk_ace_good_size(SIZE_MAX), SIZE_MAX);
+}
+END_TEST
+
+/* ---- what is p? ---------------------------------------------------------------------------- */
+
+/* What the diagnostics would say of a pointer into the live block at `start`. */
+static void must_be_in(const void *p, const void *start, size_t usable)
+{
+    struct hk_block b;
+
+    hk_ace_identify(p, &b);
+    ck_assert_ptr_eq(b.start, start);
+    ck_assert_uint_eq(b.usable, usable);
+    ck_assert_uint_eq(b.word, hk_pagemap_word(p));
+    ck_assert_uint_eq(b.owner, b.word >= HK_PM_KINDS ? 100 : 0);
+}
+
+START_TEST(live_blocks_of_every_tier)
+{
+    for (int i = 0; i < NR_TIERS; i++) {
+        char *p = get(tiers[i]);
+        size_t usable = hk_ace_usable(p, SITE);
+        fill(p, usable, 3);
+        must_be(p, HK_BLOCK_LIVE);
+        must_be_in(p, p, usable);
+        must_be(p + 1, HK_BLOCK_MISALIGNED);
+        must_be(p + 8, HK_BLOCK_MISALIGNED);
+        must_be(p + usable - 1, HK_BLOCK_MISALIGNED);
+        for (size_t at = 16; at < usable; at = 2 * at + 16) {
+            must_be(p + at, HK_BLOCK_INTERIOR);
+            must_be_in(p + at, p, usable);
+        }
+        must_hold(p, usable, usable, 3); /* looking touches nothing */
+        put(p);
+    }
+}
+END_TEST
+
+START_TEST(dead_blocks_of_every_tier)
+{
+    for (int i = 0; i < NR_TIERS; i++) {
+        char *p = get(tiers[i]);
+        put(p);
+        must_be(p, HK_BLOCK_DEAD); /* cached */
+        must_be(p + 1, HK_BLOCK_MISALIGNED);
+        hk_ace_purge(self);
+        must_be(p, HK_BLOCK_DEAD); /* back in its slab, in a region, or unmapped */
+        must_be(p + 8, HK_BLOCK_MISALIGNED);
+    }
+}
+END_TEST
+
+START_TEST(foreign_pointers)
+{
+    static char data[64] __attribute__((aligned(16)));
+    char local[64] __attribute__((aligned(16)));
+    char *libc = malloc(64);
+
+    must_be(NULL, HK_BLOCK_UNKNOWN);
+    must_be(data, HK_BLOCK_UNKNOWN);
+    must_be(local, HK_BLOCK_UNKNOWN);
+    must_be(libc, HK_BLOCK_UNKNOWN);
+    must_be(local + 3, HK_BLOCK_MISALIGNED);
+    must_be((void *)(UINTPTR_MAX - 15), HK_BLOCK_UNKNOWN);
+    must_be((void *)((uintptr_t)1 << 47), HK_BLOCK_UNKNOWN);
+    must_be(self, HK_BLOCK_UNKNOWN); /* our own descriptors are no blocks */
+    free(libc);
+    start_random(0);
+    for (int i = 0; i < 10000; i++) {
+        enum hk_verdict verdict = verdict_on((void *)next_random());
+        ck_assert(verdict == HK_BLOCK_UNKNOWN || verdict == HK_BLOCK_MISALIGNED);
+    }
+}
+END_TEST
+
+START_TEST(a_slab_has_a_tail_that_is_no_block)
+{
+    char *p = get(5000);
+    struct hk_slab *slab = hk_slab_of(p);
+    size_t size = hk_size_class[slab->class].size;
+    char *tail = (char *)slab->base + slab->nr_slots * size;
+
+    ck_assert_uint_lt(slab->nr_slots * size, hk_size_class[slab->class].slab_mask);
+    must_be(tail, HK_BLOCK_UNKNOWN);
+    must_be((char *)slab->base + (slab->nr_slots - 1u) * size, HK_BLOCK_DEAD); /* never used */
+    put(p);
+}
+END_TEST
+
+START_TEST(colour_is_no_block)
+{
+    char *p = NULL;
+    struct hk_block b;
+
+    for (int i = 0; i < 8 && (!p || (uintptr_t)p % HK_GRANULE == 0); i++)
+        p = get(300000);
+    ck_assert_uint_ne((uintptr_t)p % HK_GRANULE, 0);
+    char *base = (char *)((uintptr_t)p & ~(HK_GRANULE - 1));
+    ck_assert_int_eq(hk_ace_identify(base, &b), HK_BLOCK_INTERIOR);
+    ck_assert_ptr_eq(b.start, p);
+}
+END_TEST
+
+START_TEST(blocks_on_their_way_are_dead)
+{
+    char *p = get(100), *q = get(100);
+
+    hk_ace_free(other, p, SITE); /* in other's outbox */
+    must_be(p, HK_BLOCK_DEAD);
+    hk_ace_free(NULL, q, SITE); /* in self's inbox */
+    must_be(q, HK_BLOCK_DEAD);
+    hk_heap_tick(other);
+    hk_heap_tick(self);
+    must_be(p, HK_BLOCK_DEAD);
+    must_be(q, HK_BLOCK_DEAD);
+}
+END_TEST
+
+START_TEST(content_that_looks_like_the_mark)
+{
+    void *p = get(100);
+
+    *hk_mark_of(p) = hk_size_class[hk_size_to_class(100)].magic;
+    must_be(p, HK_BLOCK_LIVE);
+    put(p);
+    must_be(p, HK_BLOCK_DEAD);
+}
+END_TEST
+
+START_TEST(neighbours_of_a_run)
+{
+    char *p = must_alloc(70000, 32 * HK_KIB); /* 5 granules */
+    char *behind = p + 5 * HK_GRANULE;
+
+    ck_assert_uint_eq(hk_pagemap_word(behind), HK_PM_SPAN);
+    must_be(behind, HK_BLOCK_DEAD);
+    must_be(behind - 16, HK_BLOCK_INTERIOR);
+    put(p);
+    hk_ace_purge(self);
+    must_be(behind - 16, HK_BLOCK_DEAD);
+}
+END_TEST
+
+/* ---- free ---------------------------------------------------------------------------------- */
+
+static char *victim;
+
+static void free_null(void)
+{
+    hk_ace_free(self, NULL, SITE);
+    hk_ace_free(NULL, NULL, SITE);
+}
+
+static void free_victim(void)
+{
+    hk_ace_free(self, victim, SITE);
+}
+
+static void free_victim_elsewhere(void)
+{
+    hk_ace_free(other, victim, SITE);
+}
+
+static void realloc_victim(void)
+{
+    hk_ace_realloc(self, victim, 50, SITE);
+}
+
+static void measure_victim(void)
+{
+    hk_ace_usable(victim, SITE);
+}
+
+static void everything_complains(const char *how)
+{
+    static void (*const calls[])(void) = {free_victim, free_victim_elsewhere, realloc_victim,
+                                          measure_victim};
+    static const char *const names[] = {"free", "free", "realloc", "malloc_usable_size"};
+    char sentence[200];
+
+    for (int i = 0; i < 4; i++) {
+        snprintf(sentence, sizeof sentence, "invalid %s: %s pointer: pointer 0x%zx", names[i], how,
+                 (size_t)victim);
+        must_panic(calls[i], sentence);
+    }
+}
+
+START_TEST(misuse_is_named)
+{
+    static char data[64] __attribute__((aligned(16)));
+
+    free_null();
+    char *p = get(tiers[_i]);
+    victim = p + 32;
+    if (hk_ace_usable(p, SITE) > 32)
+        everything_complains("interior");
+    victim = p + 8;
+    everything_complains("misaligned");
+    victim = data;
+    everything_complains("unknown");
+    put(p);
+    victim = p;
+    must_panic(free_victim, "hakmem: double free: pointer 0x");
+    must_panic(free_victim_elsewhere, "hakmem: double free: pointer 0x");
+    must_panic(realloc_victim, "invalid realloc: freed pointer");
+    must_panic(measure_victim, "invalid malloc_usable_size: freed pointer");
+    must_panic(free_victim, "called from 0x401234");
+    hk_ace_purge(self);
+    must_panic(free_victim, "hakmem: double free: pointer 0x");
+}
+END_TEST
+
+static void free_run_twice_past_identify(void)
+{
+    hk_ace_free(self, victim, SITE);
+    hk_ace_free(NULL, victim, SITE);
+}
+
+START_TEST(second_free_from_another_thread)
+{
+    victim = get(tiers[_i]);
+    must_panic(free_run_twice_past_identify, "double free");
+}
+END_TEST
+
+static void *passed_on;
+static unsigned nr_passed_on;
+
+static void next_free(void *p)
+{
+    passed_on = p;
+    nr_passed_on++;
+}
+
+START_TEST(blocks_of_libc_go_to_libc)
+{
+    char *p = sbrk(4096), *aligned = (char *)hk_align_up((uintptr_t)p, 16);
+
+    victim = aligned;
+    must_panic(free_victim, "invalid free: unknown pointer"); /* entry has not said where to */
+    hk_ace_next_free = next_free;
+    hk_ace_free(self, aligned, SITE);
+    ck_assert_uint_eq(nr_passed_on, 1);
+    ck_assert_ptr_eq(passed_on, aligned);
+    victim = aligned + 1;
+    must_panic(free_victim, "invalid free: misaligned pointer");
+    victim = (char *)&passed_on;
+    must_panic(free_victim, "invalid free:");
+}
+END_TEST
+
+START_TEST(anybody_may_free_anything)
+{
+    struct hk_heap *const who[] = {self, other, NULL};
+
+    for (int i = 0; i < NR_TIERS; i++)
+        for (int a = 0; a < 3; a++)
+            for (int f = 0; f < 3; f++) {
+                char *p = hk_ace_alloc(who[a], tiers[i], 16, false, SITE);
+                ck_assert_ptr_nonnull(p);
+                fill(p, tiers[i], 5);
+                must_be(p, HK_BLOCK_LIVE);
+                must_hold(p, tiers[i], tiers[i], 5);
+                hk_ace_free(who[f], p, SITE);
+                must_be(p, HK_BLOCK_DEAD);
+            }
+}
+END_TEST
+
+/* ---- realloc ------------------------------------------------------------------------------- */
+
+START_TEST(realloc_keeps_content_between_all_tiers)
+{
+    for (int from = 0; from < NR_TIERS; from++)
+        for (int to = 0; to < NR_TIERS; to++) {
+            char *p = get(tiers[from]), *q;
+            fill(p, tiers[from], 9);
+            q = hk_ace_realloc(self, p, tiers[to], SITE);
+            ck_assert_ptr_nonnull(q);
+            ck_assert_uint_ge(hk_ace_usable(q, SITE), tiers[to]);
+            must_hold(q, hk_min(tiers[from], tiers[to]), tiers[from], 9);
+            if (q != p)
+                must_be(p, HK_BLOCK_DEAD);
+            put(q);
+        }
+}
+END_TEST
+
+START_TEST(small_blocks_stay_while_half_is_used)
+{
+    char *p = get(1000); /* of 1024 */
+
+    ck_assert_ptr_eq(hk_ace_realloc(self, p, 1024, SITE), p);
+    ck_assert_ptr_eq(hk_ace_realloc(self, p, 513, SITE), p);
+    ck_assert(hk_ace_resize(self, p, 600, SITE));
+    ck_assert(!hk_ace_resize(self, p, 512, SITE));
+    ck_assert(!hk_ace_resize(self, p, 1025, SITE));
+    ck_assert_ptr_ne(hk_ace_realloc(self, p, 512, SITE), p);
+    p = get(60); /* below 64 nothing is gained */
+    ck_assert_ptr_eq(hk_ace_realloc(self, p, 1, SITE), p);
+}
+END_TEST
+
+START_TEST(runs_grow_and_shrink_in_place)
+{
+    hk_policy_builtin.l25_cap = 1; /* no bundle in the way */
+    char *p = must_alloc(200000, 32 * HK_KIB);
+    size_t used = hk_span_used_bytes();
+
+    fill(p, 200000, 4);
+    ck_assert(hk_ace_resize(self, p, 400000, SITE));
+    ck_assert_uint_gt(hk_span_used_bytes(), used);
+    ck_assert_ptr_eq(hk_ace_realloc(self, p, 100000, SITE), p);
+    ck_assert_uint_lt(hk_span_used_bytes(), used);
+    must_hold(p, 100000, 200000, 4);
+    ck_assert(!hk_ace_resize(self, p, 20000, SITE)); /* out of its tier */
+    ck_assert_ptr_ne(hk_ace_realloc(self, p, 20000, SITE), p);
+    ck_assert(!hk_ace_resize(self, get(200000), PTRDIFF_MAX, SITE));
+}
+END_TEST
+
+/* The fake has room behind its newest mapping. */
+START_TEST(big_blocks_grow_in_place_without_a_copy)
+{
+    get(BIG); /* the page map is there */
+    char *p = get(BIG);
+    unsigned maps = fake_os_calls(FAKE_MAP);
+
+    fill(p, BIG, 4);
+    ck_assert(hk_ace_resize(self, p, 2 * BIG, SITE));
+    ck_assert_uint_ge(hk_ace_usable(p, SITE), 2 * BIG);
+    ck_assert_ptr_eq(hk_ace_realloc(self, p, 4 * BIG, SITE), p);
+    ck_assert_uint_eq(fake_os_calls(FAKE_REMAP), 2);
+    ck_assert_uint_eq(fake_os_calls(FAKE_MAP), maps);
+    must_hold(p, BIG, BIG, 4);
+    size_t mapped = fake_os_mapped_bytes(), live = hk_ace_live_bytes();
+    ck_assert_ptr_eq(hk_ace_realloc(self, p, BIG, SITE), p);
+    ck_assert_uint_eq(mapped - fake_os_mapped_bytes(), live - hk_ace_live_bytes());
+    ck_assert_uint_ge(mapped - fake_os_mapped_bytes(), 3 * BIG - HK_MIB);
+    must_hold(p, BIG, BIG, 4);
+}
+END_TEST
+
+START_TEST(big_blocks_move_by_their_pages)
+{
+    char *p = get(BIG), *wall = get(BIG), *q;
+
+    fill(p, BIG, 4);
+    q = hk_ace_realloc(self, p, 2 * BIG, SITE);
+    ck_assert_ptr_nonnull(q);
+    ck_assert_ptr_ne(q, p);
+    must_hold(q, BIG, BIG, 4);
+    must_be(p, HK_BLOCK_DEAD);
+    must_be(q, HK_BLOCK_LIVE);
+    must_be(q + 2 * BIG - 16, HK_BLOCK_INTERIOR);
+    ck_assert(fake_os_none_mapped((void *)((uintptr_t)p & ~(HK_GRANULE - 1)), BIG));
+    ck_assert_uint_eq(hk_bigcache_bytes(), 0); /* moved, not copied and cached */
+    put(wall);
+    put(q);
+}
+END_TEST
+
+START_TEST(remap_refused)
+{
+    char *p = get(BIG), *wall = get(BIG), *q;
+
+    fill(p, BIG, 4);
+    fake_os_fail_all(FAKE_REMAP, _i ? ENOMEM : EINVAL);
+    ck_assert(!hk_ace_resize(self, p, 2 * BIG, SITE));
+    ck_assert_ptr_eq(hk_ace_realloc(self, p, BIG / 4 * 3, SITE), p); /* a shrink never fails */
+    must_hold(p, BIG / 4 * 3, BIG, 4);
+    q = hk_ace_realloc(self, p, 2 * BIG, SITE); /* by a copy */
+    ck_assert_ptr_nonnull(q);
+    must_hold(q, BIG / 4 * 3, BIG, 4);
+    fake_os_fail_all(FAKE_REMAP, 0);
+    put(q);
+    put(wall);
+}
+END_TEST
+
+START_TEST(realloc_without_memory)
+{
+    for (int i = 0; i < NR_TIERS; i++) {
+        char *p = get(tiers[i]);
+        size_t usable = hk_ace_usable(p, SITE);
+        fill(p, usable, 6);
+        fake_os_fail_all(FAKE_MAP, ENOMEM);
+        fake_os_fail_all(FAKE_REMAP, ENOMEM);
+        ck_assert_ptr_null(hk_ace_realloc(self, p, 50 * HK_MIB, SITE));
+        must_be(p, HK_BLOCK_LIVE);
+        must_hold(p, usable, usable, 6);
+        char *q = hk_ace_realloc(self, p, 1, SITE);
+        ck_assert_ptr_nonnull(q);
+        if (q == p && usable > 16)
+            must_hold(p, 8, usable, 6);
+        fake_os_fail_all(FAKE_MAP, 0);
+        fake_os_fail_all(FAKE_REMAP, 0);
+        put(q);
+    }
+}
+END_TEST
+
+/* ---- big blocks ---------------------------------------------------------------------------- */
+
+START_TEST(cached_big_blocks_cost_no_calls)
+{
+    put(get(BIG));
+    unsigned maps = fake_os_calls(FAKE_MAP), unmaps = fake_os_calls(FAKE_UNMAP);
+    for (int i = 0; i < 100; i++) {
+        char *p = get(BIG);
+        fill(p, BIG, 1);
+        put(p);
+        ck_assert_uint_ge(hk_bigcache_bytes(), BIG);
+    }
+    ck_assert_uint_eq(fake_os_calls(FAKE_MAP), maps);
+    ck_assert_uint_eq(fake_os_calls(FAKE_UNMAP), unmaps);
+}
+END_TEST
+
+START_TEST(without_the_cache_each_is_mapped_and_unmapped)
+{
+    hk_policy_builtin.cache_big = false;
+    hk_policy_builtin.batch = false;
+    put(get(BIG));
+    unsigned maps = fake_os_calls(FAKE_MAP), unmaps = fake_os_calls(FAKE_UNMAP);
+    size_t mapped = fake_os_mapped_bytes();
+    for (int i = 0; i < 20; i++) {
+        char *p = get(BIG);
+        put(p);
+        ck_assert_uint_eq(fake_os_mapped_bytes(), mapped);
+        must_be(p, HK_BLOCK_DEAD);
+    }
+    ck_assert_uint_eq(fake_os_calls(FAKE_MAP), maps + 20);
+    ck_assert_uint_eq(fake_os_calls(FAKE_UNMAP), unmaps + 20);
+    ck_assert_uint_eq(hk_bigcache_bytes(), 0);
+}
+END_TEST
+
+START_TEST(batched_unmaps_come_together)
+{
+    void *p[5];
+
+    hk_policy_builtin.cache_big = false;
+    get(BIG); /* the page map is there */
+    for (int i = 0; i < 5; i++)
+        p[i] = get(BIG);
+    for (int i = 0; i < 5; i++)
+        put(p[i]);
+    ck_assert_uint_eq(hk_batch_counters()->nr_queued, 5);
+    ck_assert_uint_ge(hk_batch_pending_bytes(), 5 * BIG);
+    unsigned unmaps = fake_os_calls(FAKE_UNMAP);
+    hk_batch_flush();
+    ck_assert_uint_eq(fake_os_calls(FAKE_UNMAP), unmaps + 1); /* neighbours */
+    hk_batch_check();
+}
+END_TEST
+
+START_TEST(big_live_bytes_are_counted)
+{
+    size_t before = hk_ace_live_bytes(), mapped = fake_os_mapped_bytes();
+    void *p = get(10 * HK_MIB);
+
+    ck_assert_uint_ge(hk_ace_live_bytes() - before, 10 * HK_MIB);
+    ck_assert_uint_le(hk_ace_live_bytes() - before, fake_os_mapped_bytes() - mapped);
+    put(p);
+    ck_assert_uint_eq(hk_ace_live_bytes(), before);
+    ck_assert_uint_ge(hk_ace_cached_bytes(), 10 * HK_MIB);
+}
+END_TEST
+
+/* ---- memory goes back ---------------------------------------------------------------------- */
+
+static void *block[6000];
+
+static void get_many(size_t n, unsigned nr)
+{
+    for (unsigned i = 0; i < nr; i++) {
+        block[i] = get(n);
+        memset(block[i], 0x5a, hk_min(n, 4096));
+    }
+}
+
+static void put_many(unsigned nr)
+{
+    for (unsigned i = 0; i < nr; i++)
+        put(block[i]);
+}
+
+/* What the library promises of free itself: max(floor, 10 % of live). */
+static size_t bound(void)
+{
+    return hk_max(hk_policy_builtin.purge_floor_bytes, hk_ace_live_bytes() / 10);
+}
+
+START_TEST(free_trims_above_the_bound)
+{
+    size_t n = tiers[_i];
+    unsigned nr = (unsigned)hk_min(6000, 60 * HK_MIB / n);
+
+    hk_policy_builtin.purge_floor_bytes = 4 * HK_MIB;
+    get_many(n, nr);
+    for (unsigned i = 0; i < nr; i++) {
+        put(block[i]);
+        ck_assert_msg(hk_ace_cached_bytes() <= bound(), "%zu cached, bound %zu",
+                      hk_ace_cached_bytes(), bound());
+    }
+    hk_ace_check(self);
+}
+END_TEST
+
+START_TEST(below_the_bound_free_makes_no_system_call)
+{
+    for (int round = 0; round < 10; round++) {
+        unsigned before = fake_os_calls(FAKE_UNMAP) + fake_os_calls(FAKE_ADVISE);
+        get_many(100000, 50);
+        if (round == 0)
+            before = fake_os_calls(FAKE_UNMAP) + fake_os_calls(FAKE_ADVISE);
+        put_many(50);
+        ck_assert_uint_eq(fake_os_calls(FAKE_UNMAP) + fake_os_calls(FAKE_ADVISE), before);
+    }
+}
+END_TEST
+
+/* The clock is looked at every few calls. */
+static void tick(struct hk_heap *heap, uint64_t ns)
+{
+    fake_clock_advance(ns);
+    for (int i = 0; i < 16; i++)
+        hk_ace_tick(heap);
+}
+
+START_TEST(dirty_memory_goes_after_the_delay)
+{
+    tick(self, 1);
+    get_many(3000, 500);
+    void *kept = get(3000); /* so that the region is not wholly free */
+    put_many(500);
+    hk_heap_flush_all(self);
+    size_t dirty = hk_span_dirty_bytes();
+    ck_assert_uint_gt(dirty, HK_MIB);
+    tick(self, 200 * MS);
+    ck_assert_uint_ge(hk_span_dirty_bytes(), dirty);
+    tick(self, 150 * MS);
+    ck_assert_uint_eq(hk_span_dirty_bytes(), 0);
+    put(kept);
+}
+END_TEST
+
+START_TEST(idle_magazines_and_runs_go_after_a_second)
+{
+    tick(self, 1);
+    get_many(3000, 100);
+    put_many(100);
+    put(get(100000));
+    for (int i = 0; i < 4; i++)
+        tick(self, 1100 * MS);
+    ck_assert_uint_eq(hk_span_used_bytes(), 0);
+    ck_assert_uint_eq(hk_span_dirty_bytes(), 0);
+    ck_assert_uint_eq(hk_ace_cached_bytes(), 0);
+}
+END_TEST
+
+START_TEST(cached_mappings_go_with_age)
+{
+    tick(self, 1);
+    put(get(BIG));
+    ck_assert_uint_ge(hk_bigcache_bytes(), BIG);
+    tick(self, (hk_config.bigcache_age_ms + 100) * MS);
+    ck_assert_uint_eq(hk_bigcache_bytes(), 0);
+    ck_assert_uint_eq(hk_batch_pending_bytes(), 0);
+}
+END_TEST
+
+START_TEST(a_tick_without_heap_is_nothing)
+{
+    hk_ace_tick(NULL);
+    ck_assert_uint_eq(self->ticks, 0);
+}
+END_TEST
+
+START_TEST(parcels_leave_with_a_tick)
+{
+    void *p = get(100);
+
+    tick(other, 1);
+    hk_ace_free(other, p, SITE);
+    ck_assert_ptr_null(self->inbox);
+    tick(other, 30 * MS);
+    ck_assert_ptr_nonnull(self->inbox);
+}
+END_TEST
+
+START_TEST(purge_gives_everything_back)
+{
+    size_t live_before = hk_ace_live_bytes();
+
+    for (int i = 0; i < NR_TIERS; i++) {
+        get_many(tiers[i], 4);
+        put_many(4);
+    }
+    ck_assert_uint_gt(hk_ace_cached_bytes(), 20 * HK_MIB);
+    size_t mapped = fake_os_mapped_bytes(), returned = hk_ace_purge(self);
+    ck_assert_uint_ge(returned, 20 * HK_MIB);
+    ck_assert_uint_eq(hk_ace_cached_bytes(), 0);
+    ck_assert_uint_eq(hk_ace_live_bytes(), live_before);
+    ck_assert_uint_lt(fake_os_mapped_bytes(), mapped - 20 * HK_MIB);
+    ck_assert_uint_eq(hk_ace_purge(self), 0);
+    ck_assert_uint_eq(hk_ace_purge(NULL), 0);
+}
+END_TEST
+
+START_TEST(an_ended_thread_leaves_little_dirty)
+{
+    get_many(3000, 3000);
+    put_many(3000);
+    hk_l25_flush(&self->l25);
+    hk_heap_park(self);
+    ck_assert_uint_gt(hk_span_dirty_bytes(), 4 * HK_MIB);
+    hk_ace_thread_ended(); /* one other is left */
+    ck_assert_uint_le(hk_span_dirty_bytes(), 64 * HK_KIB);
+    self = hk_heap_adopt();
+}
+END_TEST
+
+/* ---- no memory ----------------------------------------------------------------------------- */
+
+START_TEST(alloc_gives_up_its_caches_first)
+{
+    put(get(10 * HK_MIB));
+    ck_assert_uint_gt(hk_bigcache_bytes(), 0);
+    fake_os_fail(FAKE_MAP, 1, ENOMEM);
+    void *p = get(20 * HK_MIB); /* the second try is granted */
+    ck_assert_uint_eq(hk_ace_cached_bytes(), 0);
+    put(p);
+}
+END_TEST
+
+START_TEST(no_memory_is_a_result)
+{
+    unsigned nr = 0;
+
+    get_many(3000, 100);
+    fake_os_fail_all(FAKE_MAP, ENOMEM);
+    for (int i = NR_TIERS; i-- > 0;)
+        while (nr < 5000 && (block[100 + nr] = hk_ace_alloc(self, tiers[i], 16, true, SITE)))
+            nr++;
+    ck_assert_uint_lt(nr, 5000);
+    ck_assert_ptr_null(hk_ace_alloc(other, BIG, 16, false, SITE));
+    ck_assert_ptr_null(hk_ace_alloc(NULL, BIG, 16, false, SITE));
+    hk_ace_check(self);
+    put_many(100);
+    ck_assert_ptr_nonnull(hk_ace_alloc(self, 3000, 16, false, SITE)); /* usable on */
+    for (unsigned i = 0; i < nr; i++)
+        put(block[100 + i]);
+    fake_os_fail_all(FAKE_MAP, 0);
+    put(get(BIG));
+}
+END_TEST
+
+START_TEST(nth_map_refused)
+{
+    unsigned nr_failed = 0;
+
+    fake_os_fail(FAKE_MAP, (unsigned)_i, ENOMEM);
+    for (int round = 0; round < 3; round++)
+        for (int i = 0; i < NR_TIERS; i++) {
+            void *p = hk_ace_alloc(self, tiers[i], 16, false, SITE);
+            nr_failed += !p;
+            if (p)
+                put(p);
+        }
+    ck_assert_uint_eq(nr_failed, 0); /* the second try had it */
+    hk_ace_purge(self);
+    ck_assert_uint_eq(hk_ace_live_bytes(), 0);
+}
+END_TEST
+
+START_TEST(unmap_and_advise_refused)
+{
+    static const int errors[] = {ENOMEM, EINVAL, EPERM};
+
+    fake_os_fail_all(FAKE_UNMAP, errors[_i]);
+    fake_os_fail_all(FAKE_ADVISE, errors[_i]);
+    hk_policy_builtin.purge_floor_bytes = HK_MIB;
+    for (int round = 0; round < 3; round++)
+        for (int i = 0; i < NR_TIERS; i++) {
+            get_many(tiers[i], 10);
+            put_many(10);
+            tick(self, 1100 * MS);
+        }
+    hk_ace_purge(self);
+    hk_ace_check(self);
+    fake_os_fail_all(FAKE_UNMAP, 0);
+    fake_os_fail_all(FAKE_ADVISE, 0);
+    get_many(100000, 20); /* queues what is dirty anew */
+    put_many(20);
+    hk_ace_purge(self);
+    ck_assert_uint_eq(hk_ace_live_bytes(), 0);
+    ck_assert_uint_eq(hk_batch_pending_bytes(), 0);
+    ck_assert_uint_eq(hk_batch_counters()->nr_lost_bytes, 0);
+}
+END_TEST
+
+/* ---- loose blocks -------------------------------------------------------------------------- */
+
+START_TEST(loose_blocks)
+{
+    unsigned maps = fake_os_calls(FAKE_MAP);
+    char *p = hk_ace_loose_alloc(100, 16), *q = hk_ace_loose_alloc(40000, 65536);
+
+    ck_assert_ptr_nonnull(p);
+    ck_assert_ptr_nonnull(q);
+    ck_assert_uint_ge(fake_os_calls(FAKE_MAP), maps + 2);
+    ck_assert_uint_eq((uintptr_t)q % 65536, 0);
+    ck_assert_uint_ge(hk_ace_usable(p, SITE), 100);
+    ck_assert_uint_ge(hk_ace_usable(q, SITE), 40000);
+    must_be(p, HK_BLOCK_LIVE);
+    must_be(p + 16, HK_BLOCK_INTERIOR);
+    must_be(p + 3, HK_BLOCK_MISALIGNED);
+    fill(q, 40000, 8);
+    ck_assert(hk_ace_resize(self, q, 100, SITE));
+    ck_assert(!hk_ace_resize(self, q, 100000, SITE));
+    char *moved = hk_ace_realloc(self, q, 100000, SITE);
+    ck_assert_ptr_ne(moved, q);
+    must_hold(moved, 40000, 40000, 8);
+    must_be(q, HK_BLOCK_DEAD);
+    ck_assert(hk_ace_loose_free(p));
+    must_be(p, HK_BLOCK_DEAD);
+    ck_assert(!hk_ace_loose_free(p));
+    ck_assert(!hk_ace_loose_free(moved));
+    ck_assert(!hk_ace_loose_free(moved + 16));
+    put(moved);
+    p = hk_ace_loose_alloc(0, 16);
+    hk_ace_free(NULL, p, SITE);
+    must_be(p, HK_BLOCK_DEAD);
+}
+END_TEST
+
+START_TEST(loose_blocks_that_cannot_be_had)
+{
+    fake_os_fail(FAKE_MAP, 1, ENOMEM);
+    ck_assert_ptr_null(hk_ace_loose_alloc(100, 16));
+    hk_lock(&hk_pagemap_lock); /* the interrupted section's */
+    ck_assert_ptr_null(hk_ace_loose_alloc(100, 16));
+    hk_unlock(&hk_pagemap_lock);
+    ck_assert_ptr_nonnull(hk_ace_loose_alloc(100, 16));
+}
+END_TEST
+
+/* ---- fork ---------------------------------------------------------------------------------- */
+
+static void child_works(void)
+{
+    hk_ace_fork_child(self);
+    hk_ace_check(self);
+    for (int i = 0; i < NR_TIERS; i++)
+        put(get(tiers[i]));
+    hk_ace_free(self, victim, SITE); /* of the thread that is gone */
+    hk_ace_purge(self);
+    if (hk_ace_live_bytes() || other->state != HK_HEAP_PARKED)
+        _exit(1);
+}
+
+START_TEST(fork_takes_every_lock_and_gives_it_back)
+{
+    struct hk_lock *const locks[] = {hk_l25_lock(0), hk_l25_lock(3), hk_bigcache_lock(),
+                                     &hk_batch_lock, &hk_span_lock, &hk_pagemap_lock,
+                                     &hk_meta_lock, &self->lock, &other->lock};
+
+    victim = hk_ace_alloc(other, 100, 16, false, SITE);
+    hk_ace_fork_prepare(self);
+    for (size_t i = 0; i < sizeof locks / sizeof *locks; i++)
+        ck_assert(hk_lock_is_mine(locks[i]));
+    struct child child = run_child(child_works);
+    hk_ace_fork_parent();
+    for (size_t i = 0; i < sizeof locks / sizeof *locks; i++)
+        ck_assert(!hk_lock_is_mine(locks[i]));
+    ck_assert_msg(child_exited_0(&child), "status %x, said '%s'", (unsigned)child.status,
+                  child.text);
+    put(victim);
+}
+END_TEST
+
+static void child_of_interrupted_purge(void)
+{
+    hk_ace_fork_child(self);
+    if (!hk_lock_is_mine(&hk_span_lock) || hk_lock_is_mine(&hk_meta_lock))
+        _exit(1);
+    hk_unlock(&hk_span_lock);
+    put(get(100));
+}
+
+START_TEST(fork_leaves_a_lock_to_its_holder)
+{
+    if (HK_DEBUG)
+        return; /* locks of lower rank are taken after the one that is held */
+    hk_lock(&hk_span_lock);
+    hk_ace_fork_prepare(self);
+    struct child child = run_child(child_of_interrupted_purge);
+    hk_ace_fork_parent();
+    ck_assert_msg(child_exited_0(&child), "status %x, said '%s'", (unsigned)child.status,
+                  child.text);
+    ck_assert(hk_lock_is_mine(&hk_span_lock));
+    hk_unlock(&hk_span_lock);
+}
+END_TEST
+
+/* ---- a random life ------------------------------------------------------------------------- */
+
+#define NR_LIVE 150
+
+static struct {
+    char *p;
+    size_t n; /* filled */
+    uint64_t id;
+} live[NR_LIVE];
+
+static size_t random_size(void)
+{
+    switch (below(8)) {
+    case 0:
+        return 1 + below(4 * HK_MIB);
+    case 1:
+    case 2:
+        return 1 + below(300000);
+    default:
+        return 1 + below((size_t)16 << below(12));
+    }
+}
+
+static struct hk_heap *anybody(void)
+{
+    struct hk_heap *const who[] = {self, self, other, NULL};
+
+    return who[below(4)];
+}
+
+static void must_be_intact(unsigned i)
+{
+    must_hold(live[i].p, live[i].n, live[i].n, live[i].id);
+    if (one_in(16))
+        must_be(live[i].p, HK_BLOCK_LIVE);
+}
+
+static void refill(unsigned i, size_t n)
+{
+    live[i].n = n;
+    live[i].id = next_random();
+    fill(live[i].p, n, live[i].id);
+}
+
+static void step_alloc(unsigned i)
+{
+    size_t n = random_size(), align = one_in(4) ? (size_t)16 << below(12) : 16;
+    bool zero = one_in(3);
+
+    live[i].p = hk_ace_alloc(anybody(), n, align, zero, SITE);
+    if (!live[i].p)
+        return;
+    ck_assert_uint_eq((uintptr_t)live[i].p & (align - 1), 0);
+    for (size_t at = 0; zero && at < n; at += 1 + n / 200)
+        ck_assert_int_eq(live[i].p[at], 0);
+    refill(i, n);
+}
+
+static void step_realloc(unsigned i)
+{
+    size_t n = random_size();
+    char *q = hk_ace_realloc(anybody(), live[i].p, n, SITE);
+
+    if (!q)
+        return;
+    must_hold(q, hk_min(n, live[i].n), live[i].n, live[i].id);
+    live[i].p = q;
+    refill(i, n);
+}
+
+static void step_other(void)
+{
+    switch (below(5)) {
+    case 0:
+        tick(one_in(2) ? self : other, below(2000) * MS);
+        break;
+    case 1:
+        hk_ace_purge(anybody());
+        break;
+    case 2:
+        hk_ace_background(self);
+        break;
+    case 3: /* a thread ends, another begins */
+        hk_l25_flush(&other->l25);
+        hk_heap_park(other);
+        hk_ace_thread_ended();
+        other = hk_heap_adopt();
+        ck_assert_ptr_nonnull(other);
+        break;
+    default:
+        hk_heap_reclaim(anybody());
+        break;
+    }
+}
+
+START_TEST(random_blocks)
+{
+    bool refusals = _i % 2;
+
+    start_random((unsigned)_i);
+    hk_policy_builtin.purge_floor_bytes = 8 * HK_MIB;
+    hk_policy_builtin.cache_big = _i < 2;
+    for (int step = 0; step < 6000; step++) {
+        unsigned i = (unsigned)below(NR_LIVE);
+        if (refusals && one_in(30))
+            fake_os_fail((enum fake_call)below(FAKE_NR_CALLS), 1 + (unsigned)below(2), ENOMEM);
+        if (one_in(100)) {
+            step_other();
+        } else if (!live[i].p) {
+            step_alloc(i);
+        } else if (one_in(3)) {
+            must_be_intact(i);
+            step_realloc(i);
+        } else {
+            must_be_intact(i);
+            hk_ace_free(anybody(), live[i].p, SITE);
+            live[i].p = NULL;
+        }
+        if (step % 500 == 0) {
+            hk_ace_check(self);
+            hk_ace_check(other);
+        }
+    }
+    for (unsigned i = 0; i < NR_LIVE; i++)
+        if (live[i].p) {
+            must_be_intact(i);
+            hk_ace_free(anybody(), live[i].p, SITE);
+        }
+    for (int i = 0; i < 3; i++) {
+        hk_ace_purge(self);
+        hk_ace_purge(other);
+    }
+    if (self->stats.nr_lost + other->stats.nr_lost == 0)
+        ck_assert_uint_eq(hk_ace_live_bytes(), 0);
+}
+END_TEST
+
+/* ---- negative control ---------------------------------------------------------------------- */
+
+static void break_the_batch(void)
+{
+    ((struct hk_batch_counters *)(uintptr_t)hk_batch_counters())->pending_bytes++;
+    hk_ace_check(self);
+}
+
+static void break_the_heap(void)
+{
+    self->record[3].cursor = self->record[3].limit + 1;
+    hk_ace_check(self);
+}
+
+START_TEST(check_looks_into_every_box)
+{
+    put(get(64));
+    must_panic(break_the_batch, "batch: pending bytes");
+    must_panic(break_the_heap, "heap: magazine bounds");
+}
+END_TEST
+
+int main(void)
+{
+    Suite *suite = suite_create("ace");
+    TCase *tc = new_case(suite, "alloc", setup, teardown);
+
+    tcase_add_test(tc, sizes_find_their_box);
+    tcase_add_test(tc, two_blocks_of_nothing_differ);
+    tcase_add_test(tc, every_alignment);
+    tcase_add_test(tc, impossible_sizes);
+    tcase_add_test(tc, zeroed_is_zero_whatever_was_there);
+    tcase_add_test(tc, good_size_is_had);
+
+    tc = new_case(suite, "identify", setup, teardown);
+    tcase_add_test(tc, live_blocks_of_every_tier);
+    tcase_add_test(tc, dead_blocks_of_every_tier);
+    tcase_add_test(tc, foreign_pointers);
+    tcase_add_test(tc, a_slab_has_a_tail_that_is_no_block);
+    tcase_add_test(tc, colour_is_no_block);
+    tcase_add_test(tc, blocks_on_their_way_are_dead);
+    tcase_add_test(tc, content_that_looks_like_the_mark);
+    tcase_add_test(tc, neighbours_of_a_run);
+
+    tc = new_case(suite, "free", setup, teardown);
+    tcase_add_loop_test(tc, misuse_is_named, 0, NR_TIERS);
+    tcase_add_loop_test(tc, second_free_from_another_thread, 0, NR_TIERS);
+    tcase_add_test(tc, blocks_of_libc_go_to_libc);
+    tcase_add_test(tc, anybody_may_free_anything);
+
+    tc = new_case(suite, "realloc", setup, teardown);
+    tcase_add_test(tc, realloc_keeps_content_between_all_tiers);
+    tcase_add_test(tc, small_blocks_stay_while_half_is_used);
+    tcase_add_test(tc, runs_grow_and_shrink_in_place);
+    tcase_add_test(tc, big_blocks_grow_in_place_without_a_copy);
+    tcase_add_test(tc, big_blocks_move_by_their_pages);
+    tcase_add_loop_test(tc, remap_refused, 0, 2);
+    tcase_add_test(tc, realloc_without_memory);
+
+    tc = new_case(suite, "big", setup, teardown);
+    tcase_add_test(tc, cached_big_blocks_cost_no_calls);
+    tcase_add_test(tc, without_the_cache_each_is_mapped_and_unmapped);
+    tcase_add_test(tc, batched_unmaps_come_together);
+    tcase_add_test(tc, big_live_bytes_are_counted);
+
+    tc = new_case(suite, "memory goes back", setup, teardown);
+    tcase_add_loop_test(tc, free_trims_above_the_bound, 2, NR_TIERS);
+    tcase_add_test(tc, below_the_bound_free_makes_no_system_call);
+    tcase_add_test(tc, dirty_memory_goes_after_the_delay);
+    tcase_add_test(tc, idle_magazines_and_runs_go_after_a_second);
+    tcase_add_test(tc, cached_mappings_go_with_age);
+    tcase_add_test(tc, a_tick_without_heap_is_nothing);
+    tcase_add_test(tc, parcels_leave_with_a_tick);
+    tcase_add_test(tc, purge_gives_everything_back);
+    tcase_add_test(tc, an_ended_thread_leaves_little_dirty);
+
+    tc = new_case(suite, "refusals", setup, teardown);
+    tcase_add_test(tc, alloc_gives_up_its_caches_first);
+    tcase_add_test(tc, no_memory_is_a_result);
+    tcase_add_loop_test(tc, nth_map_refused, 1, 16);
+    tcase_add_loop_test(tc, unmap_and_advise_refused, 0, 3);
+    tcase_add_test(tc, loose_blocks);
+    tcase_add_test(tc, loose_blocks_that_cannot_be_had);
+
+    tc = new_case(suite, "fork", setup, teardown);
+    tcase_add_test(tc, fork_takes_every_lock_and_gives_it_back);
+    tcase_add_test(tc, fork_leaves_a_lock_to_its_holder);
+
+    tc = new_case(suite, "random", setup, teardown);
+    tcase_add_loop_test(tc, random_blocks, 0, 4);
+    tcase_add_test(tc, check_looks_into_every_box);
+    return run_suite(suite);
+}
