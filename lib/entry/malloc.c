@@ -75,6 +75,14 @@ void hk_entry_tell_sites(struct hk_heap *heap)
         heap->site_pending.nr_allocs = 0;
 }
 
+static inline void add_pending(struct hk_heap *heap, size_t n)
+{
+    heap->site_pending.nr_allocs++;
+    heap->site_pending.bytes += n;
+    if (n > heap->site_pending.max_bytes)
+        heap->site_pending.max_bytes = n;
+}
+
 /* Gathers calls from one site, so that the shared table is touched once for many. */
 static void note_site(struct hk_heap *heap, const void *site, size_t n)
 {
@@ -88,10 +96,7 @@ static void note_site(struct hk_heap *heap, const void *site, size_t n)
         heap->site_pending.site = site;
         heap->site_pending.bytes = heap->site_pending.max_bytes = 0;
     }
-    heap->site_pending.nr_allocs++;
-    heap->site_pending.bytes += n;
-    if (n > heap->site_pending.max_bytes)
-        heap->site_pending.max_bytes = n;
+    add_pending(heap, n);
 }
 
 /* Inside a slow section. */
@@ -127,32 +132,36 @@ static HK_NOINLINE void *alloc_slow(size_t n, size_t align, bool zero, const voi
     return p;
 }
 
-/* 64 KiB to 2 MiB from the thread's own cache: no lock, no system call, errno untouched. */
-static inline void *alloc_cached_run(size_t n, const void *site)
+/* A section that a signal handler used ends the long way. */
+static HK_NOINLINE void *leave_with(void *p)
+{
+    hk_thread_leave();
+    return p;
+}
+
+/*
+ * 64 KiB to 2 MiB from the thread's own cache: no lock, no system call, errno untouched. In one function
+ * without a call, so that nothing is saved on the stack. Everything else goes to alloc_slow.
+ */
+HK_NOINLINE void *hk_entry_alloc(size_t n, size_t align, bool zero, const void *site)
 {
     struct hk_heap *heap = hk_heap_self;
     struct hk_run *run;
 
-    if (!heap->max_fast || n >= hk_policy()->big_threshold || !hk_thread_enter())
-        return NULL;
+    if (n - HK_FAST_MAX - 1 >= heap->max_run || align > 16 || zero || heap->site_pending.site != site ||
+        heap->site_pending.nr_allocs >= MAX_PENDING_SITES || !hk_thread_enter())
+        return alloc_slow(n, align, zero, site);
     run = hk_l25_pop(&heap->l25, n);
-    if (run)
-        note_site(heap, site, n);
-    hk_thread_leave_fast(heap);
-    if (!run)
-        return NULL;
-    run->site = site;
-    return hk_run_start(run);
-}
-
-HK_NOINLINE void *hk_entry_alloc(size_t n, size_t align, bool zero, const void *site)
-{
-    if (n > HK_FAST_MAX && n <= HK_L25_MAX && align <= 16) {
-        void *p = alloc_cached_run(n, site);
-        if (HK_LIKELY(p))
-            return zero ? memset(p, 0, n) : p;
+    if (HK_LIKELY(run)) {
+        run->site = site;
+        add_pending(heap, n);
     }
-    return alloc_slow(n, align, zero, site);
+    if (HK_UNLIKELY(!hk_thread_try_leave(heap))) {
+        if (run)
+            return leave_with(hk_run_start(run));
+        hk_thread_leave();
+    }
+    return HK_LIKELY(run) ? hk_run_start(run) : alloc_slow(n, align, zero, site);
 }
 
 static void fill_old(void *p, const void *site)
@@ -186,21 +195,18 @@ static HK_NOINLINE void free_slow(void *p, const void *site)
     errno = saved;
 }
 
-/* The counterpart of alloc_cached_run. False: nothing has changed. */
-static inline bool free_cached_run(struct hk_heap *heap, void *p)
+/* A cached run's way back. False: nothing has changed. */
+static inline bool free_cached_run(struct hk_heap *heap, void *p, struct hk_run *run)
 {
-    struct hk_run *run = hk_pagemap_desc(p);
-    bool done;
-
-    if (p != hk_run_start(run) || hk_load_relaxed(&run->state) != HK_RUN_LIVE || !hk_thread_enter())
+    if (p != hk_run_start(run) || !hk_l25_has_room(&heap->l25, run) || !hk_thread_enter())
         return false;
-    done = hk_l25_kill(run);
-    if (done && !hk_l25_push(&heap->l25, run)) {
-        hk_store_relaxed(&run->state, HK_RUN_LIVE); /* the slow path kills it again and finds a place */
-        done = false;
+    if (HK_LIKELY(hk_l25_kill(run))) {
+        (void)hk_l25_push(&heap->l25, run);
+        hk_thread_leave_fast(heap);
+        return true;
     }
     hk_thread_leave_fast(heap);
-    return done;
+    return false; /* dead already: the slow path says so */
 }
 
 /* A small block of another heap's. errno stays: parcels are sent without a call that sets it. */
@@ -215,23 +221,25 @@ static inline bool free_remote_block(struct hk_heap *heap, void *p, uintptr_t wo
     return done;
 }
 
-/* What is common among the slow cases. False: nothing has changed. */
-static inline bool free_simple(void *p)
-{
-    struct hk_heap *heap = hk_heap_self;
-    uintptr_t word = hk_pagemap_word(p);
-
-    if (!heap->max_fast)
-        return false;
-    if (word >= HK_PM_KINDS && hk_heap_of_word(word) != heap)
-        return free_remote_block(heap, p, word);
-    return word == HK_PM_RUN && free_cached_run(heap, p);
-}
-
 HK_NOINLINE void hk_entry_free(void *p, const void *site)
 {
-    if (!p || free_simple(p))
+    struct hk_heap *heap = hk_heap_self;
+    uintptr_t a = (uintptr_t)p, word;
+    struct hk_pm_leaf *leaf;
+
+    if (!p)
         return;
+    if (HK_LIKELY(heap->max_fast && hk_pagemap_in_range(a))) {
+        leaf = hk_pagemap_leaf(a);
+        word = hk_load_relaxed(&leaf->word[hk_pagemap_index(a)]);
+        if (word == HK_PM_RUN) {
+            if (free_cached_run(heap, p, hk_load_relaxed(&leaf->desc[hk_pagemap_index(a)])))
+                return;
+        } else if (word >= HK_PM_KINDS && hk_heap_of_word(word) != heap) {
+            if (free_remote_block(heap, p, word))
+                return;
+        }
+    }
     free_slow(p, site);
 }
 

@@ -38,6 +38,7 @@ void hk_heap_setup(struct hk_heap *heap)
     }
     heap->class_offset = hk_class_offset;
     heap->max_fast = HK_FAST_MAX;
+    heap->max_run = hk_max(hk_min(HK_L25_MAX, hk_policy()->big_threshold - 1), HK_FAST_MAX) - HK_FAST_MAX;
 }
 
 /* ---- lists of slabs ------------------------------------------------------------------------ */

@@ -103,6 +103,7 @@ struct hk_heap {
     struct hk_class_record record[HK_NR_CLASSES];
     size_t max_fast;              /* requests up to this many bytes; 0 in the empty heap */
     const uint16_t *class_offset; /* hk_class_offset */
+    size_t max_run;               /* requests up to this above max_fast may be cached runs; 0 as max_fast */
 
     /* Under the lock, but for the magazine's part of hk_class_slabs and the outboxes: owner only. */
     struct hk_class_slabs slabs[HK_NR_CLASSES];

@@ -24,13 +24,19 @@ HK_INLINE struct hk_run *hk_l25_pop(struct hk_l25_cache *cache, size_t n)
     return run;
 }
 
-/* After a successful kill. False: no room, or the run was resized and fits no class. */
+/* False: the cache is full, or the run was resized and fits no class. */
+HK_INLINE bool hk_l25_has_room(const struct hk_l25_cache *cache, const struct hk_run *run)
+{
+    return HK_LIKELY(cache->count[run->class] < hk_policy()->l25_cap &&
+                     cache->granules + run->nr_granules <= HK_L25_CACHE_GRANULES && !run->resized);
+}
+
+/* After a successful kill. False: no room. */
 HK_INLINE bool hk_l25_push(struct hk_l25_cache *cache, struct hk_run *run)
 {
     unsigned c = run->class;
 
-    if (HK_UNLIKELY(cache->count[c] >= hk_policy()->l25_cap ||
-                    cache->granules + run->nr_granules > HK_L25_CACHE_GRANULES || run->resized))
+    if (!hk_l25_has_room(cache, run))
         return false;
     run->zero = 0;
     run->next = cache->runs[c];

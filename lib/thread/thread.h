@@ -39,17 +39,23 @@ HK_INLINE bool hk_thread_enter(void)
 
 void hk_thread_leave(void);
 
-/* For a section that was entered with fast paths on and did nothing that may turn them off. */
-HK_INLINE void hk_thread_leave_fast(struct hk_heap *heap)
+/* For a section that was entered with fast paths on and did nothing that may turn them off. False: a signal
+ * handler left work, hk_thread_leave is to be called. */
+HK_INLINE bool hk_thread_try_leave(struct hk_heap *heap)
 {
-    if (HK_UNLIKELY(heap->nr_deferred)) {
-        hk_thread_leave();
-        return;
-    }
+    if (HK_UNLIKELY(heap->nr_deferred))
+        return false;
     hk_signal_fence();
     hk_heap_self = heap;
     hk_signal_fence();
     hk_in_slow_section = 0;
+    return true;
+}
+
+HK_INLINE void hk_thread_leave_fast(struct hk_heap *heap)
+{
+    if (HK_UNLIKELY(!hk_thread_try_leave(heap)))
+        hk_thread_leave();
 }
 
 /* In a refused section: the block is freed when the interrupted one ends. False: no room, it is lost. */
