@@ -6,7 +6,7 @@
 
 #define NR_SHARDS HK_L25_NR_SHARDS
 #define NR_PROBES 3                       /* own shard and two neighbours */
-#define SHARD_MAX_GRANULES (256u)         /* 4 MiB per shard */
+#define SHARD_MAX_GRANULES (64u)          /* 1 MiB per shard: span joins neighbours, a shard cannot */
 #define COLOUR_MAX ((size_t)4096)
 #define MAX_BUNDLE 4                      /* runs made at one miss */
 #define BUNDLE_MAX_BYTES (256 * HK_KIB)   /* larger runs are made one at a time */

@@ -26,7 +26,7 @@
 #include "span/span.h"
 
 #define HK_L25_NR_CLASSES 24
-#define HK_L25_CACHE_GRANULES 256u /* 4 MiB per heap */
+#define HK_L25_CACHE_GRANULES 128u /* 2 MiB per heap */
 #define HK_L25_MAX ((size_t)2 * HK_MIB) /* largest run */
 
 enum hk_run_state { HK_RUN_DEAD, HK_RUN_LIVE };
