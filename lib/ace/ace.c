@@ -238,12 +238,12 @@ static enum hk_verdict identify_slab(const void *p, struct hk_block *b)
     b->usable = sc->size;
     b->owner = hk_heap_of_word(b->word)->thread_id;
     b->start = (char *)p - (offset - (size_t)slot * sc->size);
-    if (slot >= sc->nr_slots) {
+    if ((uintptr_t)p % 16)
+        return HK_BLOCK_MISALIGNED;
+    if (slot >= ((const struct hk_slab *)b->desc)->carved) { /* relaxed: a live block was carved before */
         b->start = NULL;
         return HK_BLOCK_UNKNOWN;
     }
-    if ((uintptr_t)p % 16)
-        return HK_BLOCK_MISALIGNED;
     if (b->start != p)
         return HK_BLOCK_INTERIOR;
     if (*hk_mark_of((void *)p) == sc->magic && hk_heap_holds(p, b->word))
@@ -365,8 +365,8 @@ static HK_COLD void complain(const struct complaint *about, enum hk_verdict verd
     hk_panic(&diag);
 }
 
-/* Lives in the memory that libc's own allocator takes by brk: a plugin under RTLD_DEEPBIND, or a block
- * made before we were there. */
+/* Lives in the memory that libc's own allocator took by brk since we are there (a plugin under
+ * RTLD_DEEPBIND). What libc made before, when we came by dlopen, is not recognised. */
 static bool is_in_libc_heap(const void *p)
 {
     return (const char *)p >= first_break && (const char *)p < hk_os_program_break();

@@ -164,12 +164,13 @@ HK_NOINLINE void *hk_entry_alloc(size_t n, size_t align, bool zero, const void *
     return HK_LIKELY(run) ? hk_run_start(run) : alloc_slow(n, align, zero, site);
 }
 
-static void fill_old(void *p, const void *site)
+static void fill_old(void *p)
 {
     uint8_t byte = hk_load_relaxed(&perturb);
+    struct hk_block b;
 
-    if (HK_UNLIKELY(byte) && p)
-        memset(p, byte, hk_ace_usable(p, site));
+    if (HK_UNLIKELY(byte) && hk_ace_identify(p, &b) == HK_BLOCK_LIVE) /* else free says what it is */
+        memset(p, byte, b.usable);
 }
 
 static void free_inside(void *p, const void *site)
@@ -178,7 +179,7 @@ static void free_inside(void *p, const void *site)
 
     if (HK_UNLIKELY(!heap && hk_thread_is_panicking()))
         return;
-    fill_old(p, site);
+    fill_old(p);
     hk_ace_free(heap, p, site);
 }
 
@@ -190,7 +191,7 @@ static HK_NOINLINE void free_slow(void *p, const void *site)
         free_inside(p, site);
         hk_thread_leave();
     } else if (!hk_ace_loose_free(p)) {
-        (void)hk_thread_defer_free(p); /* without room the block is lost: a handler in a handler */
+        (void)hk_thread_defer_free(p); /* HK_MAX_DEFERRED per section; more are lost */
     }
     errno = saved;
 }

@@ -16,12 +16,6 @@
 
 #include "heap/heap.h"
 
-/* Second word of a block: where the mark of a dead block stands. */
-HK_INLINE uint64_t *hk_mark_of(void *p)
-{
-    return (uint64_t *)p + 1;
-}
-
 /*
  * The cursor moves by one read-modify-write: one instruction less than storing the register that was
  * tested, and the compiler would always merge the two.

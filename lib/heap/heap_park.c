@@ -74,9 +74,10 @@ static void drop_magazines(struct hk_heap *heap)
 {
     for (unsigned c = 0; c < HK_NR_CLASSES; c++) {
         struct hk_class_slabs *cs = &heap->slabs[c];
-        if (cs->bottom)
-            hk_meta_free(cs->bottom, (cs->cap + 1u) * sizeof(void *));
+        void **bottom = cs->bottom;
         cs->bottom = NULL;
+        if (bottom)
+            hk_meta_free(bottom, (cs->cap + 1u) * sizeof(void *));
         cs->cap = 0;
         cs->nr_refills = 0;
     }
@@ -107,8 +108,8 @@ static void push_parked_locked(struct hk_heap *heap)
 void hk_heap_park(struct hk_heap *heap)
 {
     hk_heap_flush_all(heap);
-    drop_magazines(heap);
     hk_lock(&heap->lock);
+    drop_magazines(heap);
     hk_store_relaxed(&heap->state, HK_HEAP_PARKED);
     hk_fence_full(); /* F2 fence, pairs with F1: state before the last look into the inbox */
     hk_heap_drain_locked(heap, heap, 0); /* no magazine is left: into the slabs */

@@ -90,7 +90,7 @@ static void send_single(struct hk_heap *owner, void *p, size_t bytes)
     struct hk_parcel *b = NULL;
 
     if (depot) {
-        hk_lock_nested(&depot->lock); /* its holders wait for no other heap */
+        hk_lock(&depot->lock);
         b = get_parcel(depot);
         if (!b)
             hk_count_add(&depot->stats.nr_lost, 1);
@@ -214,16 +214,24 @@ void hk_heap_drain_locked(struct hk_heap *self, struct hk_heap *heap, size_t max
  * inbox soon, and the next tick of anybody does. */
 void hk_heap_try_drain(struct hk_heap *self, struct hk_heap *heap)
 {
-    if (!hk_try_lock(&heap->lock))
-        return;
-    hk_heap_drain_locked(self, heap, 0);
-    hk_unlock(&heap->lock);
+    void *astray[HK_PARCEL_BLOCKS];
+    struct hk_parcel *b;
+    unsigned nr_astray;
+
+    do {
+        nr_astray = 0;
+        if (!hk_try_lock(&heap->lock))
+            return;
+        b = next_pending(heap);
+        if (b)
+            nr_astray = unpack(self, heap, b, astray);
+        hk_unlock(&heap->lock);
+        forward(self, astray, nr_astray); /* may lock the depot: never with this lock held */
+    } while (b);
 }
 
 void hk_heap_reclaim(struct hk_heap *self)
 {
-    if (!self)
-        (void)hk_heap_depot(); /* not to be made while a heap is locked */
     for (struct hk_heap *h = hk_heap_first(); h; h = h->next_ever)
         if (h != self && hk_load_relaxed(&h->inbox))
             hk_heap_try_drain(self, h);

@@ -255,8 +255,14 @@ static void release_list(struct hk_run *list)
 void hk_l25_flush(struct hk_l25_cache *cache)
 {
     for (unsigned c = 0; c < HK_L25_NR_CLASSES; c++) {
-        release_list(hk_load_acquire(&cache->runs[c])); /* Q2 acquire, pairs with Q1 */
-        cache->runs[c] = NULL;
+        struct hk_run *run;
+        /* Out of the list first: this thread may be gone before release_run returns (fork), and the child
+         * flushes what is in the list. Q2 acquire, pairs with Q1 */
+        while ((run = hk_load_acquire(&cache->runs[c])) != NULL) {
+            hk_store_relaxed(&cache->runs[c], run->next);
+            hk_signal_fence();
+            release_run(run);
+        }
         cache->count[c] = 0;
     }
     cache->granules = 0;

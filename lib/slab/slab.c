@@ -61,6 +61,20 @@ void hk_slab_retire(struct hk_slab *slab)
     hk_meta_free(slab, descriptor_bytes(slab->nr_slots));
 }
 
+#define MARK_ALL_MAX 2048 /* larger blocks are not touched before they are handed out */
+
+/* Blocks [carved, end) are on their way out for the first time. */
+static void carve_to(struct hk_slab *slab, unsigned end)
+{
+    const struct hk_size_class *sc = &hk_size_class[slab->class];
+    unsigned slot = sc->size <= MARK_ALL_MAX ? slab->carved : end;
+
+    for (; slot <= end; slot++)
+        if ((size_t)slot * sc->size + 16 <= (size_t)sc->slab_mask + 1)
+            *hk_mark_of((void *)(slab->base + (size_t)slot * sc->size)) = sc->magic;
+    slab->carved = (uint16_t)end;
+}
+
 unsigned hk_slab_take(struct hk_slab *slab, void **blocks, unsigned n)
 {
     size_t size = hk_size_class[slab->class].size;
@@ -80,6 +94,12 @@ unsigned hk_slab_take(struct hk_slab *slab, void **blocks, unsigned n)
         slab->first_word = (uint16_t)w;
     }
     slab->nr_free = (uint16_t)(slab->nr_free - taken);
+    if (HK_CHECKS && taken) {
+        size_t last = (uintptr_t)blocks[taken - 1] - slab->base;
+        unsigned end = hk_size_slot(&hk_size_class[slab->class], last) + 1;
+        if (end > slab->carved)
+            carve_to(slab, end);
+    }
     return taken;
 }
 

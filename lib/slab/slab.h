@@ -30,9 +30,20 @@ struct hk_slab {
     uint16_t nr_slots;
     uint16_t nr_free;
     uint16_t first_word; /* no free bit in the words below: where take() starts */
+    uint16_t carved;     /* blocks from here on were never handed out */
     bool listed;         /* in the owner's list */
     uint64_t free_bits[HK_SLAB_WORDS]; /* only the words that nr_slots needs are allocated */
 };
+
+/*
+ * The mark of a dead block: the class's secret reciprocal in the block's second word (heap.h). A block gets
+ * it when it is freed; small ones also when they first leave their slab, and the first block that never
+ * left (or the unused tail) has it too, so that a pointer one past a live block finds a mark.
+ */
+HK_INLINE uint64_t *hk_mark_of(void *p)
+{
+    return (uint64_t *)p + 1;
+}
 
 /* A slab of free blocks whose granules carry `word` in the page map. */
 struct hk_slab *hk_slab_acquire(unsigned class, uintptr_t word, void *owner);

@@ -39,6 +39,9 @@
  */
 #define hk_count_add(p, v) hk_store_relaxed((p), hk_load_relaxed(p) + (v))
 
+/* Program order as this thread's own signal handlers, and a fork child, see it. */
+#define hk_signal_fence() __asm__ volatile("" ::: "memory")
+
 /* A hint to the processor inside a spin. */
 HK_INLINE void hk_cpu_relax(void)
 {

@@ -23,9 +23,6 @@
  */
 extern HK_HIDDEN __thread uint8_t hk_in_slow_section __attribute__((tls_model("initial-exec")));
 
-/* Order against this thread's own signal handlers. */
-#define hk_signal_fence() __asm__ volatile("" ::: "memory")
-
 HK_INLINE bool hk_thread_enter(void)
 {
     if (HK_UNLIKELY(hk_in_slow_section))

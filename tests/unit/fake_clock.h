@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 /*
- * fake_clock: the clock that hk_os_now_ns() reads stands still until the test moves it. Linking it is
- * enough; every other clock is the kernel's.
+ * fake_clock: the clock that hk_os_now_ns() reads stands still until the test moves it. Linking it
+ * is enough; every other clock is the kernel's.
  */
 #ifndef TESTS_UNIT_FAKE_CLOCK_H
 #define TESTS_UNIT_FAKE_CLOCK_H

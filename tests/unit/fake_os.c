@@ -165,7 +165,7 @@ static intptr_t fake_remap(void *base, size_t old_bytes, size_t new_bytes, int f
         return error;
     if (!(flags & MREMAP_FIXED))
         return resize(base, old_bytes, new_bytes);
-    /* A copy, since what is one mapping to the box may be several to the kernel, which moves no such. */
+    /* A copy: what is one mapping to the box may be several to the kernel, which moves none such. */
     back(target, new_bytes, PROT_READ | PROT_WRITE);
     memcpy(target, base, old_bytes < new_bytes ? old_bytes : new_bytes);
     back(base, old_bytes, PROT_NONE);

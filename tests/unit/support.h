@@ -2,7 +2,7 @@
 /*
  * support: what the tests of the memory boxes share.
  *
- * Every test of check runs in a process of its own, so each starts with the boxes as they are at zero.
+ * Every test of check runs in a process of its own, so each starts with the boxes at zero.
  * HK_TEST_SEED replays a random stream: failing tests print it.
  */
 #ifndef TESTS_UNIT_SUPPORT_H

@@ -74,7 +74,8 @@ START_TEST(acquire_gives_free_blocks)
         ck_assert(!slab->listed && !slab->next && !slab->prev);
         must_carry(slab, word_of(c));
         for (unsigned slot = 0; slot < slab->nr_slots; slot++)
-            ck_assert(hk_slab_block_is_free(slab, block(slab, slot)));
+            if (!hk_slab_block_is_free(slab, block(slab, slot)))
+                ck_abort_msg("class %u: slot %u is not free", c, slot);
         hk_slab_check(slab);
         ck_assert_uint_eq(hk_span_used_bytes(), (size_t)sc->slab_mask + 1);
         retire_empty(slab);
@@ -123,8 +124,8 @@ START_TEST(take_in_address_order)
             unsigned got = hk_slab_take(slab, blocks, n);
             ck_assert_uint_eq(got, hk_min(n, slab->nr_slots - taken));
             for (unsigned i = 0; i < got; i++) {
-                ck_assert_ptr_eq(blocks[i], block(slab, taken + i));
-                ck_assert(!hk_slab_block_is_free(slab, blocks[i]));
+                if (blocks[i] != block(slab, taken + i) || hk_slab_block_is_free(slab, blocks[i]))
+                    ck_abort_msg("class %u: slot %u", c, taken + i);
             }
             taken += got;
             ck_assert_uint_eq(slab->nr_free, slab->nr_slots - taken);
@@ -192,18 +193,21 @@ static void random_stream(unsigned class)
             for (unsigned i = 0; i < got; i++) {
                 while (out[next])
                     next++;
-                ck_assert_ptr_eq(blocks[i], block(slab, next)); /* lowest first */
+                if (blocks[i] != block(slab, next))
+                    ck_abort_msg("class %u: slot %u is not the lowest", class, next);
                 out[next] = true;
             }
             nr_out += got;
         }
-        ck_assert_uint_eq(slab->nr_free, slab->nr_slots - nr_out);
-        ck_assert_int_eq(hk_slab_block_is_free(slab, block(slab, slot)), !out[slot]);
+        if (slab->nr_free != slab->nr_slots - nr_out ||
+            hk_slab_block_is_free(slab, block(slab, slot)) == out[slot])
+            ck_abort_msg("class %u: %u free, %u out", class, slab->nr_free, nr_out);
         if (step % 100 == 0)
             hk_slab_check(slab);
     }
     for (unsigned slot = 0; slot < slab->nr_slots; slot++)
-        ck_assert_int_eq(hk_slab_give(slab, block(slab, slot)), out[slot]);
+        if (hk_slab_give(slab, block(slab, slot)) != out[slot])
+            ck_abort_msg("class %u: slot %u", class, slot);
     retire_empty(slab);
 }
 
@@ -242,6 +246,7 @@ START_TEST(no_memory_loses_nothing)
     for (int i = 0; i < 10000; i++)
         ck_assert_ptr_null(hk_slab_acquire(79, word_of(79), &owner));
     ck_assert_uint_eq(hk_span_used_bytes(), used);
+    ck_assert_ptr_nonnull(hk_meta_alloc(64)); /* nor has it eaten up the descriptors */
     hk_slab_check(first);
     fake_os_fail_all(FAKE_MAP, 0);
     must_acquire(79);

@@ -348,7 +348,7 @@ END_TEST
 
 /* ---- refusals ------------------------------------------------------------------------------ */
 
-/* Map calls of a first request: descriptors, region, leaf of the page map; then those of the fallbacks. */
+/* Map calls of a first request: descriptors, region, leaf of the page map, then the fallbacks. */
 START_TEST(nth_map_refused)
 {
     bool zero;
@@ -435,7 +435,7 @@ START_TEST(unmap_refused_keeps_the_region)
 
     free_regions(run);
     fake_os_fail_all(FAKE_UNMAP, ENOMEM);
-    ck_assert_uint_eq(hk_span_purge_to(0), 3 * HK_REGION_BYTES); /* the pages are dropped at least */
+    ck_assert_uint_eq(hk_span_purge_to(0), 3 * HK_REGION_BYTES); /* their pages are dropped */
     ck_assert_uint_eq(stats().nr_regions, 4);
     ck_assert_uint_eq(stats().nr_unmaps, 0);
     ck_assert_uint_eq(hk_span_dirty_bytes(), 0);
