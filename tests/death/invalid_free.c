@@ -43,6 +43,20 @@ static void interior(const struct death *self, uint64_t seed)
     free_it(p + self->argument);
 }
 
+// The slot behind the youngest block: never handed out, or the tail of a slab. As many blocks as it takes to
+// meet both.
+static void next_slot(const struct death *self, uint64_t seed)
+{
+    size_t nr = 1 + random_next(&seed) % 600, usable;
+    char *p = NULL;
+
+    for (size_t i = 0; i < nr; i++)
+        p = take(self->size);
+    usable = malloc_usable_size(p);
+    about(p + usable, NULL, 0);
+    free_it(p + usable);
+}
+
 static void interior_middle(const struct death *self, uint64_t seed)
 {
     char *p = take(self->size);
@@ -316,6 +330,11 @@ static const struct death cases[] = {
     SIZES_FROM_1K("free near the end of", interior_last, FREE_INTERIOR, 0),
     {"free somewhere in 48 B", interior_random, FREE_INTERIOR, 48, 0, 2},
     {"free somewhere in 112 B", interior_random, FREE_INTERIOR, 112, 0, 4},
+    {"free of the slot behind, 16 B", next_slot, ANY_SENTENCE, 16, 0, 8},
+    {"free of the slot behind, 48 B", next_slot, ANY_SENTENCE, 48, 0, 8},
+    {"free of the slot behind, 112 B", next_slot, ANY_SENTENCE, 112, 0, 8},
+    {"free of the slot behind, 1000 B", next_slot, ANY_SENTENCE, 1000, 0, 8},
+    {"free of the slot behind, 2000 B", next_slot, ANY_SENTENCE, 2000, 0, 8},
     {"free somewhere in 1 KiB", interior_random, FREE_INTERIOR, KIB, 0, 4},
     {"free somewhere in 5000 B", interior_random, FREE_INTERIOR, 5000, 0, 4},
     {"free somewhere in 40 KiB", interior_random, FREE_INTERIOR, 40 * KIB, 0, 4},

@@ -4,6 +4,7 @@
 // threads of the parent were doing.
 #include "harness.h"
 
+#include <malloc.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
@@ -499,11 +500,60 @@ static int parent_and_child_are_apart(void)
     return PASS;
 }
 
+// Threads give their caches of large runs back while the process forks: a run that is on its way out
+// must not be given back by the child again.
+static volatile bool flushing;
+
+static void *flush_for_ever(void *seed_)
+{
+    uint64_t seed = (uintptr_t)seed_ + 1;
+
+    while (flushing) {
+        void *p[12];
+        for (unsigned i = 0; i < COUNT(p); i++)
+            p[i] = hide(malloc(66000 + random_next(&seed) % 200000));
+        for (unsigned i = 0; i < COUNT(p); i++)
+            free(p[i]);
+        malloc_trim(0);
+    }
+    return NULL;
+}
+
+static int while_threads_flush(void)
+{
+    pthread_t thread[4];
+
+    flushing = true;
+    for (unsigned i = 0; i < COUNT(thread); i++)
+        pthread_create(&thread[i], NULL, flush_for_ever, (void *)(uintptr_t)i);
+    for (unsigned round = 0; round < 150; round++) {
+        pid_t child = fork();
+        if (child == 0) {
+            unsigned char *block[300];
+            for (unsigned i = 0; i < COUNT(block); i++)
+                block[i] = filled(1000 + i * 700, (int)i & 0xff);
+            for (unsigned i = 0; i < COUNT(block); i++) {
+                for (unsigned k = 0; k < 1000 + i * 700 && k < 4096; k++)
+                    if (block[i][k] != (i & 0xff))
+                        _exit(3);
+                free(block[i]);
+            }
+            _exit(0);
+        }
+        CHECK_EQ(0, wait_for(child));
+    }
+    flushing = false;
+    for (unsigned i = 0; i < COUNT(thread); i++)
+        pthread_join(thread[i], NULL);
+    return PASS;
+}
+
 static const struct test_case cases[] = {
     {"fork alone", alone, 20},
     {"fork with 4 threads allocating, 400 times", with_four_threads, 40},
     {"fork from 4 threads at once", from_four_threads, 40},
     {"fork while threads come and go", while_threads_come_and_go, 40},
+    {"fork while threads flush", while_threads_flush, 60},
     {"fork while threads use stdio", with_stdio, 40},
     {"fork while threads use memory streams", with_memory_streams, 40},
     {"fork with handlers that allocate", with_handlers_that_allocate, 40},

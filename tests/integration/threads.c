@@ -3,6 +3,8 @@
 // Threads: birth, death, and memory that outlives them.
 #include "harness.h"
 
+#include <dlfcn.h>
+#include <limits.h>
 #include <malloc.h>
 #include <pthread.h>
 #include <semaphore.h>
@@ -403,6 +405,79 @@ static int exit_with_threads_running(void)
     exit(PASS);
 }
 
+// A destructor in the last round runs after the library's own: its thread has no heap any more. Others take
+// the slabs it uses meanwhile.
+static pthread_key_t last_key;
+static volatile bool going;
+static unsigned long nr_ended;
+static __thread unsigned nr_rounds;
+
+static void allocate_in_last_round(void *value)
+{
+    void *p[300];
+
+    if (++nr_rounds < PTHREAD_DESTRUCTOR_ITERATIONS) {
+        pthread_setspecific(last_key, value);
+        return;
+    }
+    for (unsigned round = 0; round < 20; round++) {
+        for (unsigned i = 0; i < COUNT(p); i++)
+            p[i] = filled(24 + i % 40 * 16, 1);
+        for (unsigned i = 0; i < COUNT(p); i++)
+            free(p[i]);
+    }
+    __atomic_fetch_add(&nr_ended, 1, __ATOMIC_RELAXED);
+}
+
+static void *end_late(void *unused)
+{
+    pthread_setspecific(last_key, &last_key);
+    free(filled(10, 1));
+    return unused;
+}
+
+static void *start_and_join(void *unused)
+{
+    while (going) {
+        pthread_t thread;
+        start(&thread, end_late, NULL);
+        pthread_join(thread, NULL);
+    }
+    return unused;
+}
+
+static void *take_and_idle(void *unused)
+{
+    void (*idle)(void) = (void (*)(void))dlsym(RTLD_DEFAULT, "hak_thread_idle");
+
+    while (going) {
+        void *p[3000];
+        for (unsigned i = 0; i < COUNT(p); i++)
+            p[i] = filled(24 + i % 40 * 16, 2);
+        for (unsigned i = 0; i < COUNT(p); i++)
+            free(p[i]);
+        if (idle)
+            idle();
+    }
+    return unused;
+}
+
+static int after_the_heap_is_gone(void)
+{
+    pthread_t thread[4];
+
+    CHECK(pthread_key_create(&last_key, allocate_in_last_round) == 0);
+    going = true;
+    for (unsigned i = 0; i < COUNT(thread); i++)
+        start(&thread[i], i % 2 ? take_and_idle : start_and_join, NULL);
+    sleep(2);
+    going = false;
+    for (unsigned i = 0; i < COUNT(thread); i++)
+        pthread_join(thread[i], NULL);
+    CHECK(nr_ended > 10);
+    return PASS;
+}
+
 static const struct test_case cases[] = {
     {"key destructors that free and allocate", key_destructors, 0},
     {"thread-local destructors that free and allocate", tls_destructors, 0},
@@ -413,6 +488,7 @@ static const struct test_case cases[] = {
     {"10,000 threads: memory is back", ten_thousand_threads, 30},
     {"1000 threads at once", a_thousand_at_once, 30},
     {"blocks of 2000 dead threads", heirs, 30},
+    {"threads whose heap is gone", after_the_heap_is_gone, 20},
     {"cancellation", cancellation, 0},
     {"the main thread exits first", main_thread_exits_first, 0},
     {"exit while threads run", exit_with_threads_running, 0},
