@@ -69,7 +69,7 @@ static void carve_to(struct hk_slab *slab, unsigned end)
     const struct hk_size_class *sc = &hk_size_class[slab->class];
     unsigned slot = sc->size <= MARK_ALL_MAX ? slab->carved : end;
 
-    for (; slot <= end; slot++)
+    for (; HK_CHECKS && slot <= end; slot++)
         if ((size_t)slot * sc->size + 16 <= (size_t)sc->slab_mask + 1)
             *hk_mark_of((void *)(slab->base + (size_t)slot * sc->size)) = sc->magic;
     slab->carved = (uint16_t)end;
@@ -94,7 +94,7 @@ unsigned hk_slab_take(struct hk_slab *slab, void **blocks, unsigned n)
         slab->first_word = (uint16_t)w;
     }
     slab->nr_free = (uint16_t)(slab->nr_free - taken);
-    if (HK_CHECKS && taken) {
+    if (taken) {
         size_t last = (uintptr_t)blocks[taken - 1] - slab->base;
         unsigned end = hk_size_slot(&hk_size_class[slab->class], last) + 1;
         if (end > slab->carved)

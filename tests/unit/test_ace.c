@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: MIT
+// Over 900 lines because every kind of pointer of every tier is told apart over one fixture.
 #include "ace/ace.h"
 
 #include "batch/batch.h"
@@ -284,8 +285,28 @@ START_TEST(a_slab_has_a_tail_that_is_no_block)
 
     ck_assert_uint_lt(slab->nr_slots * size, hk_size_class[slab->class].slab_mask);
     must_be(tail, HK_BLOCK_UNKNOWN);
-    must_be((char *)slab->base + (slab->nr_slots - 1u) * size, HK_BLOCK_DEAD); /* never used */
+    must_be((char *)slab->base + (slab->nr_slots - 1u) * size, HK_BLOCK_UNKNOWN); /* never used */
     put(p);
+}
+END_TEST
+
+/* The favourite of off-by-one: the slot behind a live block, which was never handed out. */
+START_TEST(the_slot_behind_a_live_block)
+{
+    hk_heap_self = self;
+    for (unsigned c = 0; c < HK_NR_SIZED_CLASSES; c++) {
+        size_t size = hk_size_class[c].size;
+        char *p = get(hk_min(size, HK_FAST_MAX));
+        while (hk_slab_of(p)->carved > hk_size_slot(&hk_size_class[c], (uintptr_t)p -
+                                                    hk_slab_of(p)->base) + 1)
+            p = get(hk_min(size, HK_FAST_MAX));
+        must_be(p, HK_BLOCK_LIVE);
+        if (hk_slab_of(p)->carved < hk_slab_of(p)->nr_slots) {
+            must_be(p + size, HK_BLOCK_UNKNOWN);
+            if (hk_heap_free_fast(p + size))
+                ck_abort_msg("%zu bytes: the slot behind was freed", size);
+        }
+    }
 }
 END_TEST
 
@@ -1184,6 +1205,7 @@ int main(void)
     tcase_add_test(tc, dead_blocks_of_every_tier);
     tcase_add_test(tc, foreign_pointers);
     tcase_add_test(tc, a_slab_has_a_tail_that_is_no_block);
+    tcase_add_test(tc, the_slot_behind_a_live_block);
     tcase_add_test(tc, colour_is_no_block);
     tcase_add_test(tc, blocks_on_their_way_are_dead);
     tcase_add_test(tc, content_that_looks_like_the_mark);

@@ -214,14 +214,14 @@ START_TEST(cache_keeps_a_few_per_class_the_shard_the_rest)
     struct hk_run *run[8];
 
     for (int i = 0; i < 8; i++)
-        run[i] = must_alloc(NULL, 0, 20 * G, 16);
+        run[i] = must_alloc(NULL, 0, 10 * G, 16);
     for (int i = 0; i < 8; i++)
         kill_and_cache(&cache, 2, run[i]);
     ck_assert_uint_eq(nr_cached(), 4);
-    ck_assert_uint_eq(hk_l25_shared_bytes(), 4 * 20 * G);
+    ck_assert_uint_eq(hk_l25_shared_bytes(), 4 * 10 * G);
     check_cache();
     for (int i = 0; i < 8; i++) {
-        struct hk_run *again = must_alloc(&cache, 2, 20 * G, 16);
+        struct hk_run *again = must_alloc(&cache, 2, 10 * G, 16);
         bool known = false;
         for (int j = 0; j < 8; j++)
             known |= again == run[j];
@@ -233,19 +233,21 @@ END_TEST
 
 START_TEST(cache_and_shard_are_bounded_in_bytes)
 {
-    struct hk_run *run[20];
+    struct hk_run *run[40];
 
     hk_policy_builtin.l25_cap = 255;
-    for (int i = 0; i < 20; i++)
-        run[i] = must_alloc(NULL, 0, 100 * G, 16); /* of 112 granules */
-    for (int i = 0; i < 20; i++) {
+    for (int i = 0; i < 40; i++)
+        run[i] = must_alloc(NULL, 0, 27 * G, 16); /* of 28 granules */
+    for (int i = 0; i < 40; i++) {
         kill_and_cache(&cache, 1, run[i]);
         check_cache();
         ck_assert_uint_le(hk_l25_shared_bytes(), 4 * HK_MIB);
     }
-    ck_assert_uint_eq(nr_cached(), 2);
-    ck_assert_uint_eq(hk_l25_shared_bytes(), 2 * 112 * G);
-    ck_assert_uint_eq(hk_span_used_bytes(), 4 * 112 * G); /* the rest went to span */
+    ck_assert_uint_eq(nr_cached(), HK_L25_CACHE_GRANULES / 28);
+    ck_assert_uint_gt(hk_l25_shared_bytes(), 0);
+    /* the rest went to span */
+    ck_assert_uint_eq(hk_span_used_bytes(), cache.granules * G + hk_l25_shared_bytes());
+    ck_assert_uint_lt(hk_span_used_bytes(), 40 * 28 * G);
 }
 END_TEST
 
@@ -269,16 +271,16 @@ START_TEST(larger_run_serves_up_to_wmax)
 {
     static const struct {
         unsigned wmax;
-        size_t largest; /* granules that may serve a request for 40; rounding is below 1 % */
-    } cases[] = {{1000, 40}, {1210, 48}, {1250, 48}, {1410, 56}, {2010, 80}};
+        size_t largest; /* granules that may serve a request for 20; rounding is below 1 % */
+    } cases[] = {{1000, 20}, {1210, 24}, {1250, 24}, {1410, 28}, {2010, 40}};
 
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         hk_policy_builtin.wmax_large = cases[i].wmax;
-        for (size_t granules = 40; granules <= 96; granules += 8) {
+        for (size_t granules = 20; granules <= 48; granules += 4) {
             struct hk_run *run = must_alloc(NULL, 0, granules * G, 16), *got;
             bool may = run->nr_granules <= cases[i].largest;
             kill_and_cache(i % 2 ? &cache : NULL, 0, run);
-            got = must_alloc(&cache, 0, 40 * G, 16);
+            got = must_alloc(&cache, 0, 20 * G, 16);
             ck_assert_msg((got == run) == may, "wmax %u, %zu granules", cases[i].wmax, granules);
             kill_and_cache(NULL, 0, got);
             hk_l25_flush(&cache);

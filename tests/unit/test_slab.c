@@ -172,6 +172,32 @@ START_TEST(give_of_no_block_is_refused)
 }
 END_TEST
 
+/* Small blocks carry the mark from the time they leave their slab, and so does what lies behind the
+ * last one that left, where it has the room. */
+START_TEST(marks_of_what_was_never_handed_out)
+{
+    for (unsigned c = 0; c < HK_NR_CLASSES; c++) {
+        const struct hk_size_class *sc = &hk_size_class[c];
+        struct hk_slab *slab = must_acquire(c);
+
+        for (unsigned nr_out = 1; nr_out <= slab->nr_slots; nr_out++) {
+            size_t behind = (size_t)nr_out * sc->size;
+            hk_slab_take(slab, blocks, 1);
+            if (slab->carved != nr_out ||
+                (sc->size <= 1024 && *hk_mark_of(blocks[0]) != sc->magic) ||
+                (behind + 16 <= sc->slab_mask + (size_t)1 &&
+                 *hk_mark_of((char *)slab->base + behind) != sc->magic))
+                ck_abort_msg("class %u, %u blocks out", c, nr_out);
+        }
+        *hk_mark_of(block(slab, 0)) = 0; /* handed out */
+        ck_assert(hk_slab_give(slab, block(slab, 0)));
+        hk_slab_take(slab, blocks, 1);
+        ck_assert_uint_eq(*hk_mark_of(blocks[0]), 0); /* its heap's business now */
+        ck_assert_uint_eq(slab->carved, slab->nr_slots);
+    }
+}
+END_TEST
+
 /* What a slab must answer, from a plain array of its blocks. */
 static void random_stream(unsigned class)
 {
@@ -309,6 +335,7 @@ int main(void)
     tcase_add_test(tc, take_in_address_order);
     tcase_add_test(tc, give_twice_is_refused);
     tcase_add_test(tc, give_of_no_block_is_refused);
+    tcase_add_test(tc, marks_of_what_was_never_handed_out);
     tcase_add_test(tc, random_takes_and_gives);
 
     tc = new_case(suite, "refusals", setup, teardown);
