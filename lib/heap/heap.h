@@ -94,7 +94,6 @@ enum hk_heap_state { HK_HEAP_ACTIVE, HK_HEAP_PARKED };
 struct hk_heap_stats {
     size_t nr_refills, nr_flushes, nr_slabs_acquired, nr_slabs_retired, nr_slabs_stolen;
     size_t nr_remote_frees, nr_parcels_sent, nr_parcels_drained, nr_forwarded;
-    size_t nr_suspects; /* marks that were user data */
     size_t nr_published, nr_idle_flushes, nr_lost;
 };
 
@@ -143,8 +142,6 @@ _Static_assert(offsetof(struct hk_heap, record) == 0, "see record");
 extern HK_HIDDEN const struct hk_heap hk_heap_empty;
 extern HK_HIDDEN __thread struct hk_heap *hk_heap_self __attribute__((tls_model("initial-exec")));
 
-/* Once, before the first heap. False: no memory. */
-bool hk_heap_init(void);
 /* A parked heap, else a new one; active and owned by the caller. NULL: no memory. */
 struct hk_heap *hk_heap_adopt(void);
 /* Ends ownership: flushes everything, releases what is empty, leaves the rest for others. */

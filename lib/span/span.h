@@ -12,7 +12,7 @@
  * count as used. A region that is wholly free for that long is unmapped.
  *
  * Invariants (hk_span_check): for each region, dirty & used == 0; longest == longest run of zeros in
- * used; sum over regions of dirty granules == dirty_bytes; sum of used granules == used_bytes.
+ * used; sum over regions of dirty granules == dirty_bytes; used_bytes + dirty_bytes <= mapped_bytes.
  *
  * Owner: one global under one lock (HK_RANK_SPAN). Failure: NULL or false; nothing changed.
  */
