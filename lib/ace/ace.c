@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "ace/ace_private.h"
 
+#include "arena/arena.h"
 #include "base/panic.h"
 #include "batch/batch.h"
 #include "bigcache/bigcache.h"
@@ -29,22 +30,16 @@ void hk_ace_init(void)
 
 size_t hk_ace_live_bytes(void)
 {
-    return hk_span_used_bytes() + hk_big_live_bytes();
+    return hk_span_used_bytes() + hk_arena_used_bytes() - hk_big_parked_bytes() + hk_big_live_bytes();
 }
 
 size_t hk_ace_cached_bytes(void)
 {
-    return hk_span_dirty_bytes() + hk_bigcache_bytes() + hk_batch_pending_bytes() +
-           hk_l25_shared_bytes();
+    return hk_span_dirty_bytes() + hk_arena_dirty_bytes() + hk_bigcache_bytes() +
+           hk_batch_pending_bytes() + hk_l25_shared_bytes();
 }
 
-static void evict_now(const struct hk_big_range *range, void *arg)
-{
-    (void)arg;
-    hk_batch_unmap(range->base, range->bytes, hk_policy()->batch);
-}
-
-/* Seven eighths of what is promised: the rest is for what magazines and partial slabs hold. */
+/* Nine tenths of what is promised: the rest is for what magazines and partial slabs hold. */
 static size_t cache_limit(void)
 {
     const struct hk_policy *policy = hk_policy();
@@ -53,7 +48,18 @@ static size_t cache_limit(void)
 
     if (policy->limit_bytes)
         limit = hk_min(limit, policy->limit_bytes > live ? policy->limit_bytes - live : 0);
-    return limit / 8 * 7;
+    return limit / 32 * 29;
+}
+
+/* Half of what is kept may be slabs', and what the arena leaves of its half: its purges are exact, while
+ * those of span take whole regions. */
+static void purge_to(size_t keep)
+{
+    size_t larger = hk_min(hk_arena_dirty_bytes(), keep);
+    size_t slabs = hk_min(hk_span_dirty_bytes(), hk_max(keep / 2, keep - larger));
+
+    hk_span_purge_to(slabs);
+    hk_arena_purge_to(keep - slabs);
 }
 
 /* The bound of the library's promise, kept on free itself: dirty memory first, then cached blocks. */
@@ -67,13 +73,13 @@ static HK_NOINLINE void trim(struct hk_heap *heap, size_t limit)
     }
     hk_batch_flush();
     hk_bigcache_set_budget(limit);
-    hk_bigcache_trim(limit, evict_now, NULL);
+    hk_bigcache_trim(limit, hk_big_evict, NULL);
     hk_batch_flush();
     if (hk_bigcache_bytes() + hk_l25_shared_bytes() > limit)
-        hk_l25_expire(true); /* to span, as dirty memory */
+        hk_l25_expire(true); /* to the arena, as dirty memory */
     cached = hk_bigcache_bytes() + hk_l25_shared_bytes();
     /* Some way below, so that the next free does not come back here at once. */
-    hk_span_purge_to(cached < limit ? (limit - cached) / 4 * 3 : 0);
+    purge_to(cached < limit ? (limit - cached) / 32 * 31 : 0);
 }
 
 /* What the last trim could not give back (locked pages, say): relaxed, a hint. */
@@ -115,9 +121,10 @@ static HK_NOINLINE void tick_slow(struct hk_heap *heap)
         heap->last_idle_ns = now;
         tick_idle(heap);
     }
-    hk_bigcache_expire(now, evict_now, NULL);
+    hk_bigcache_expire(now, hk_big_evict, NULL);
     hk_batch_flush();
     hk_span_purge_expired(now, policy->purge_delay_ns);
+    hk_arena_purge_expired(now, policy->purge_delay_ns);
 }
 
 void hk_ace_tick(struct hk_heap *heap)
@@ -131,8 +138,8 @@ void hk_ace_thread_ended(void)
     size_t keep = hk_heap_is_alone() ? KEPT_WHEN_ALONE : KEPT_AT_THREAD_EXIT;
 
     keep = hk_max(keep, hk_ace_live_bytes() / 10);
-    if (hk_span_dirty_bytes() > keep)
-        hk_span_purge_to(keep / 8 * 7);
+    if (hk_span_dirty_bytes() + hk_arena_dirty_bytes() > keep)
+        purge_to(keep / 8 * 7);
 }
 
 void hk_ace_background(struct hk_heap *heap)
@@ -141,9 +148,10 @@ void hk_ace_background(struct hk_heap *heap)
 
     hk_heap_reclaim(heap);
     hk_l25_expire(false);
-    hk_bigcache_expire(now, evict_now, NULL);
+    hk_bigcache_expire(now, hk_big_evict, NULL);
     hk_batch_flush();
     hk_span_purge_expired(now, hk_policy()->purge_delay_ns);
+    hk_arena_purge_expired(now, hk_policy()->purge_delay_ns);
 }
 
 size_t hk_ace_purge(struct hk_heap *heap)
@@ -157,9 +165,10 @@ size_t hk_ace_purge(struct hk_heap *heap)
     hk_heap_reclaim(heap);
     hk_l25_expire(true);
     before = hk_max(before, hk_ace_cached_bytes());
-    hk_bigcache_trim(0, evict_now, NULL);
+    hk_bigcache_trim(0, hk_big_evict, NULL);
     hk_batch_flush();
-    hk_span_purge_to(0);
+    purge_to(0);
+    hk_arena_unmap_to(0);
     return before - hk_min(before, hk_ace_cached_bytes());
 }
 
@@ -197,7 +206,7 @@ static void *alloc_once(struct hk_heap *heap, size_t n, size_t align, bool *zero
         return small_alloc(heap, class);
     if (n < hk_policy()->big_threshold && n <= HK_L25_MAX && align <= HK_L25_MAX / 2)
         return run_alloc(heap, n, align, site, zero);
-    return hk_big_alloc(n, align, site, zero);
+    return hk_big_alloc(n, align, site, false, zero);
 }
 
 void *hk_ace_alloc(struct hk_heap *heap, size_t n, size_t align, bool zero, const void *site)
@@ -262,12 +271,24 @@ static enum hk_verdict place_in(const void *p, struct hk_block *b, void *start, 
     return live ? HK_BLOCK_LIVE : HK_BLOCK_DEAD;
 }
 
-/* In a region, but not at the head of a run: inside a run, or free memory. Walks back to the head. */
+static enum hk_verdict identify_elsewhere(const void *p, struct hk_block *b)
+{
+    struct hk_big *big = hk_big_covering(p);
+
+    if (big)
+        return place_in(p, b, hk_big_start(big), hk_big_usable(big), true);
+    if ((uintptr_t)p % 16)
+        return HK_BLOCK_MISALIGNED;
+    return b->word == HK_PM_UNKNOWN ? HK_BLOCK_UNKNOWN : HK_BLOCK_DEAD; /* was ours once */
+}
+
+/* In a region or the arena, but not at the head of a block: inside one, or free memory. Walks back to the
+ * head. */
 static enum hk_verdict identify_span(const void *p, struct hk_block *b)
 {
     uintptr_t granule = (uintptr_t)p & ~(HK_GRANULE - 1);
 
-    for (size_t back = 1; back < HK_REGION_GRANULES; back++) {
+    for (size_t back = 1; back < granule / HK_GRANULE; back++) {
         const void *head = (const void *)(granule - back * HK_GRANULE);
         uintptr_t word = hk_pagemap_word(head);
         if (word == HK_PM_RUN) {
@@ -275,19 +296,12 @@ static enum hk_verdict identify_span(const void *p, struct hk_block *b)
             if ((const char *)p < run->base + run->nr_granules * HK_GRANULE)
                 return place_in(p, b, hk_run_start(run), hk_run_usable(run), true);
         }
+        if (word == HK_PM_BIG)
+            return identify_elsewhere(p, b);
         if (word != HK_PM_SPAN)
             break;
     }
     return (uintptr_t)p % 16 ? HK_BLOCK_MISALIGNED : HK_BLOCK_DEAD;
-}
-
-static enum hk_verdict identify_elsewhere(const void *p, struct hk_block *b)
-{
-    struct hk_big *big = hk_big_covering(p);
-
-    if (big)
-        return place_in(p, b, hk_big_start(big), hk_big_usable(big), true);
-    return (uintptr_t)p % 16 ? HK_BLOCK_MISALIGNED : HK_BLOCK_UNKNOWN;
 }
 
 enum hk_verdict hk_ace_identify(const void *p, struct hk_block *b)
@@ -295,8 +309,10 @@ enum hk_verdict hk_ace_identify(const void *p, struct hk_block *b)
     *b = (struct hk_block){.word = hk_pagemap_word(p)};
     switch (b->word) {
     case HK_PM_UNKNOWN:
+    case HK_PM_GONE:
         return identify_elsewhere(p, b);
     case HK_PM_SPAN:
+    case HK_PM_FREE:
         return identify_span(p, b);
     case HK_PM_RUN: {
         struct hk_run *run = b->desc = hk_pagemap_desc(p);
@@ -310,10 +326,6 @@ enum hk_verdict hk_ace_identify(const void *p, struct hk_block *b)
     }
     case HK_PM_LOOSE:
         return place_in(p, b, (void *)((uintptr_t)p & ~(HK_GRANULE - 1)), (size_t)hk_pagemap_desc(p), true);
-    case HK_PM_GONE: {
-        enum hk_verdict verdict = identify_elsewhere(p, b);
-        return verdict == HK_BLOCK_UNKNOWN ? HK_BLOCK_DEAD : verdict;
-    }
     default:
         return identify_slab(p, b);
     }
@@ -506,6 +518,27 @@ static bool keeps_small(size_t usable, size_t n)
     return n <= usable && (usable <= 64 || n > usable / 2);
 }
 
+static bool keeps_big(size_t usable, size_t n)
+{
+    return n <= usable && n > usable / 2 + HK_GRANULE;
+}
+
+bool hk_ace_keeps(const void *p, size_t n)
+{
+    uintptr_t word = hk_pagemap_word(p);
+
+    if (word == HK_PM_RUN) {
+        const struct hk_run *run = hk_pagemap_desc(p);
+        return p == run->start && hk_load_relaxed(&run->state) == HK_RUN_LIVE && keeps_big(run->usable, n);
+    }
+    if (word == HK_PM_BIG) {
+        const struct hk_big *big = hk_pagemap_desc(p);
+        return p == hk_big_start(big) && hk_load_relaxed(&big->state) == HK_BIG_LIVE &&
+               keeps_big(hk_big_usable(big), n);
+    }
+    return false;
+}
+
 static bool resize_block(struct hk_block *b, size_t n)
 {
     if (b->word >= HK_PM_KINDS)
@@ -513,17 +546,30 @@ static bool resize_block(struct hk_block *b, size_t n)
     if (n <= HK_FAST_MAX / 2 || b->word == HK_PM_LOOSE)
         return n <= b->usable && b->word == HK_PM_LOOSE; /* else: shrunk out of its tier */
     if (b->word == HK_PM_RUN)
-        return n <= HK_L25_MAX && hk_l25_resize(b->desc, n);
-    if (n <= b->usable && n > b->usable / 2 + HK_GRANULE)
-        return true;
-    return hk_big_resize(b->desc, n);
+        return n <= HK_ARENA_MAX && hk_l25_resize(b->desc, n);
+    return keeps_big(b->usable, n) || hk_big_resize(b->desc, n);
 }
 
-/* What grows by realloc grows again. Above the classes the room costs address space only: pages that are
- * not touched are not there. */
-static size_t with_head_room(size_t n, size_t old_usable)
+/*
+ * What grows by realloc grows again. Above the classes it is put where it can, and where there is no such
+ * place it is given half as much again: pages that are not touched are not there.
+ */
+static void *alloc_to_grow(struct hk_heap *heap, size_t n, const void *site)
 {
-    return n > old_usable && n > HK_FAST_MAX && n <= HK_L25_MAX / 2 ? n + n / 2 : n;
+    bool zero;
+    void *p = NULL;
+
+    if (n < hk_policy()->big_threshold && n <= HK_L25_MAX) {
+        struct hk_run *run = hk_l25_alloc_roomy(n);
+        if (run)
+            run->site = site;
+        p = run ? hk_run_start(run) : NULL;
+    } else {
+        p = hk_big_alloc(n, 16, site, true, &zero);
+    }
+    if (!p && n <= HK_L25_MAX / 2)
+        p = hk_ace_alloc(heap, n + n / 2, 16, false, site);
+    return p;
 }
 
 bool hk_ace_resize(struct hk_heap *heap, void *p, size_t n, const void *site)
@@ -548,7 +594,7 @@ void *hk_ace_realloc(struct hk_heap *heap, void *p, size_t n, const void *site)
         if (moved)
             return moved;
     }
-    moved = hk_ace_alloc(heap, with_head_room(n, b.usable), 16, false, site);
+    moved = n > b.usable && n > HK_FAST_MAX ? alloc_to_grow(heap, n, site) : NULL;
     if (!moved)
         moved = hk_ace_alloc(heap, n, 16, false, site);
     if (!moved)
@@ -563,6 +609,7 @@ void hk_ace_check(struct hk_heap *heap)
     if (heap)
         hk_heap_check(heap);
     hk_l25_check();
+    hk_arena_check();
     hk_bigcache_check();
     hk_batch_check();
     hk_span_check();

@@ -5,7 +5,8 @@
  *
  *   <= 64 KiB            heap (tiny, pool)
  *   below big_threshold  l25
- *   from there           a mapping of its own, through bigcache
+ *   from there           arena, through bigcache where a site repeats a size
+ *   above HK_ARENA_MAX   a mapping of its own, through bigcache
  *
  * It alone knows all boxes below and so also decides when memory goes back (hk_ace_tick, and at once when
  * what is cached and dirty exceeds max(purge floor, 10 % of live)).
@@ -45,6 +46,9 @@ void hk_ace_free(struct hk_heap *heap, void *p, const void *site);
 bool hk_ace_free_remote(struct hk_heap *heap, void *p, uintptr_t word);
 /* The block grows or shrinks without moving, or nothing happens and the answer is false. */
 bool hk_ace_resize(struct hk_heap *heap, void *p, size_t n, const void *site);
+/* A block above 64 KiB stays as it is when n bytes are wanted of it: fits, and not half empty. Outside slow
+ * sections too: it takes no lock and changes nothing. */
+bool hk_ace_keeps(const void *p, size_t n);
 /* realloc for p != NULL, n > 0. NULL: the old block is untouched. */
 void *hk_ace_realloc(struct hk_heap *heap, void *p, size_t n, const void *site);
 size_t hk_ace_usable(const void *p, const void *site);

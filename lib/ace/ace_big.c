@@ -1,7 +1,14 @@
 // SPDX-License-Identifier: MIT
-/* ace_big: blocks with a mapping of their own. */
+/*
+ * ace_big: blocks above the threshold. Up to HK_ARENA_MAX they come from the arena, where what is freed joins
+ * with its neighbours; larger ones, and those that grew out of the arena, have a mapping of their own.
+ *
+ * The cache of ranges in front of both is for sites that ask for one size again and again: a range that
+ * another size will want next is more use to the arena.
+ */
 #include "ace/ace_private.h"
 
+#include "arena/arena.h"
 #include "base/panic.h"
 #include "batch/batch.h"
 #include "bigcache/bigcache.h"
@@ -9,25 +16,50 @@
 #include "os/os.h"
 
 #define COLOUR_STEPS 63 /* of 64 bytes, below one page of 4 KiB */
+#define COLOUR_MAX ((size_t)64 * (COLOUR_STEPS - 1))
+#define MOVE_MIN HK_MIB  /* to copy less is cheaper than to move its pages */
+#define NR_SITES 64      /* rows that remember the size asked for last; power of two */
 
 struct hk_lock hk_big_lock = HK_LOCK_INIT(HK_RANK_BIG);
 
 static struct {
     struct hk_big *free;  /* descriptors without a block, under the lock */
     struct hk_big *ever;  /* release W1 / acquire W2 */
-    size_t live_bytes;    /* relaxed adds */
-    uint32_t colour;      /* relaxed */
+    size_t live_bytes;    /* in mappings of their own; relaxed adds */
+    size_t parked_bytes;  /* of the arena, in bigcache; relaxed adds */
+    uint32_t last_granules[NR_SITES]; /* relaxed: a hint */
 } bigs;
 
-static void evict(const struct hk_big_range *range, void *arg)
+static size_t map_unit(void)
 {
+    return hk_max(HK_GRANULE, hk_os_page_bytes());
+}
+
+/* Not so where the kernel chose a place for a block that moved (move_anywhere). */
+static bool is_aligned(const struct hk_big_range *range)
+{
+    return ((uintptr_t)range->base & (map_unit() - 1)) == 0;
+}
+
+/* A small mapping is worth more as a part of the arena. */
+void hk_big_evict(const struct hk_big_range *range, void *arg)
+{
+    const struct hk_policy *policy = hk_policy();
+
     (void)arg;
-    hk_batch_unmap(range->base, range->bytes, hk_policy()->batch);
+    if (range->arena) {
+        hk_sub_relaxed(&bigs.parked_bytes, range->bytes);
+        hk_arena_release(range->base, range->bytes / HK_GRANULE, true);
+    } else if (!policy->cache_big || range->bytes > HK_ARENA_MAX || !is_aligned(range) ||
+               !hk_pagemap_cover(range->base, range->bytes) ||
+               !hk_arena_donate(range->base, range->bytes / HK_GRANULE)) {
+        hk_batch_unmap(range->base, range->bytes, policy->batch);
+    }
 }
 
 void hk_big_init(void)
 {
-    hk_bigcache_set_evict(evict);
+    hk_bigcache_set_evict(hk_big_evict);
 }
 
 /* ---- descriptors --------------------------------------------------------------------------- */
@@ -70,131 +102,162 @@ struct hk_big *hk_big_covering(const void *p)
     return NULL;
 }
 
-/* ---- mappings ------------------------------------------------------------------------------ */
+/* ---- ranges -------------------------------------------------------------------------------- */
 
-static size_t map_unit(void)
+/* With room for any colour, so that one request always needs the same. 0 on overflow. */
+static size_t range_bytes(size_t n, size_t align)
 {
-    return hk_max(HK_GRANULE, hk_os_page_bytes());
-}
+    size_t colour = align > 64 ? 0 : COLOUR_MAX;
 
-/* 0 on overflow. */
-static size_t mapping_bytes(size_t n, size_t offset)
-{
-    if (n > PTRDIFF_MAX - offset - map_unit())
+    if (n > PTRDIFF_MAX - colour - map_unit())
         return 0;
-    return hk_align_up(n + offset, map_unit());
+    return hk_align_up(n + colour, map_unit());
 }
 
-static uint32_t pick_colour(size_t align)
+/* By address, as in l25. */
+static uint32_t pick_colour(const struct hk_big_range *range, size_t align)
 {
-    uint32_t k;
+    uint32_t cell = (uint32_t)((uintptr_t)range->base >> hk_log2_floor(range->bytes));
 
     if (align > 64)
         return 0;
-    k = hk_add_relaxed(&bigs.colour, UINT32_C(0x9e3779b9)); /* Weyl sequence */
-    return (uint32_t)((uint64_t)k * COLOUR_STEPS >> 32) * 64;
+    return (uint32_t)((uint64_t)(cell * UINT32_C(0x9e3779b9)) * COLOUR_STEPS >> 32) * 64;
 }
 
-static void put_back(const struct hk_big_range *range)
+/* Did the site ask for as much the last time? Fibonacci hashing; two sites in one row cost hits only. */
+static bool site_repeats(const void *site, size_t bytes)
 {
+    uint64_t row = ((uint64_t)(uintptr_t)site * UINT64_C(0x9e3779b97f4a7c15)) >> 32 & (NR_SITES - 1);
+    uint32_t granules = (uint32_t)hk_min(bytes / HK_GRANULE, UINT32_MAX);
+    bool same = hk_load_relaxed(&bigs.last_granules[row]) == granules;
+
+    if (!same)
+        hk_store_relaxed(&bigs.last_granules[row], granules);
+    return same;
+}
+
+static void park(struct hk_big_range *range)
+{
+    range->freed_ns = hk_os_now_ns();
+    if (range->arena)
+        hk_add_relaxed(&bigs.parked_bytes, range->bytes);
     if (!hk_bigcache_put(range))
-        evict(range, NULL);
-}
-
-/* A range beyond W_MAX times the request is cut, its tail stays cached. */
-static void cut(struct hk_big_range *range, size_t bytes)
-{
-    struct hk_big_range tail = *range;
-    size_t most = hk_max(bytes / 1000 * hk_policy()->wmax_large, bytes);
-
-    if (range->bytes <= most || range->bytes - bytes < HK_BIGCACHE_MIN_BYTES)
-        return;
-    tail.base = (char *)range->base + bytes;
-    tail.bytes = range->bytes - bytes;
-    range->bytes = bytes;
-    if (hk_pagemap_cover(tail.base, 1))
-        put_back(&tail);
-    else
-        evict(&tail, NULL);
-}
-
-/* A smaller range grows by mremap: the pages it has need not be faulted in again. */
-static bool grow(struct hk_big_range *range, size_t bytes)
-{
-    char *target;
-
-    if (hk_os_resize(range->base, range->bytes, bytes)) {
-        range->bytes = bytes;
-        return true;
-    }
-    target = hk_os_reserve(bytes, map_unit());
-    if (!target || !hk_pagemap_cover(target, 1) ||
-        !hk_os_move(range->base, range->bytes, target, bytes)) {
-        if (target)
-            hk_os_release(target, bytes);
-        return false;
-    }
-    range->base = target;
-    range->bytes = bytes;
-    return true;
+        hk_big_evict(range, NULL);
 }
 
 static bool from_cache(size_t bytes, size_t align, const void *site, struct hk_big_range *range)
 {
-    if (!hk_policy()->cache_big)
+    size_t most = hk_max(bytes / 1000 * hk_policy()->wmax_large, bytes);
+
+    if (!hk_policy()->cache_big || hk_bigcache_bytes() == 0 ||
+        !hk_bigcache_take(site, bytes, most, range))
         return false;
-    if (hk_bigcache_take(site, bytes, SIZE_MAX, range)) {
-        if (((uintptr_t)range->base & (align - 1)) == 0) {
-            cut(range, bytes);
-            return true;
-        }
-        put_back(range);
-        return false;
-    }
-    if (align > map_unit() || !hk_bigcache_take_part(bytes / 2, bytes, range))
-        return false;
-    if (grow(range, bytes)) {
-        range->zero = 0;
+    if (range->arena)
+        hk_sub_relaxed(&bigs.parked_bytes, range->bytes);
+    if (((uintptr_t)range->base & (align - 1)) == 0)
         return true;
-    }
-    put_back(range);
+    park(range);
     return false;
 }
 
-static void set_live(struct hk_big *big, char *base, size_t bytes)
+static bool from_arena(size_t bytes, size_t align, bool roomy, struct hk_big_range *range)
 {
-    big->base = base;
-    big->bytes = bytes;
-    hk_add_relaxed(&bigs.live_bytes, bytes);
-    hk_store_relaxed(&big->state, HK_BIG_LIVE);
-    hk_pagemap_set(base, 1, HK_PM_BIG, big);
+    bool zero = false;
+
+    if (roomy)
+        range->base = hk_arena_acquire_roomy(bytes / HK_GRANULE, &zero);
+    else
+        range->base = hk_arena_acquire(bytes / HK_GRANULE, align / HK_GRANULE, &zero);
+    range->zero = zero;
+    return range->base != NULL;
 }
 
-void *hk_big_alloc(size_t n, size_t align, const void *site, bool *zero)
+static bool from_system(size_t bytes, size_t align, struct hk_big_range *range)
 {
-    uint32_t offset = pick_colour(align);
-    size_t bytes = mapping_bytes(n, offset);
+    range->base = hk_os_reserve(bytes, align);
+    range->zero = 1;
+    if (range->base && !hk_pagemap_cover(range->base, 1)) {
+        hk_os_release(range->base, bytes);
+        range->base = NULL;
+    }
+    return range->base != NULL;
+}
+
+/* Pages of several dirty extents in a mapping of its own. */
+static struct hk_loan *by_loan(size_t bytes, size_t align, struct hk_big_range *range)
+{
+    struct hk_loan *loan;
+
+    if (bytes < MOVE_MIN || align > map_unit() || hk_arena_dirty_bytes() < bytes ||
+        !from_system(bytes, align, range))
+        return NULL;
+    loan = hk_loan_take(range->base, bytes);
+    if (!loan) {
+        hk_os_release(range->base, bytes);
+        range->base = NULL;
+    }
+    range->zero = 0;
+    return loan;
+}
+
+static bool is_for_arena(size_t bytes, size_t align)
+{
+    return hk_policy()->cache_big && bytes <= HK_ARENA_MAX && align <= HK_ARENA_MAX;
+}
+
+/* *loan: what the range is made of, NULL of nothing in particular. */
+static bool obtain(size_t bytes, size_t align, const void *site, struct hk_big_range *range,
+                   struct hk_loan **loan)
+{
+    if (from_cache(bytes, align, site, range))
+        return true;
+    *range = (struct hk_big_range){.bytes = bytes};
+    if (!is_for_arena(bytes, align))
+        return from_system(bytes, align, range);
+    range->base = hk_arena_acquire_dirty(bytes / HK_GRANULE, align / HK_GRANULE);
+    if (!range->base && (*loan = by_loan(bytes, align, range)) != NULL)
+        return true;
+    range->arena = 1;
+    return range->base || from_arena(bytes, align, false, range);
+}
+
+static bool obtain_roomy(size_t bytes, struct hk_big_range *range)
+{
+    *range = (struct hk_big_range){.bytes = bytes, .arena = 1};
+    return is_for_arena(bytes, 1) && from_arena(bytes, 1, true, range);
+}
+
+/* ---- blocks -------------------------------------------------------------------------------- */
+
+static void set_live(struct hk_big *big, const struct hk_big_range *range)
+{
+    big->base = range->base;
+    big->bytes = range->bytes;
+    big->arena = range->arena;
+    if (!big->arena)
+        hk_add_relaxed(&bigs.live_bytes, big->bytes);
+    hk_store_relaxed(&big->state, HK_BIG_LIVE);
+    hk_pagemap_set(hk_big_start(big), 1, HK_PM_BIG, big);
+}
+
+void *hk_big_alloc(size_t n, size_t align, const void *site, bool roomy, bool *zero)
+{
+    size_t bytes = range_bytes(n, align);
     struct hk_big *big = bytes ? new_descriptor() : NULL;
-    struct hk_big_range range = {.base = NULL, .zero = 0};
+    struct hk_big_range range;
 
     if (!big)
         return NULL;
-    if (!from_cache(bytes, hk_max(align, map_unit()), site, &range)) {
-        range.base = hk_os_reserve(bytes, hk_max(align, map_unit()));
-        range.bytes = bytes;
-        range.zero = 1;
-        if (range.base && !hk_pagemap_cover(range.base, 1)) {
-            hk_os_release(range.base, bytes);
-            range.base = NULL;
-        }
-    }
-    if (!range.base) {
+    big->loan = NULL;
+    if (!(roomy ? obtain_roomy(bytes, &range)
+                : obtain(bytes, hk_max(align, map_unit()), site, &range, &big->loan))) {
         free_descriptor(big);
         return NULL;
     }
-    big->offset = offset;
+    big->offset = pick_colour(&range, align); /* before set_live, which marks where the block starts */
     big->site = site;
-    set_live(big, range.base, range.bytes);
+    big->repeats = !roomy && site_repeats(site, bytes);
+    set_live(big, &range);
     *zero = range.zero;
     return hk_big_start(big);
 }
@@ -207,39 +270,51 @@ bool hk_big_kill(struct hk_big *big)
     return hk_cas_acq_rel(&big->state, &live, (uint32_t)HK_BIG_DEAD);
 }
 
-static void set_dead(struct hk_big *big)
-{
-    hk_pagemap_set(big->base, 1, HK_PM_GONE, NULL);
-    hk_sub_relaxed(&bigs.live_bytes, big->bytes);
-}
-
 void hk_big_release(struct hk_big *big)
 {
     struct hk_big_range range = {
         .base = big->base,
         .bytes = big->bytes,
-        .freed_ns = hk_os_now_ns(),
         .site = big->site,
-        .zero = 0,
         .resident = 1,
+        .arena = big->arena,
     };
+    struct hk_loan *loan = big->loan;
+    bool keep = !loan && hk_policy()->cache_big && (range.arena ? big->repeats : range.bytes > HK_ARENA_MAX && is_aligned(&range));
 
-    set_dead(big);
+    hk_pagemap_set(hk_big_start(big), 1, range.arena ? HK_PM_SPAN : HK_PM_GONE, NULL);
+    if (!range.arena)
+        hk_sub_relaxed(&bigs.live_bytes, range.bytes);
+    else if (!keep)
+        hk_add_relaxed(&bigs.parked_bytes, range.bytes); /* evict takes it off again */
     free_descriptor(big);
-    if (!hk_policy()->cache_big || !hk_bigcache_put(&range))
-        evict(&range, NULL);
+    if (loan)
+        hk_loan_repay(loan, range.base, range.bytes);
+    else if (keep)
+        park(&range);
+    else
+        hk_big_evict(&range, NULL);
 }
 
 /* ---- realloc ------------------------------------------------------------------------------- */
 
-bool hk_big_resize(struct hk_big *big, size_t n)
+static bool resize_in_arena(struct hk_big *big, size_t bytes)
 {
-    size_t bytes = mapping_bytes(n, big->offset), old = big->bytes;
+    size_t have = big->bytes / HK_GRANULE, want = bytes / HK_GRANULE;
+    bool zero;
 
-    if (bytes == 0)
+    if (want > have && !hk_arena_extend(big->base, have, want - have, &zero))
         return false;
-    if (bytes == old)
-        return true;
+    if (want < have)
+        hk_arena_release(big->base + bytes, have - want, true);
+    big->bytes = bytes;
+    return true;
+}
+
+static bool resize_mapping(struct hk_big *big, size_t bytes)
+{
+    size_t old = big->bytes;
+
     if (!hk_os_resize(big->base, old, bytes))
         return bytes < old; /* a refused shrink is no harm */
     big->bytes = bytes;
@@ -247,26 +322,92 @@ bool hk_big_resize(struct hk_big *big, size_t n)
     return true;
 }
 
+bool hk_big_resize(struct hk_big *big, size_t n)
+{
+    size_t bytes = range_bytes(n, 64);
+
+    if (bytes == 0)
+        return false;
+    if (bytes == big->bytes || (big->loan && bytes < big->bytes))
+        return true;
+    if (big->loan)
+        return false; /* several mappings to the kernel */
+    big->repeats = 0;
+    return big->arena ? resize_in_arena(big, bytes) : resize_mapping(big, bytes);
+}
+
+/* Before the pages move: once they have, the old address may be somebody else's block. */
+static void leave_place(const struct hk_big *big)
+{
+    if (big->arena)
+        hk_arena_lend(big->base, big->bytes / HK_GRANULE);
+    else
+        hk_pagemap_set(hk_big_start(big), 1, HK_PM_GONE, NULL);
+}
+
+static void return_to_place(struct hk_big *big)
+{
+    if (big->arena)
+        hk_arena_take_back(big->base, big->bytes / HK_GRANULE);
+    hk_pagemap_set(hk_big_start(big), 1, HK_PM_BIG, big);
+}
+
+/* Onto a range reserved for it. */
+static char *move_to_reserve(const struct hk_big *big, size_t bytes)
+{
+    char *target = hk_os_reserve(bytes, map_unit());
+
+    if (target && hk_pagemap_cover(target, 1) && hk_os_move(big->base, big->bytes, target, bytes))
+        return target;
+    if (target)
+        hk_os_release(target, bytes);
+    return NULL;
+}
+
+/*
+ * Near a limit of address space there is no room for old and new together, but there may be for the
+ * difference. The kernel chooses the place, so the page map stocks up beforehand on what it may need. The
+ * granule of the block's start is ours to mark even where we have but its end: blocks begin there only.
+ */
+static char *move_anywhere(const struct hk_big *big, size_t bytes)
+{
+    struct hk_pm_stock stock;
+    char *target;
+
+    if (!hk_pagemap_stock(&stock, 1))
+        return NULL;
+    target = hk_os_move_anywhere(big->base, big->bytes, bytes);
+    hk_pagemap_use_stock(&stock, target, HK_GRANULE); /* the block starts on the first page or the second */
+    return target;
+}
+
 void *hk_big_move(struct hk_big *big, size_t n)
 {
-    size_t bytes = mapping_bytes(n, big->offset), old = big->bytes;
-    char *target = bytes ? hk_os_reserve(bytes, map_unit()) : NULL;
+    struct hk_big_range range = {.bytes = range_bytes(n, 64)};
 
-    if (!target)
+    if (range.bytes == 0 || big->bytes < MOVE_MIN || big->loan)
         return NULL;
-    /* The word first: once the pages have moved, the old address may be somebody else's block. */
-    hk_pagemap_set(big->base, 1, HK_PM_GONE, NULL);
-    if (!hk_pagemap_cover(target, 1) || !hk_os_move(big->base, old, target, bytes)) {
-        hk_pagemap_set(big->base, 1, HK_PM_BIG, big);
-        hk_os_release(target, bytes);
+    leave_place(big);
+    range.base = move_to_reserve(big, range.bytes);
+    if (!range.base)
+        range.base = move_anywhere(big, range.bytes);
+    if (!range.base) {
+        return_to_place(big);
         return NULL;
     }
-    hk_sub_relaxed(&bigs.live_bytes, old);
-    set_live(big, target, bytes);
+    if (!big->arena)
+        hk_sub_relaxed(&bigs.live_bytes, big->bytes);
+    big->repeats = 0;
+    set_live(big, &range);
     return hk_big_start(big);
 }
 
 size_t hk_big_live_bytes(void)
 {
     return hk_load_relaxed(&bigs.live_bytes);
+}
+
+size_t hk_big_parked_bytes(void)
+{
+    return hk_load_relaxed(&bigs.parked_bytes);
 }

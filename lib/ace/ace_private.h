@@ -4,34 +4,55 @@
 #define HK_ACE_PRIVATE_H
 
 #include "ace/ace.h"
+#include "arena/arena.h"
+#include "bigcache/bigcache.h"
 
 enum hk_big_state { HK_BIG_DEAD, HK_BIG_LIVE };
 
+#define HK_LOAN_PIECES 8
+
+/* Dirty pages of the arena in a big block's own mapping, from its base on (ace_loan.c). */
+struct hk_loan {
+    unsigned nr;
+    struct hk_arena_piece piece[HK_LOAN_PIECES];
+};
+
 /*
- * mapping:  | colour | block ........................... |   base 16 KiB-aligned, bytes a multiple of it
+ * range:  | colour | block ........................... |   base 16 KiB-aligned, bytes a multiple of it
  * A big block's descriptor; type-stable, in one global list for ever.
  */
 struct hk_big {
     char *base;
-    size_t bytes;             /* of the mapping; changed by the block's owner */
+    size_t bytes;             /* of the range; changed by the block's owner */
     uint32_t offset;          /* of the block */
     uint32_t state;           /* LIVE -> DEAD by compare-and-swap */
+    uint8_t arena;            /* the range is the arena's; else a mapping of its own */
+    uint8_t repeats;          /* its site asked for the same size before */
     const void *site;
+    struct hk_loan *loan;     /* of a mapping of its own; else NULL */
     struct hk_big *next_free; /* under the lock */
     struct hk_big *next_ever; /* constant once linked */
 };
 
 void hk_big_init(void);
-void *hk_big_alloc(size_t n, size_t align, const void *site, bool *zero);
+/* roomy: where it can grow, or NULL. */
+void *hk_big_alloc(size_t n, size_t align, const void *site, bool roomy, bool *zero);
 bool hk_big_kill(struct hk_big *big);
 void hk_big_release(struct hk_big *big); /* after a successful kill */
 /* In place only. */
 bool hk_big_resize(struct hk_big *big, size_t n);
-/* The new address; NULL: unchanged. Moves pages, not bytes. */
+/* The new address, in a mapping of its own; NULL: unchanged. Moves pages, not bytes. */
 void *hk_big_move(struct hk_big *big, size_t n);
-/* Live block whose mapping covers p, or NULL. Diagnostics only: walks a list. */
+/* Live block whose range covers p, or NULL. Diagnostics only: walks a list. */
 struct hk_big *hk_big_covering(const void *p);
-size_t hk_big_live_bytes(void);
+size_t hk_big_live_bytes(void);   /* in mappings of their own */
+size_t hk_big_parked_bytes(void); /* of the arena, in bigcache: neither live nor dirty there */
+/* A range that bigcache lets go. */
+void hk_big_evict(const struct hk_big_range *range, void *arg);
+/* target: a fresh mapping. NULL: nothing changed. */
+struct hk_loan *hk_loan_take(char *target, size_t bytes);
+/* The loan ends, and so does the mapping. */
+void hk_loan_repay(struct hk_loan *loan, char *base, size_t bytes);
 extern struct hk_lock hk_big_lock; /* for fork only */
 
 HK_INLINE void *hk_big_start(const struct hk_big *big)

@@ -3,6 +3,7 @@
 #include "entry/entry_private.h"
 
 #include "ace/ace.h"
+#include "arena/arena.h"
 #include "bigcache/bigcache.h"
 #include "config/config.h"
 #include "meta/meta.h"
@@ -14,24 +15,45 @@
 #include <malloc.h>
 #include <stdio.h>
 
+/* Of slabs, runs and big blocks together. */
+struct mapped {
+    size_t mapped, used, dirty, nr_regions, nr_purges, nr_purged_bytes;
+};
+
+static struct mapped sum_mapped(void)
+{
+    struct hk_span_stats span;
+    struct hk_arena_stats arena;
+
+    hk_span_stats(&span);
+    hk_arena_stats(&arena);
+    return (struct mapped){
+        .mapped = span.mapped_bytes + arena.mapped_bytes,
+        .used = span.used_bytes + arena.used_bytes,
+        .dirty = span.dirty_bytes + arena.dirty_bytes,
+        .nr_regions = span.nr_regions + arena.nr_maps,
+        .nr_purges = span.nr_purges + arena.nr_purges,
+        .nr_purged_bytes = span.nr_purged_bytes + arena.nr_purged_bytes,
+    };
+}
+
 /*
- * arena     bytes mapped for slabs and runs      hblkhd    bytes in mappings of their own, live
+ * arena     bytes mapped for several blocks      hblkhd    bytes in mappings of their own, live
  * uordblks  bytes handed out by both, magazines and slack included
  * fordblks  bytes cached or dirty                keepcost  what malloc_trim(0) would give back at least
  */
 HK_EXPORT struct mallinfo2 mallinfo2(void)
 {
-    struct hk_span_stats span;
     size_t big_live = hk_ace_live_bytes(), cached = hk_ace_cached_bytes();
+    struct mapped m = sum_mapped();
 
-    hk_span_stats(&span);
-    big_live -= big_live < span.used_bytes ? big_live : span.used_bytes;
+    big_live -= big_live < m.used ? big_live : m.used;
     return (struct mallinfo2){
-        .arena = span.mapped_bytes,
-        .ordblks = span.nr_regions,
+        .arena = m.mapped,
+        .ordblks = m.nr_regions,
         .hblkhd = big_live,
-        .uordblks = span.used_bytes + big_live,
-        .fordblks = span.mapped_bytes - span.used_bytes + hk_bigcache_bytes(),
+        .uordblks = m.used + big_live,
+        .fordblks = m.mapped - m.used + hk_bigcache_bytes(),
         .keepcost = cached,
     };
 }
@@ -77,18 +99,18 @@ static struct totals sum_heaps(void)
 
 HK_EXPORT void malloc_stats(void)
 {
-    struct hk_span_stats span;
+    struct mapped m = sum_mapped();
+    size_t live = hk_ace_live_bytes();
     struct totals t = sum_heaps();
     int saved = errno;
 
-    hk_span_stats(&span);
     fprintf(stderr,
             "hakmem: mapped %zu, used %zu, dirty %zu, regions %zu, purged %zu in %zu calls\n"
             "hakmem: big live %zu, big cached %zu, metadata %zu\n"
             "hakmem: heaps %zu, refills %zu, flushes %zu, slabs %zu made %zu retired, remote frees %zu in "
             "%zu parcels, sized frees that did not fit %zu\n",
-            span.mapped_bytes, span.used_bytes, span.dirty_bytes, span.nr_regions, span.nr_purged_bytes,
-            span.nr_purges, hk_ace_live_bytes() - span.used_bytes, hk_bigcache_bytes(),
+            m.mapped, m.used, m.dirty, m.nr_regions, m.nr_purged_bytes, m.nr_purges,
+            live - hk_min(live, m.used), hk_bigcache_bytes(),
             hk_meta_mapped_bytes() + hk_pagemap_mapped_bytes(), t.nr_heaps, t.refills, t.flushes,
             t.slabs_acquired, t.slabs_retired, t.remote, t.parcels, hk_entry_size_mismatches());
     errno = saved;
@@ -96,11 +118,11 @@ HK_EXPORT void malloc_stats(void)
 
 HK_EXPORT int malloc_info(int options, FILE *stream)
 {
-    struct hk_span_stats span;
+    struct mapped m = sum_mapped();
+    size_t live = hk_ace_live_bytes();
 
     if (options != 0)
         return EINVAL;
-    hk_span_stats(&span);
     fprintf(stream,
             "<malloc version=\"hakmem-1\">\n"
             "<system type=\"current\" size=\"%zu\"/>\n"
@@ -108,8 +130,8 @@ HK_EXPORT int malloc_info(int options, FILE *stream)
             "<total type=\"used\" size=\"%zu\"/>\n"
             "<total type=\"cached\" size=\"%zu\"/>\n"
             "</malloc>\n",
-            span.mapped_bytes + hk_ace_live_bytes() - span.used_bytes, span.nr_regions,
-            span.mapped_bytes - span.used_bytes, hk_ace_live_bytes(), hk_ace_cached_bytes());
+            m.mapped + live - hk_min(live, m.used), m.nr_regions, m.mapped - m.used, live,
+            hk_ace_cached_bytes());
     return 0;
 }
 

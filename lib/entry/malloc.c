@@ -139,29 +139,38 @@ static HK_NOINLINE void *leave_with(void *p)
     return p;
 }
 
+static HK_NOINLINE void *leave_and_alloc(size_t n, const void *site)
+{
+    hk_thread_leave();
+    return alloc_slow(n, 16, false, site);
+}
+
 /*
- * 64 KiB to 2 MiB from the thread's own cache: no lock, no system call, errno untouched. In one function
- * without a call, so that nothing is saved on the stack. Everything else goes to alloc_slow.
+ * 64 KiB to 2 MiB from the thread's own cache: no lock, no system call, errno untouched. All other calls are
+ * in tail position, so that nothing is saved on the stack. Everything else goes to alloc_slow.
  */
-HK_NOINLINE void *hk_entry_alloc(size_t n, size_t align, bool zero, const void *site)
+static HK_NOINLINE void *malloc_run(size_t n, const void *site)
 {
     struct hk_heap *heap = hk_heap_self;
     struct hk_run *run;
 
-    if (n - HK_FAST_MAX - 1 >= heap->max_run || align > 16 || zero || heap->site_pending.site != site ||
-        heap->site_pending.nr_allocs >= MAX_PENDING_SITES || !hk_thread_enter())
-        return alloc_slow(n, align, zero, site);
+    if (n - HK_FAST_MAX - 1 >= heap->max_run || heap->site_pending.site != site ||
+        heap->site_pending.nr_allocs >= MAX_PENDING_SITES || !hk_thread_enter_light())
+        return alloc_slow(n, 16, false, site);
     run = hk_l25_pop(&heap->l25, n);
     if (HK_LIKELY(run)) {
         run->site = site;
         add_pending(heap, n);
-    }
-    if (HK_UNLIKELY(!hk_thread_try_leave(heap))) {
-        if (run)
+        if (HK_UNLIKELY(!hk_thread_try_leave_light(heap)))
             return leave_with(hk_run_start(run));
-        hk_thread_leave();
+        return hk_run_start(run);
     }
-    return HK_LIKELY(run) ? hk_run_start(run) : alloc_slow(n, align, zero, site);
+    return leave_and_alloc(n, site);
+}
+
+HK_NOINLINE void *hk_entry_alloc(size_t n, size_t align, bool zero, const void *site)
+{
+    return align <= 16 && !zero ? malloc_run(n, site) : alloc_slow(n, align, zero, site);
 }
 
 static void fill_old(void *p)
@@ -196,30 +205,37 @@ static HK_NOINLINE void free_slow(void *p, const void *site)
     errno = saved;
 }
 
-/* A cached run's way back. False: nothing has changed. */
-static inline bool free_cached_run(struct hk_heap *heap, void *p, struct hk_run *run)
+static HK_NOINLINE void leave_and_free(void *p, const void *site)
 {
-    if (p != hk_run_start(run) || !hk_l25_has_room(&heap->l25, run) || !hk_thread_enter())
-        return false;
-    if (HK_LIKELY(hk_l25_kill(run))) {
-        (void)hk_l25_push(&heap->l25, run);
-        hk_thread_leave_fast(heap);
-        return true;
+    hk_thread_leave();
+    free_slow(p, site);
+}
+
+/* Into the thread's own cache. As malloc_run: all calls in tail position, and the arguments stay where they are. */
+static HK_NOINLINE void free_run(void *p, const void *site, struct hk_heap *heap, struct hk_run *run)
+{
+    if (p != hk_run_start(run) || !hk_l25_has_room(&heap->l25, run) || !hk_thread_enter_light()) {
+        free_slow(p, site);
+    } else if (HK_LIKELY(hk_l25_kill(run))) {
+        hk_l25_push(&heap->l25, run);
+        if (HK_UNLIKELY(!hk_thread_try_leave_light(heap)))
+            hk_thread_leave();
+    } else {
+        leave_and_free(p, site); /* dead already: the slow path says so */
     }
-    hk_thread_leave_fast(heap);
-    return false; /* dead already: the slow path says so */
 }
 
 /* A small block of another heap's. errno stays: parcels are sent without a call that sets it. */
-static inline bool free_remote_block(struct hk_heap *heap, void *p, uintptr_t word)
+static HK_NOINLINE void free_remote(void *p, const void *site, struct hk_heap *heap, uintptr_t word)
 {
-    bool done;
+    bool done = false;
 
-    if (!hk_thread_enter())
-        return false;
-    done = hk_ace_free_remote(heap, p, word);
-    hk_thread_leave_fast(heap);
-    return done;
+    if (heap->max_fast && hk_thread_enter()) {
+        done = hk_ace_free_remote(heap, p, word);
+        hk_thread_leave_fast(heap);
+    }
+    if (!done)
+        free_slow(p, site);
 }
 
 HK_NOINLINE void hk_entry_free(void *p, const void *site)
@@ -228,18 +244,19 @@ HK_NOINLINE void hk_entry_free(void *p, const void *site)
     uintptr_t a = (uintptr_t)p, word;
     struct hk_pm_leaf *leaf;
 
-    if (!p)
-        return;
-    if (HK_LIKELY(heap->max_fast && hk_pagemap_in_range(a))) {
+    if (HK_LIKELY(hk_pagemap_in_range(a))) {
         leaf = hk_pagemap_leaf(a);
         word = hk_load_relaxed(&leaf->word[hk_pagemap_index(a)]);
         if (word == HK_PM_RUN) {
-            if (free_cached_run(heap, p, hk_load_relaxed(&leaf->desc[hk_pagemap_index(a)])))
-                return;
-        } else if (word >= HK_PM_KINDS && hk_heap_of_word(word) != heap) {
-            if (free_remote_block(heap, p, word))
-                return;
+            free_run(p, site, heap, hk_load_relaxed(&leaf->desc[hk_pagemap_index(a)]));
+            return;
         }
+        if (word >= HK_PM_KINDS && hk_heap_of_word(word) != heap) {
+            free_remote(p, site, heap, word);
+            return;
+        }
+        if (!p)
+            return;
     }
     free_slow(p, site);
 }
@@ -268,7 +285,7 @@ HK_EXPORT void *malloc(size_t n)
 
     if (HK_LIKELY(p))
         return p;
-    return hk_entry_alloc(n, 16, false, CALLER());
+    return malloc_run(n, CALLER());
 }
 
 HK_EXPORT void free(void *p)
@@ -343,7 +360,7 @@ static void *realloc_at(void *p, size_t n, const void *site)
 
 HK_EXPORT void *realloc(void *p, size_t n)
 {
-    if (hk_heap_keeps(p, n))
+    if (hk_heap_keeps(p, n) || hk_ace_keeps(p, n))
         return p;
     return realloc_at(p, n, CALLER());
 }

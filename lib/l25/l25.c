@@ -6,7 +6,8 @@
 
 #define NR_SHARDS HK_L25_NR_SHARDS
 #define NR_PROBES 3                       /* own shard and two neighbours */
-#define SHARD_MAX_GRANULES (64u)          /* 1 MiB per shard: span joins neighbours, a shard cannot */
+#define SHARD_MAX_GRANULES (64u)          /* 1 MiB per shard: the arena joins neighbours, a shard cannot */
+#define MAX_CAP 254                       /* runs per class */
 #define COLOUR_MAX ((size_t)4096)
 #define MAX_BUNDLE 4                      /* runs made at one miss */
 #define BUNDLE_MAX_BYTES (256 * HK_KIB)   /* larger runs are made one at a time */
@@ -25,8 +26,6 @@ static struct shard shards[NR_SHARDS] = {
     {.lock = HK_LOCK_INIT(HK_RANK_L25)},
     {.lock = HK_LOCK_INIT(HK_RANK_L25)},
 };
-
-static uint32_t colour_counter; /* relaxed; any value will do */
 
 /* Granules of each class: 1 2 3 4, then four per doubling to 128. */
 static const uint8_t class_granules[HK_L25_NR_CLASSES] = {1,  2,  3,  4,  5,  6,  7,  8,
@@ -49,46 +48,64 @@ static unsigned class_for(size_t nr_granules)
 
 /* ---- a run --------------------------------------------------------------------------------- */
 
-static struct hk_run *new_run(unsigned class, size_t align)
+static void set_colour(struct hk_run *run, size_t colour)
 {
-    struct hk_run *run = hk_meta_alloc(sizeof *run);
-    bool zero;
+    run->start = run->base + colour;
+    run->usable = run->nr_granules * HK_GRANULE - colour;
+}
 
-    if (!run)
-        return NULL;
-    run->base = hk_span_acquire(class_granules[class], hk_max(align / HK_GRANULE, 1), &zero, &run->home);
-    if (!run->base) {
+/* base NULL: nothing could be had. */
+static struct hk_run *finish_run(struct hk_run *run, char *base, unsigned class, bool zero)
+{
+    if (!base) {
         hk_meta_free(run, sizeof *run);
         return NULL;
     }
+    run->base = base;
     run->nr_granules = class_granules[class];
+    set_colour(run, 0);
     run->class = (uint8_t)class;
     run->zero = zero;
-    hk_pagemap_set(run->base, 1, HK_PM_RUN, run); /* from now on, cached or live */
+    hk_pagemap_set(base, 1, HK_PM_RUN, run); /* from now on, cached or live */
     return run;
+}
+
+static struct hk_run *new_run(unsigned class, size_t align)
+{
+    struct hk_run *run = hk_meta_alloc(sizeof *run);
+    bool zero = false;
+    char *base;
+
+    if (!run)
+        return NULL;
+    base = hk_arena_acquire(class_granules[class], hk_max(align / HK_GRANULE, 1), &zero);
+    return finish_run(run, base, class, zero);
 }
 
 static void release_run(struct hk_run *run)
 {
-    hk_span_release(run->home, run->base, run->nr_granules, !run->zero);
+    hk_arena_release(run->base, run->nr_granules, !run->zero);
     hk_meta_free(run, sizeof *run);
 }
 
-static uint16_t pick_colour(const struct hk_run *run, size_t n, size_t align)
+/*
+ * By address, so that a page that is used again meets the cache lines it was used with before. Neighbours of
+ * a size land far apart (Weyl sequence by the golden ratio).
+ */
+static size_t pick_colour(const struct hk_run *run, size_t n, size_t align)
 {
     size_t room = run->nr_granules * HK_GRANULE - n;
     size_t steps = hk_min(room, COLOUR_MAX - 64) / 64 + 1;
+    uint32_t cell = (uint32_t)((uintptr_t)run->base >> hk_log2_floor(n));
 
     if (align > 64)
         return 0;
-    /* Weyl sequence by the golden ratio: neighbours in time land far apart. */
-    uint32_t k = hk_add_relaxed(&colour_counter, UINT32_C(0x9e3779b9));
-    return (uint16_t)(((uint64_t)k * steps >> 32) * 64);
+    return (size_t)((uint64_t)(cell * UINT32_C(0x9e3779b9)) * steps >> 32) * 64;
 }
 
 static void make_live(struct hk_run *run, size_t n, size_t align)
 {
-    run->colour = pick_colour(run, n, align);
+    set_colour(run, pick_colour(run, n, align));
     hk_store_relaxed(&run->state, HK_RUN_LIVE);
 }
 
@@ -120,11 +137,18 @@ static unsigned last_class(unsigned c, size_t n)
     return c;
 }
 
+static void follow_policy(struct hk_l25_cache *cache)
+{
+    cache->cap = (uint8_t)hk_min(hk_policy()->l25_cap, MAX_CAP);
+    cache->count[HK_L25_NO_CLASS] = MAX_CAP;
+}
+
 static struct hk_run *from_cache(struct hk_l25_cache *cache, unsigned first, unsigned last, size_t align)
 {
     if (!cache)
         return NULL;
     cache->used_since_flush = 1;
+    follow_policy(cache);
     for (unsigned c = first; c <= last; c++) {
         struct hk_run *run = pop_fit(&cache->runs[c], align);
         if (run) {
@@ -158,7 +182,7 @@ static struct hk_run *from_shard(struct shard *s, unsigned first, unsigned last,
  */
 static void bundle(struct hk_l25_cache *cache, unsigned class)
 {
-    unsigned cap = (unsigned)hk_policy()->l25_cap;
+    unsigned cap = cache->cap;
     unsigned want = cap > cache->count[class] ? cap - cache->count[class] : 0;
 
     if (class_granules[class] * HK_GRANULE > BUNDLE_MAX_BYTES)
@@ -168,10 +192,11 @@ static void bundle(struct hk_l25_cache *cache, unsigned class)
         uint8_t zero = run ? run->zero : 0;
         if (!run)
             return;
-        if (!hk_l25_push(cache, run)) {
+        if (!hk_l25_has_room(cache, run)) {
             release_run(run);
             return;
         }
+        hk_l25_push(cache, run);
         run->zero = zero;
     }
 }
@@ -194,6 +219,20 @@ struct hk_run *hk_l25_alloc(struct hk_l25_cache *cache, unsigned shard, size_t n
     return run;
 }
 
+struct hk_run *hk_l25_alloc_roomy(size_t n)
+{
+    unsigned class = class_for((n + HK_GRANULE - 1) / HK_GRANULE);
+    struct hk_run *run = hk_meta_alloc(sizeof *run);
+    bool zero = false;
+
+    if (!run)
+        return NULL;
+    run = finish_run(run, hk_arena_acquire_roomy(class_granules[class], &zero), class, zero);
+    if (run)
+        make_live(run, n, 16);
+    return run;
+}
+
 static void to_shard(struct shard *s, struct hk_run *run)
 {
     bool kept;
@@ -212,10 +251,15 @@ static void to_shard(struct shard *s, struct hk_run *run)
 
 void hk_l25_cache_run(struct hk_l25_cache *cache, unsigned shard, struct hk_run *run)
 {
-    if (cache && hk_l25_push(cache, run))
-        return;
+    if (cache) {
+        follow_policy(cache);
+        if (hk_l25_has_room(cache, run)) {
+            hk_l25_push(cache, run);
+            return;
+        }
+    }
     run->zero = 0;
-    if (run->resized) {
+    if (run->class == HK_L25_NO_CLASS) {
         release_run(run);
         return;
     }
@@ -224,19 +268,21 @@ void hk_l25_cache_run(struct hk_l25_cache *cache, unsigned shard, struct hk_run 
 
 bool hk_l25_resize(struct hk_run *run, size_t n)
 {
-    size_t need = (n + run->colour + HK_GRANULE - 1) / HK_GRANULE;
+    size_t colour = (size_t)(run->start - run->base);
+    size_t need = (n + colour + HK_GRANULE - 1) / HK_GRANULE;
     size_t have = run->nr_granules;
     bool zero;
 
     if (need <= have && need > have / 2)
         return true;
     if (need < have) {
-        hk_span_release(run->home, run->base + need * HK_GRANULE, have - need, true);
-    } else if (!hk_span_extend(run->home, run->base, have, need - have, &zero)) {
+        hk_arena_release(run->base + need * HK_GRANULE, have - need, true);
+    } else if (need > UINT32_MAX || !hk_arena_extend(run->base, have, need - have, &zero)) {
         return false;
     }
     run->nr_granules = (uint32_t)need;
-    run->resized = run->nr_granules != class_granules[run->class];
+    set_colour(run, colour);
+    run->class = HK_L25_NO_CLASS;
     run->zero = 0;
     return true;
 }

@@ -3,12 +3,12 @@
  * l25: blocks above 64 KiB and below the mapping threshold (2 MiB): runs of granules.
  *
  * A class is a number of granules, four classes per doubling. A freed run goes to the freeing thread's
- * cache (a few runs per class), from there to one of four shared shards, from there to span. A request
+ * cache (a few runs per class), from there to one of four shared shards, from there to the arena. A request
  * looks at its own cache, its shard and the two neighbour shards, each for the exact class and then for
  * larger ones up to W_MAX x size, and only then takes a new run.
  *
- * Blocks start at a random multiple of 64 bytes below 4 KiB where the run has the room, so that equal
- * buffers do not all start in one cache set (aligned requests excepted).
+ * Blocks start at a multiple of 64 bytes below 4 KiB, chosen by their address, where the run has the room, so
+ * that equal buffers do not all start in one cache set (aligned requests excepted).
  *
  *   run:  | colour | block ................ |      page-map word of the first granule: HK_PM_RUN
  *         base     base + colour
@@ -22,33 +22,34 @@
 #ifndef HK_L25_H
 #define HK_L25_H
 
+#include "arena/arena.h"
 #include "policy/policy.h"
-#include "span/span.h"
 
 #define HK_L25_NR_CLASSES 24
+#define HK_L25_NO_CLASS HK_L25_NR_CLASSES
 #define HK_L25_CACHE_GRANULES 128u /* 2 MiB per heap */
-#define HK_L25_MAX ((size_t)2 * HK_MIB) /* largest run */
+#define HK_L25_MAX ((size_t)2 * HK_MIB) /* largest run that is asked for; realloc may grow it */
 
 enum hk_run_state { HK_RUN_DEAD, HK_RUN_LIVE };
 
 struct hk_run {
     char *base;             /* constant while the run exists */
-    struct hk_region *home;
+    char *start;            /* of the block: base + colour */
+    size_t usable;          /* bytes from there: nr_granules * HK_GRANULE - colour */
     struct hk_run *next;    /* in the list that caches it */
     const void *site;       /* call site of the block, for reports */
     uint32_t nr_granules;
     uint32_t state;         /* enum hk_run_state */
-    uint16_t colour;        /* bytes */
-    uint8_t class;
+    uint8_t class;          /* HK_L25_NO_CLASS once it was resized: it never enters a cache */
     uint8_t zero;           /* never touched since the kernel zeroed it */
-    uint8_t resized;        /* nr_granules is not its class's */
 };
 
 /* One per heap; its owner only. */
 struct hk_l25_cache {
     struct hk_run *runs[HK_L25_NR_CLASSES];
-    uint8_t count[HK_L25_NR_CLASSES];
+    uint8_t count[HK_L25_NR_CLASSES + 1]; /* of HK_L25_NO_CLASS: always full */
     uint32_t granules; /* of all runs here, at most HK_L25_CACHE_GRANULES */
+    uint8_t cap;       /* runs per class, as the policy had it at the last slow call; 0 at first */
     uint8_t used_since_flush; /* a tick without use flushes */
 };
 
@@ -57,25 +58,27 @@ extern const uint8_t hk_l25_class_of[HK_L25_MAX / HK_GRANULE + 1];
 
 /* 1 <= n, align power of two; n + align slack <= HK_L25_MAX. cache may be NULL. */
 struct hk_run *hk_l25_alloc(struct hk_l25_cache *cache, unsigned shard, size_t n, size_t align);
+/* Placed where it can grow: for blocks that realloc moves. NULL: no such place at little cost. */
+struct hk_run *hk_l25_alloc_roomy(size_t n);
 /* After a successful kill (l25_inline.h). */
 void hk_l25_cache_run(struct hk_l25_cache *cache, unsigned shard, struct hk_run *run);
-/* Grows or shrinks a live run in place so that n bytes fit; false: it cannot. */
+/* Grows (to any size) or shrinks a live run in place so that n bytes fit; false: it cannot. */
 bool hk_l25_resize(struct hk_run *run, size_t n);
 
-/* The cache's runs go to span. */
+/* The cache's runs go to the arena. */
 void hk_l25_flush(struct hk_l25_cache *cache);
-/* Shared shards: runs idle for two calls in a row go to span; `all`: every run. */
+/* Shared shards: runs idle for two calls in a row go to the arena; `all`: every run. */
 void hk_l25_expire(bool all);
 size_t hk_l25_shared_bytes(void); /* relaxed */
 
 HK_INLINE void *hk_run_start(const struct hk_run *run)
 {
-    return run->base + run->colour;
+    return run->start;
 }
 
 HK_INLINE size_t hk_run_usable(const struct hk_run *run)
 {
-    return run->nr_granules * HK_GRANULE - run->colour;
+    return run->usable;
 }
 
 #define HK_L25_NR_SHARDS 4

@@ -27,24 +27,21 @@ HK_INLINE struct hk_run *hk_l25_pop(struct hk_l25_cache *cache, size_t n)
 /* False: the cache is full, or the run was resized and fits no class. */
 HK_INLINE bool hk_l25_has_room(const struct hk_l25_cache *cache, const struct hk_run *run)
 {
-    return HK_LIKELY(cache->count[run->class] < hk_policy()->l25_cap &&
-                     cache->granules + run->nr_granules <= HK_L25_CACHE_GRANULES && !run->resized);
+    return HK_LIKELY(cache->count[run->class] < cache->cap &&
+                     cache->granules + run->nr_granules <= HK_L25_CACHE_GRANULES);
 }
 
-/* After a successful kill. False: no room. */
-HK_INLINE bool hk_l25_push(struct hk_l25_cache *cache, struct hk_run *run)
+/* After a successful kill, with room. */
+HK_INLINE void hk_l25_push(struct hk_l25_cache *cache, struct hk_run *run)
 {
     unsigned c = run->class;
 
-    if (!hk_l25_has_room(cache, run))
-        return false;
     run->zero = 0;
     run->next = cache->runs[c];
     /* Q1 release, pairs with Q2: a fork child finds the list whole wherever the thread was */
     hk_store_release(&cache->runs[c], run);
     cache->count[c]++;
     cache->granules += run->nr_granules;
-    return true;
 }
 
 /* False: the run was dead already (a double free). Two threads that free one block both come here. */

@@ -9,6 +9,9 @@
 #include <time.h>
 #include <unistd.h>
 
+#ifndef MREMAP_DONTUNMAP
+#define MREMAP_DONTUNMAP 4
+#endif
 #ifndef MADV_WIPEONFORK
 #define MADV_WIPEONFORK 18
 #endif
@@ -160,6 +163,20 @@ bool hk_os_move(void *base, size_t old_bytes, void *target, size_t new_bytes)
     intptr_t p = hk_os_calls.remap(base, old_bytes, new_bytes, MREMAP_MAYMOVE | MREMAP_FIXED, target);
 
     return p == (intptr_t)target;
+}
+
+bool hk_os_take_pages(void *base, size_t bytes, void *target)
+{
+    intptr_t p = hk_os_calls.remap(base, bytes, bytes, MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP, target);
+
+    return p == (intptr_t)target;
+}
+
+void *hk_os_move_anywhere(void *base, size_t old_bytes, size_t new_bytes)
+{
+    intptr_t p = hk_os_calls.remap(base, old_bytes, new_bytes, MREMAP_MAYMOVE, NULL);
+
+    return p < 0 && p > -4096 ? NULL : (void *)p;
 }
 
 bool hk_os_guard(void *base, size_t bytes, bool guarded)

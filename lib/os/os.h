@@ -38,6 +38,11 @@ bool hk_os_purge_lazy(void *base, size_t bytes);
 bool hk_os_resize(void *base, size_t old_bytes, size_t new_bytes);
 /* Moves `base` onto `target`, a range of new_bytes reserved by us; the old range is gone on success. */
 bool hk_os_move(void *base, size_t old_bytes, void *target, size_t new_bytes);
+/* The pages of `base` move onto `target`, a range of ours; base stays, and reads as zero. False: nothing changed,
+ * or the kernel has no such call (before 5.7). */
+bool hk_os_take_pages(void *base, size_t bytes, void *target);
+/* Moves it to an address of the kernel's choice, which is a page's and no more. NULL: nothing changed. */
+void *hk_os_move_anywhere(void *base, size_t old_bytes, size_t new_bytes);
 /* No access at all from now on (true) or read-write again (false). */
 bool hk_os_guard(void *base, size_t bytes, bool guarded);
 /* Keeps transparent huge pages off (or lets them on) for the range; a refusal is harmless. */

@@ -8,7 +8,25 @@ struct hk_lock hk_pagemap_lock = HK_LOCK_INIT(HK_RANK_PAGEMAP);
 
 static size_t nr_leaves; /* written under the lock */
 
-static bool cover_entry(size_t entry)
+static size_t leaf_bytes(void)
+{
+    return hk_align_up(sizeof(struct hk_pm_leaf), hk_os_page_bytes());
+}
+
+static void *new_leaf(struct hk_pm_stock *stock)
+{
+    void *leaf;
+
+    if (!stock)
+        return hk_os_reserve(leaf_bytes(), hk_os_page_bytes());
+    leaf = stock->leaves;
+    stock->leaves += leaf_bytes();
+    stock->nr--;
+    return leaf;
+}
+
+/* stock: where a leaf comes from; NULL: the system. */
+static bool cover_entry(size_t entry, struct hk_pm_stock *stock)
 {
     uintptr_t *distance = &hk_pagemap.leaf_distance[entry];
     bool covered;
@@ -18,8 +36,7 @@ static bool cover_entry(size_t entry)
     hk_lock(&hk_pagemap_lock);
     covered = *distance != 0;
     if (!covered) {
-        void *leaf = hk_os_reserve(hk_align_up(sizeof(struct hk_pm_leaf), hk_os_page_bytes()),
-                                   hk_os_page_bytes());
+        void *leaf = new_leaf(stock);
         if (leaf) {
             hk_os_huge_pages(leaf, sizeof(struct hk_pm_leaf), false);
             /* Relaxed: fresh pages are zero whoever looks, and words are handed over with pointers. */
@@ -32,16 +49,36 @@ static bool cover_entry(size_t entry)
     return covered;
 }
 
-bool hk_pagemap_cover(const void *base, size_t bytes)
+static bool cover(const void *base, size_t bytes, struct hk_pm_stock *stock)
 {
     uintptr_t first = (uintptr_t)base, last = first + bytes - 1;
 
     if (!hk_pagemap_in_range(last))
         return false;
     for (size_t entry = first >> HK_ROOT_SHIFT; entry <= last >> HK_ROOT_SHIFT; entry++)
-        if (!cover_entry(entry))
+        if (!cover_entry(entry, stock))
             return false;
     return true;
+}
+
+bool hk_pagemap_cover(const void *base, size_t bytes)
+{
+    return cover(base, bytes, NULL);
+}
+
+bool hk_pagemap_stock(struct hk_pm_stock *stock, size_t bytes)
+{
+    stock->nr = (bytes >> HK_ROOT_SHIFT) + 2; /* both ends may lie inside an entry */
+    stock->leaves = hk_os_reserve(stock->nr * leaf_bytes(), hk_os_page_bytes());
+    return stock->leaves != NULL;
+}
+
+void hk_pagemap_use_stock(struct hk_pm_stock *stock, const void *base, size_t bytes)
+{
+    if (base)
+        (void)cover(base, bytes, stock);
+    if (stock->nr)
+        (void)hk_os_release(stock->leaves, stock->nr * leaf_bytes());
 }
 
 void hk_pagemap_set(const void *base, size_t nr_granules, uintptr_t word, void *desc)

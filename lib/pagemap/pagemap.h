@@ -41,7 +41,8 @@
 /* Words below HK_PM_KINDS; all others are addresses of class records. */
 enum hk_pm_kind {
     HK_PM_UNKNOWN, /* never ours */
-    HK_PM_SPAN,    /* ours, not the start of a live block: desc is the region */
+    HK_PM_SPAN,    /* ours, not the start of a live block: desc is the region, NULL in the arena */
+    HK_PM_FREE,    /* first or last granule of a free extent of the arena, desc: written under its lock */
     HK_PM_RUN,     /* first granule of an l25 run */
     HK_PM_BIG,     /* first granule of a big block */
     HK_PM_LOOSE,   /* first granule of a loose mapping: desc is its size in bytes */
@@ -106,6 +107,14 @@ HK_INLINE void *hk_pagemap_desc(const void *p)
 
 /* Makes the leaves for [base, base + bytes). After that hk_pagemap_set there cannot fail. */
 bool hk_pagemap_cover(const void *base, size_t bytes);
+/* For a range whose address is not known yet: leaves enough for `bytes` anywhere. False: no memory. */
+struct hk_pm_stock {
+    char *leaves;
+    size_t nr;
+};
+bool hk_pagemap_stock(struct hk_pm_stock *stock, size_t bytes);
+/* Covers the range (none if base is NULL), which cannot fail, and gives back what is left. Once. */
+void hk_pagemap_use_stock(struct hk_pm_stock *stock, const void *base, size_t bytes);
 void hk_pagemap_set(const void *base, size_t nr_granules, uintptr_t word, void *desc);
 size_t hk_pagemap_mapped_bytes(void);
 

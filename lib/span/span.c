@@ -69,13 +69,31 @@ static void clear_bits(struct bits *b, unsigned from, unsigned n)
         b->w[w] &= ~word_mask(w, from, n);
 }
 
+/* Warren, "Hacker's Delight", 5-1. The builtin is a call into libgcc where the processor may lack the instruction. */
+static unsigned count_ones(uint64_t x)
+{
+    x -= x >> 1 & UINT64_C(0x5555555555555555);
+    x = (x & UINT64_C(0x3333333333333333)) + (x >> 2 & UINT64_C(0x3333333333333333));
+    x = (x + (x >> 4)) & UINT64_C(0x0f0f0f0f0f0f0f0f);
+    return (unsigned)(x * UINT64_C(0x0101010101010101) >> 56);
+}
+
 static unsigned count_bits(const struct bits *b, unsigned from, unsigned n)
 {
     unsigned count = 0;
 
     for (unsigned w = 0; w < WORDS; w++)
-        count += (unsigned)__builtin_popcountll(b->w[w] & word_mask(w, from, n));
+        count += count_ones(b->w[w] & word_mask(w, from, n));
     return count;
+}
+
+static bool no_bits(const struct bits *b)
+{
+    uint64_t any = 0;
+
+    for (unsigned w = 0; w < WORDS; w++)
+        any |= b->w[w];
+    return any == 0;
 }
 
 /* First set bit at or after `from`, or `end`. */
@@ -173,7 +191,7 @@ static void enqueue_dirty(struct hk_region *r, uint64_t now_ns)
 
 static bool is_empty(const struct hk_region *r)
 {
-    return count_bits(&r->used, 0, r->nr_granules) == 0;
+    return no_bits(&r->used);
 }
 
 /* ---- use and disuse ------------------------------------------------------------------------ */
@@ -194,7 +212,7 @@ static bool take_locked(struct hk_region *r, unsigned from, unsigned n)
     clear_bits(&r->dirty, from, n);
     if (dirty) {
         add_stat(&span.stats.dirty_bytes, -(dirty * HK_GRANULE));
-        if (count_bits(&r->dirty, 0, r->nr_granules) == 0)
+        if (no_bits(&r->dirty))
             dequeue(r);
     }
     add_stat(&span.stats.used_bytes, n * HK_GRANULE);
@@ -342,20 +360,6 @@ void hk_span_release(struct hk_region *home, void *base, size_t nr_granules, boo
     if (dirty)
         enqueue_dirty(home, now);
     hk_unlock(&hk_span_lock);
-}
-
-bool hk_span_extend(struct hk_region *home, void *base, size_t nr_granules, size_t more, bool *zero)
-{
-    size_t from = (size_t)((char *)base - home->base) / HK_GRANULE + nr_granules;
-    bool ok;
-
-    hk_lock(&hk_span_lock);
-    ok = from + more <= home->nr_granules &&
-         count_bits(&home->used, (unsigned)from, (unsigned)more) == 0;
-    if (ok)
-        *zero = take_locked(home, (unsigned)from, (unsigned)more);
-    hk_unlock(&hk_span_lock);
-    return ok;
 }
 
 /* ---- memory goes back ---------------------------------------------------------------------- */

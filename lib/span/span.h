@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 /*
- * span: runs of granules (16 KiB) inside regions; the one source of memory for slabs and l25 runs.
+ * span: runs of granules (16 KiB) inside regions; the one source of memory for slabs. (Larger blocks: arena.)
  *
  * A region is one mapping: 2 MiB, 2 MiB-aligned; the first one of a process is small and unaligned, so
  * that "transparent huge pages: always" cannot make it 2 MiB resident; near a limit it is as small as
@@ -46,8 +46,6 @@ void *hk_span_acquire(size_t nr_granules, size_t align_granules, bool *zero,
 /* Sets the words back to HK_PM_SPAN. Any part of what was acquired may be released. `dirty` false: the
  * range still reads as zero. */
 void hk_span_release(struct hk_region *home, void *base, size_t nr_granules, bool dirty);
-/* Takes the `more` granules right behind a run, if they are free. */
-bool hk_span_extend(struct hk_region *home, void *base, size_t nr_granules, size_t more, bool *zero);
 
 /* Purges what has been dirty for delay_ns; returns bytes given back. */
 size_t hk_span_purge_expired(uint64_t now_ns, uint64_t delay_ns);

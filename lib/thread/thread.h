@@ -36,6 +36,29 @@ HK_INLINE bool hk_thread_enter(void)
 
 void hk_thread_leave(void);
 
+/*
+ * A section that touches no magazine and nothing else of the fast paths' leaves them on: a handler's fast
+ * paths do no harm, its slow ones are refused as in any section.
+ */
+HK_INLINE bool hk_thread_enter_light(void)
+{
+    if (HK_UNLIKELY(hk_in_slow_section))
+        return false;
+    hk_in_slow_section = 1;
+    hk_signal_fence();
+    return true;
+}
+
+/* False: a signal handler left work, hk_thread_leave is to be called. heap: the caller's own. */
+HK_INLINE bool hk_thread_try_leave_light(const struct hk_heap *heap)
+{
+    if (HK_UNLIKELY(heap->nr_deferred))
+        return false;
+    hk_signal_fence();
+    hk_in_slow_section = 0;
+    return true;
+}
+
 /* For a section that was entered with fast paths on and did nothing that may turn them off. False: a signal
  * handler left work, hk_thread_leave is to be called. */
 HK_INLINE bool hk_thread_try_leave(struct hk_heap *heap)

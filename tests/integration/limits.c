@@ -223,6 +223,27 @@ static int realloc_without_memory(void)
     return PASS;
 }
 
+// Room for the difference, not for old and new side by side. The wall keeps it from growing in place.
+static int realloc_with_little_room(void)
+{
+    size_t size = 100 * MIB, step = 512 * KIB;
+    unsigned char *wall = hide(malloc(size)), *p = hide(malloc(size));
+
+    CHECK(wall != NULL && p != NULL);
+    for (size_t i = 0; i < size; i += 1024)
+        p[i] = (unsigned char)(i >> 10);
+    limit(RLIMIT_AS, proc_bytes("/proc/self/status", "VmSize:") + 60 * MIB);
+    for (size_t n = size; n <= 140 * MIB; n += step) {
+        p = hide(realloc(p, n));
+        CHECK_MSG(p != NULL, "%zu KiB", n / KIB);
+        for (size_t i = 0; i < size; i += 64 * KIB)
+            CHECK_EQ((unsigned char)(i >> 10), p[i]);
+    }
+    free(wall);
+    free(p);
+    return PASS;
+}
+
 static void *exhaust_in_thread(void *wrong)
 {
     for (unsigned round = 0; round < 20; round++)
@@ -400,6 +421,7 @@ static const struct test_case cases[] = {
     {"out of more address space", out_of_much_address_space, 60},
     {"out of data", out_of_data, 60},
     {"realloc without memory", realloc_without_memory, 0},
+    {"realloc with room for the difference alone", realloc_with_little_room, 0},
     {"threads without memory", threads_without_memory, 30},
     {"a thread is born without memory", thread_born_without_memory, 0},
     {"aligned without memory", aligned_without_memory, 0},

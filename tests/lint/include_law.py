@@ -16,7 +16,7 @@ LAW = [
     ["config", "size"],
     ["stats", "policy"],
     ["pagemap", "batch", "elo", "ucb1", "p2"],
-    ["span"],
+    ["span", "arena"],
     ["slab"],
     ["tiny", "pool", "l25", "bigcache"],
     ["heap"],

@@ -9,7 +9,7 @@
 #include <string.h>
 #include <sys/mman.h>
 
-#define ARENA_PAGES ((size_t)1 << 18)
+#define ARENA_PAGES ((size_t)1 << 20)
 
 enum page { PAGE_FREE, PAGE_MAPPED, PAGE_GUARDED };
 
@@ -153,6 +153,23 @@ static intptr_t resize(char *base, size_t old_bytes, size_t new_bytes)
     return (intptr_t)base;
 }
 
+/* Somewhere that no granule starts, as the kernel may choose. */
+static intptr_t move_anywhere(char *base, size_t old_bytes, size_t new_bytes)
+{
+    char *target = (char *)fake.arena + (fake.next_page + 1) * fake.page_bytes;
+    size_t first, nr;
+
+    if (!locate(target, new_bytes, &first, &nr))
+        return -ENOMEM;
+    fake.next_page = first + nr;
+    back(target, new_bytes, PROT_READ | PROT_WRITE);
+    mark(target, new_bytes, PAGE_MAPPED);
+    memcpy(target, base, old_bytes < new_bytes ? old_bytes : new_bytes);
+    back(base, old_bytes, PROT_NONE);
+    mark(base, old_bytes, PAGE_FREE);
+    return (intptr_t)target;
+}
+
 static intptr_t fake_remap(void *base, size_t old_bytes, size_t new_bytes, int flags, void *target)
 {
     int error = enter(FAKE_REMAP);
@@ -163,8 +180,15 @@ static intptr_t fake_remap(void *base, size_t old_bytes, size_t new_bytes, int f
         error = must_be_mapped(target, new_bytes);
     if (error)
         return error;
-    if (!(flags & MREMAP_FIXED))
-        return resize(base, old_bytes, new_bytes);
+    if (!(flags & MREMAP_FIXED)) {
+        intptr_t p = resize(base, old_bytes, new_bytes);
+        return p < 0 && p > -4096 && flags & MREMAP_MAYMOVE ? move_anywhere(base, old_bytes, new_bytes) : p;
+    }
+    if (flags & 4) { /* MREMAP_DONTUNMAP */
+        memcpy(target, base, old_bytes);
+        back(base, old_bytes, PROT_READ | PROT_WRITE);
+        return (intptr_t)target;
+    }
     /* A copy: what is one mapping to the box may be several to the kernel, which moves none such. */
     back(target, new_bytes, PROT_READ | PROT_WRITE);
     memcpy(target, base, old_bytes < new_bytes ? old_bytes : new_bytes);
@@ -195,6 +219,22 @@ static int fake_protect(void *base, size_t bytes, bool accessible)
     return fake.kernel.protect(base, bytes, accessible);
 }
 
+/* Aligned to what a leaf of the page map covers, so that tests that count calls count the same wherever the
+ * kernel puts us. */
+static char *map_arena(size_t bytes)
+{
+    size_t align = (size_t)512 << 20;
+    char *p = mmap(NULL, bytes + align, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+    if (p == MAP_FAILED)
+        die("fake_os: arena");
+    size_t head = (size_t)(-(uintptr_t)p & (align - 1));
+    if (head)
+        munmap(p, head);
+    munmap(p + head + bytes, align - head);
+    return p + head;
+}
+
 void fake_os_install(void)
 {
     struct hk_os_calls kernel = fake.installed ? fake.kernel : hk_os_calls;
@@ -205,10 +245,7 @@ void fake_os_install(void)
     fake.kernel = kernel;
     fake.installed = true;
     fake.page_bytes = hk_os_page_bytes();
-    fake.arena = mmap(NULL, ARENA_PAGES * fake.page_bytes, PROT_NONE,
-                      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (fake.arena == MAP_FAILED)
-        die("fake_os: arena");
+    fake.arena = map_arena(ARENA_PAGES * fake.page_bytes);
     fake.next_page = 1; /* nothing lies before the first mapping */
     hk_os_calls = (struct hk_os_calls){
         .map = fake_map,

@@ -2,6 +2,7 @@
 // Over 900 lines because every kind of pointer of every tier is told apart over one fixture.
 #include "ace/ace.h"
 
+#include "arena/arena.h"
 #include "batch/batch.h"
 #include "bigcache/bigcache.h"
 #include "config/config.h"
@@ -17,7 +18,8 @@
 
 #define MS UINT64_C(1000000)
 #define SITE ((const void *)0x401234)
-#define BIG (3 * HK_MIB - 8192) /* one size of mapping, whatever the colour */
+#define BIG (3 * HK_MIB - 8192)   /* from the arena */
+#define HUGE (66 * HK_MIB - 8192) /* a mapping of its own */
 
 static struct hk_heap *self, *other;
 
@@ -61,8 +63,8 @@ static void put(void *p)
     hk_ace_free(self, p, SITE);
 }
 
-/* One size of each way through: tiny, pool, l25, a mapping. */
-static const size_t tiers[] = {1, 100, 1024, 5000, 65536, 65537, 300000, 1900000, BIG, 10 * HK_MIB};
+/* One size of each way through: tiny, pool, l25, arena, a mapping. */
+static const size_t tiers[] = {1, 100, 1024, 5000, 65536, 65537, 300000, 1900000, BIG, 10 * HK_MIB, HUGE};
 #define NR_TIERS ((int)(sizeof tiers / sizeof *tiers))
 
 static uint64_t pattern(size_t i, uint64_t id)
@@ -355,7 +357,7 @@ START_TEST(neighbours_of_a_run)
     char *p = must_alloc(70000, 32 * HK_KIB); /* 5 granules */
     char *behind = p + 5 * HK_GRANULE;
 
-    ck_assert_uint_eq(hk_pagemap_word(behind), HK_PM_SPAN);
+    ck_assert_uint_eq(hk_pagemap_word(behind), HK_PM_FREE);
     must_be(behind, HK_BLOCK_DEAD);
     must_be(behind - 16, HK_BLOCK_INTERIOR);
     put(p);
@@ -528,13 +530,13 @@ START_TEST(runs_grow_and_shrink_in_place)
 {
     hk_policy_builtin.l25_cap = 1; /* no bundle in the way */
     char *p = must_alloc(200000, 32 * HK_KIB);
-    size_t used = hk_span_used_bytes();
+    size_t used = hk_arena_used_bytes();
 
     fill(p, 200000, 4);
     ck_assert(hk_ace_resize(self, p, 400000, SITE));
-    ck_assert_uint_gt(hk_span_used_bytes(), used);
+    ck_assert_uint_gt(hk_arena_used_bytes(), used);
     ck_assert_ptr_eq(hk_ace_realloc(self, p, 100000, SITE), p);
-    ck_assert_uint_lt(hk_span_used_bytes(), used);
+    ck_assert_uint_lt(hk_arena_used_bytes(), used);
     must_hold(p, 100000, 200000, 4);
     ck_assert(!hk_ace_resize(self, p, 20000, SITE)); /* out of its tier */
     ck_assert_ptr_ne(hk_ace_realloc(self, p, 20000, SITE), p);
@@ -542,43 +544,160 @@ START_TEST(runs_grow_and_shrink_in_place)
 }
 END_TEST
 
-/* The fake has room behind its newest mapping. */
+/* What has moved once has room from then on, up into the next tier; several side by side, too. */
+START_TEST(growth_moves_seldom)
+{
+    char *p[4] = {NULL};
+    unsigned nr_moves = 0;
+
+    for (size_t n = 60000; n < 8 * HK_MIB; n += n / 8)
+        for (unsigned i = 0; i < 4; i++) {
+            char *q = p[i] ? hk_ace_realloc(self, p[i], n, SITE) : get(n);
+            if (p[i]) {
+                must_hold(q, n / 9 * 8, n / 9 * 8, i + 1);
+                nr_moves += q != p[i];
+            }
+            p[i] = q;
+            fill(q, (n + n / 8) / 9 * 8, i + 1);
+        }
+    ck_assert_uint_le(nr_moves, 24); /* of 168 */
+    for (unsigned i = 0; i < 4; i++)
+        put(p[i]);
+}
+END_TEST
+
+START_TEST(blocks_that_fit_are_kept_at_a_glance)
+{
+    static const size_t sizes[] = {300000, BIG, HUGE};
+
+    for (unsigned i = 0; i < 3; i++) {
+        char *p = get(sizes[i]);
+        size_t usable = hk_ace_usable(p, SITE);
+        ck_assert(hk_ace_keeps(p, sizes[i]));
+        ck_assert(hk_ace_keeps(p, usable));
+        ck_assert(!hk_ace_keeps(p, usable + 1));
+        ck_assert(!hk_ace_keeps(p, usable / 3));
+        ck_assert(!hk_ace_keeps(p, 0));
+        ck_assert(!hk_ace_keeps(p + 16, sizes[i] - 16));
+        put(p);
+        ck_assert(!hk_ace_keeps(p, sizes[i]));
+    }
+    ck_assert(!hk_ace_keeps(NULL, 0));
+    ck_assert(!hk_ace_keeps(get(100), 100)); /* the fast path's business */
+    ck_assert(!hk_ace_keeps(&sizes, 100));
+}
+END_TEST
+
 START_TEST(big_blocks_grow_in_place_without_a_copy)
 {
-    get(BIG); /* the page map is there */
+    put(get(4 * BIG)); /* the arena has room, all of it dirty */
     char *p = get(BIG);
     unsigned maps = fake_os_calls(FAKE_MAP);
 
     fill(p, BIG, 4);
     ck_assert(hk_ace_resize(self, p, 2 * BIG, SITE));
     ck_assert_uint_ge(hk_ace_usable(p, SITE), 2 * BIG);
-    ck_assert_ptr_eq(hk_ace_realloc(self, p, 4 * BIG, SITE), p);
-    ck_assert_uint_eq(fake_os_calls(FAKE_REMAP), 2);
-    ck_assert_uint_eq(fake_os_calls(FAKE_MAP), maps);
+    ck_assert_ptr_eq(hk_ace_realloc(self, p, 4 * BIG - HK_MIB, SITE), p);
     must_hold(p, BIG, BIG, 4);
-    size_t mapped = fake_os_mapped_bytes(), live = hk_ace_live_bytes();
+    size_t live = hk_ace_live_bytes(), dirty = hk_arena_dirty_bytes();
     ck_assert_ptr_eq(hk_ace_realloc(self, p, BIG, SITE), p);
-    ck_assert_uint_eq(mapped - fake_os_mapped_bytes(), live - hk_ace_live_bytes());
-    ck_assert_uint_ge(mapped - fake_os_mapped_bytes(), 3 * BIG - HK_MIB);
+    ck_assert_uint_ge(live - hk_ace_live_bytes(), 3 * BIG - 2 * HK_MIB);
+    ck_assert_uint_eq(live - hk_ace_live_bytes(), hk_arena_dirty_bytes() - dirty);
     must_hold(p, BIG, BIG, 4);
+    ck_assert_uint_eq(fake_os_calls(FAKE_REMAP), 0);
+    ck_assert_uint_eq(fake_os_calls(FAKE_MAP), maps);
 }
 END_TEST
 
+/* The fake has room behind its newest mapping. */
+START_TEST(mappings_grow_in_place_without_a_copy)
+{
+    put(get(HUGE)); /* the page map is there */
+    hk_ace_purge(self);
+    char *p = get(HUGE);
+    unsigned maps = fake_os_calls(FAKE_MAP);
+
+    fill(p, HUGE, 4);
+    ck_assert(hk_ace_resize(self, p, 2 * HUGE, SITE));
+    ck_assert_ptr_eq(hk_ace_realloc(self, p, 3 * HUGE, SITE), p);
+    ck_assert_uint_eq(fake_os_calls(FAKE_REMAP), 2);
+    ck_assert_uint_eq(fake_os_calls(FAKE_MAP), maps);
+    must_hold(p, HUGE, HUGE, 4);
+    size_t mapped = fake_os_mapped_bytes(), live = hk_ace_live_bytes();
+    ck_assert_ptr_eq(hk_ace_realloc(self, p, HUGE, SITE), p);
+    ck_assert_uint_eq(mapped - fake_os_mapped_bytes(), live - hk_ace_live_bytes());
+    ck_assert_uint_ge(mapped - fake_os_mapped_bytes(), 2 * HUGE - HK_MIB);
+    must_hold(p, HUGE, HUGE, 4);
+}
+END_TEST
+
+/* BIG leaves the arena, HUGE its mapping. */
 START_TEST(big_blocks_move_by_their_pages)
 {
-    char *p = get(BIG), *wall = get(BIG), *q;
+    size_t n = _i ? HUGE : BIG;
+    char *p = get(n), *wall = get(n), *q;
+    unsigned advised = fake_os_calls(FAKE_ADVISE);
 
-    fill(p, BIG, 4);
-    q = hk_ace_realloc(self, p, 2 * BIG, SITE);
+    fill(p, n, 4);
+    q = hk_ace_realloc(self, p, 40 * BIG, SITE);
     ck_assert_ptr_nonnull(q);
     ck_assert_ptr_ne(q, p);
-    must_hold(q, BIG, BIG, 4);
+    must_hold(q, n, n, 4);
     must_be(p, HK_BLOCK_DEAD);
     must_be(q, HK_BLOCK_LIVE);
-    must_be(q + 2 * BIG - 16, HK_BLOCK_INTERIOR);
-    ck_assert(fake_os_none_mapped((void *)((uintptr_t)p & ~(HK_GRANULE - 1)), BIG));
-    ck_assert_uint_eq(hk_bigcache_bytes(), 0); /* moved, not copied and cached */
+    must_be(q + 40 * BIG - 16, HK_BLOCK_INTERIOR);
+    ck_assert(fake_os_none_mapped((void *)((uintptr_t)p & ~(HK_GRANULE - 1)), n));
+    ck_assert_uint_eq(hk_ace_cached_bytes(), 0); /* moved, not copied and cached */
+    ck_assert_uint_eq(fake_os_calls(FAKE_ADVISE), advised);
+    hk_ace_check(self);
     put(wall);
+    put(q);
+}
+END_TEST
+
+/* No room for old and new together, but for the difference: the kernel finds a place, whose first granule
+ * is not wholly ours. */
+START_TEST(big_blocks_move_where_the_kernel_likes)
+{
+    size_t n = _i ? HUGE : BIG;
+    char *p = get(n), *wall = get(n), *q;
+    unsigned remaps = fake_os_calls(FAKE_REMAP);
+
+    fill(p, n, 4);
+    get(n); /* not at the end of what is mapped */
+    fake_os_fail(FAKE_MAP, 1, ENOMEM); /* the place to move to */
+    q = hk_ace_realloc(self, p, 40 * BIG, SITE);
+    ck_assert_ptr_nonnull(q);
+    ck_assert_uint_gt(fake_os_calls(FAKE_REMAP), remaps);
+    must_hold(q, n, n, 4);
+    ck_assert_uint_ge(hk_ace_usable(q, SITE), 40 * BIG);
+    must_be(q, HK_BLOCK_LIVE);
+    must_be(q + 16, HK_BLOCK_INTERIOR);
+    must_be(p, HK_BLOCK_DEAD);
+    ck_assert_ptr_eq(hk_ace_realloc(self, q, n, SITE), q); /* shrinks where it is */
+    must_hold(q, n, n, 4);
+    put(q);
+    must_be(q, HK_BLOCK_DEAD);
+    hk_ace_check(self);
+    put(wall);
+    hk_ace_purge(self);
+    ck_assert_uint_eq(hk_ace_cached_bytes(), 0);
+}
+END_TEST
+
+START_TEST(a_mapping_that_shrank_joins_the_arena)
+{
+    char *p = get(HUGE);
+    size_t mapped = fake_os_mapped_bytes();
+
+    ck_assert_ptr_eq(hk_ace_realloc(self, p, HUGE / 3, SITE), p);
+    put(p);
+    ck_assert_uint_ge(hk_arena_dirty_bytes(), HUGE / 3);
+    ck_assert_uint_lt(fake_os_mapped_bytes(), mapped);
+    mapped = fake_os_mapped_bytes();
+    char *q = get(HUGE / 3 - HK_MIB);
+    ck_assert_uint_eq((uintptr_t)q & ~(HK_GRANULE - 1), (uintptr_t)p & ~(HK_GRANULE - 1));
+    ck_assert_uint_eq(fake_os_mapped_bytes(), mapped);
     put(q);
 }
 END_TEST
@@ -609,7 +728,7 @@ START_TEST(realloc_without_memory)
         fill(p, usable, 6);
         fake_os_fail_all(FAKE_MAP, ENOMEM);
         fake_os_fail_all(FAKE_REMAP, ENOMEM);
-        ck_assert_ptr_null(hk_ace_realloc(self, p, 50 * HK_MIB, SITE));
+        ck_assert_ptr_null(hk_ace_realloc(self, p, 200 * HK_MIB, SITE));
         must_be(p, HK_BLOCK_LIVE);
         must_hold(p, usable, usable, 6);
         char *q = hk_ace_realloc(self, p, 1, SITE);
@@ -625,18 +744,51 @@ END_TEST
 
 /* ---- big blocks ---------------------------------------------------------------------------- */
 
+/* One size again and again is kept whole, and comes back from the site's ring. */
 START_TEST(cached_big_blocks_cost_no_calls)
 {
-    put(get(BIG));
+    size_t n = _i ? HUGE : BIG;
+
+    hk_policy_builtin.purge_floor_bytes = 160 * HK_MIB;
+    hk_bigcache_set_budget(160 * HK_MIB);
+    hk_config.bigcache_bytes = 160 * HK_MIB;
+    put(get(n));
+    put(get(n));
     unsigned maps = fake_os_calls(FAKE_MAP), unmaps = fake_os_calls(FAKE_UNMAP);
+    size_t hits = hk_bigcache_counters()->hits_site, live = hk_ace_live_bytes();
     for (int i = 0; i < 100; i++) {
-        char *p = get(BIG);
-        fill(p, BIG, 1);
+        char *p = get(n);
+        fill(p, n, 1);
         put(p);
-        ck_assert_uint_ge(hk_bigcache_bytes(), BIG);
+        ck_assert_uint_ge(hk_bigcache_bytes(), n);
+        ck_assert_uint_eq(hk_ace_live_bytes(), live); /* what is cached is not live */
     }
+    ck_assert_uint_eq(hk_bigcache_counters()->hits_site, hits + 100);
     ck_assert_uint_eq(fake_os_calls(FAKE_MAP), maps);
     ck_assert_uint_eq(fake_os_calls(FAKE_UNMAP), unmaps);
+    hk_ace_purge(self);
+    ck_assert_uint_eq(hk_bigcache_bytes(), 0);
+    ck_assert_uint_eq(hk_ace_live_bytes(), 0);
+}
+END_TEST
+
+/* Sizes that change go to the arena, where they join. */
+START_TEST(changing_sizes_join)
+{
+    char *p[8];
+
+    for (unsigned i = 0; i < 8; i++)
+        p[i] = get(BIG + i * HK_MIB / 4);
+    for (unsigned i = 0; i < 8; i++)
+        put(p[i]);
+    ck_assert_uint_eq(hk_bigcache_bytes(), 0);
+    size_t dirty = hk_arena_dirty_bytes();
+    unsigned maps = fake_os_calls(FAKE_MAP);
+    char *q = get(7 * BIG); /* larger than any of them */
+    ck_assert_uint_le(dirty - hk_arena_dirty_bytes(), 8 * BIG);
+    ck_assert_uint_ge(dirty - hk_arena_dirty_bytes(), 3 * BIG); /* the fake does not place new mappings before old */
+    ck_assert_uint_le(fake_os_calls(FAKE_MAP), maps + 1);
+    put(q);
 }
 END_TEST
 
@@ -648,7 +800,7 @@ START_TEST(without_the_cache_each_is_mapped_and_unmapped)
     unsigned maps = fake_os_calls(FAKE_MAP), unmaps = fake_os_calls(FAKE_UNMAP);
     size_t mapped = fake_os_mapped_bytes();
     for (int i = 0; i < 20; i++) {
-        char *p = get(BIG);
+        char *p = get(BIG); /* none of them the arena's */
         put(p);
         ck_assert_uint_eq(fake_os_mapped_bytes(), mapped);
         must_be(p, HK_BLOCK_DEAD);
@@ -688,6 +840,133 @@ START_TEST(big_live_bytes_are_counted)
     put(p);
     ck_assert_uint_eq(hk_ace_live_bytes(), before);
     ck_assert_uint_ge(hk_ace_cached_bytes(), 10 * HK_MIB);
+}
+END_TEST
+
+/* ---- loans --------------------------------------------------------------------------------- */
+
+static void *wall[16];
+
+/* Live blocks with a dirty hole behind each, none of which holds 12 MiB, all of them together do. */
+static void scatter(void)
+{
+    char *hole[8];
+
+    for (unsigned i = 0; i < 8; i++) {
+        wall[i] = get(BIG);
+        hole[i] = get(BIG + 65536); /* no size twice in a row: to the arena, not to the ring */
+        fill(hole[i], BIG, i);
+    }
+    wall[8] = get(BIG);
+    for (unsigned i = 0; i < 8; i++)
+        put(hole[i]);
+    for (unsigned i = 0; i < 9; i++)
+        fill(wall[i], BIG, 100 + i);
+}
+
+static void walls_must_hold(void)
+{
+    for (unsigned i = 0; i < 9; i++)
+        must_hold(wall[i], BIG, BIG, 100 + i);
+}
+
+START_TEST(scattered_pages_make_a_block)
+{
+    size_t dirty, mapped, n = 12 * HK_MIB;
+    struct hk_arena_stats stats;
+
+    scatter();
+    dirty = hk_arena_dirty_bytes();
+    mapped = fake_os_mapped_bytes();
+    char *p = get(n);
+    hk_arena_stats(&stats);
+    ck_assert_uint_ge(stats.nr_borrowed, 4);
+    ck_assert_uint_ge(stats.busy_bytes, n);
+    ck_assert_uint_le(hk_arena_dirty_bytes(), dirty - n);
+    fill(p, n, 50);
+    must_be(p, HK_BLOCK_LIVE);
+    must_be(p + n / 2, HK_BLOCK_INTERIOR);
+    walls_must_hold();
+    ck_assert(!hk_ace_resize(self, p, 2 * n, SITE)); /* several mappings to the kernel */
+    ck_assert_ptr_eq(hk_ace_realloc(self, p, n / 2, SITE), p);
+    must_hold(p, n / 2, n, 50);
+    hk_ace_check(self);
+    put(p);
+    must_be(p, HK_BLOCK_DEAD);
+    hk_arena_stats(&stats);
+    ck_assert_uint_eq(stats.busy_bytes, 0);
+    ck_assert_uint_eq(hk_arena_dirty_bytes(), dirty); /* its pages are home */
+    ck_assert_uint_eq(fake_os_mapped_bytes(), mapped);
+    walls_must_hold();
+}
+END_TEST
+
+START_TEST(a_borrowed_block_grows_by_a_copy)
+{
+    scatter();
+    char *p = get(12 * HK_MIB), *q;
+    fill(p, 12 * HK_MIB, 50);
+    q = hk_ace_realloc(self, p, 40 * HK_MIB, SITE);
+    must_hold(q, 12 * HK_MIB, 12 * HK_MIB, 50);
+    must_be(p, HK_BLOCK_DEAD);
+    put(q);
+    walls_must_hold();
+}
+END_TEST
+
+/* The kernel refuses one move on the way in, or all; or on the way home. */
+START_TEST(loans_refused)
+{
+    struct hk_arena_stats stats;
+
+    scatter();
+    size_t dirty = hk_arena_dirty_bytes(), n = 12 * HK_MIB;
+    if (_i < 3)
+        fake_os_fail(FAKE_REMAP, 1 + (unsigned)_i, EINVAL);
+    else if (_i == 3)
+        fake_os_fail_all(FAKE_REMAP, EINVAL);
+    char *p = get(n);
+    fill(p, n, 50);
+    hk_ace_check(self);
+    walls_must_hold();
+    if (_i == 4)
+        fake_os_fail(FAKE_REMAP, 2, ENOMEM);
+    if (_i == 5)
+        fake_os_fail_all(FAKE_REMAP, ENOMEM);
+    must_hold(p, n, n, 50);
+    put(p);
+    hk_arena_stats(&stats);
+    ck_assert_uint_eq(stats.busy_bytes, 0);
+    ck_assert_uint_le(hk_arena_dirty_bytes(), dirty + (_i == 3 ? n + HK_MIB : 0));
+    if (_i >= 4)
+        ck_assert_uint_lt(hk_arena_dirty_bytes(), dirty); /* what stayed behind is unmapped */
+    fake_os_fail_all(FAKE_REMAP, 0);
+    walls_must_hold();
+    p = hk_ace_alloc(self, 20 * HK_MIB, 16, true, SITE); /* what says it is zero is */
+    for (size_t at = 0; at < 20 * HK_MIB; at += 64)
+        if (p[at])
+            ck_abort_msg("byte %zu is not zero", at);
+    put(p);
+}
+END_TEST
+
+START_TEST(a_kernel_without_the_call_is_soon_left_alone)
+{
+    scatter();
+    fake_os_fail_all(FAKE_REMAP, EINVAL);
+    unsigned nr = 0;
+    for (int i = 0; i < 100; i++) {
+        unsigned before = fake_os_calls(FAKE_REMAP);
+        char *p = get(12 * HK_MIB + (size_t)(i % 7) * HK_MIB / 2);
+        nr += fake_os_calls(FAKE_REMAP) != before;
+        put(p);
+        hk_arena_purge_to(0);
+        for (unsigned w = 0; w < 8; w += 1 + (unsigned)i % 2) { /* scattered again */
+            put(wall[w]);
+            wall[w] = get(BIG);
+        }
+    }
+    ck_assert_uint_le(nr, 8);
 }
 END_TEST
 
@@ -787,6 +1066,7 @@ START_TEST(cached_mappings_go_with_age)
 {
     tick(self, 1);
     put(get(BIG));
+    put(get(BIG));
     ck_assert_uint_ge(hk_bigcache_bytes(), BIG);
     tick(self, (hk_config.bigcache_age_ms + 100) * MS);
     ck_assert_uint_eq(hk_bigcache_bytes(), 0);
@@ -850,7 +1130,11 @@ END_TEST
 START_TEST(alloc_gives_up_its_caches_first)
 {
     put(get(10 * HK_MIB));
-    ck_assert_uint_gt(hk_bigcache_bytes(), 0);
+    ck_assert_uint_gt(hk_ace_cached_bytes(), 0);
+    fake_os_fail_all(FAKE_MAP, ENOMEM);
+    ck_assert_ptr_null(hk_ace_alloc(self, 20 * HK_MIB, 16, false, SITE));
+    fake_os_fail_all(FAKE_MAP, 0);
+    put(get(10 * HK_MIB));
     fake_os_fail(FAKE_MAP, 1, ENOMEM);
     void *p = get(20 * HK_MIB); /* the second try is granted */
     ck_assert_uint_eq(hk_ace_cached_bytes(), 0);
@@ -906,7 +1190,7 @@ START_TEST(unmap_and_advise_refused)
     fake_os_fail_all(FAKE_ADVISE, errors[_i]);
     hk_policy_builtin.purge_floor_bytes = HK_MIB;
     for (int round = 0; round < 3; round++)
-        for (int i = 0; i < NR_TIERS; i++) {
+        for (int i = 0; i < NR_TIERS - 1; i++) { /* the fake has no room for all of HUGE */
             get_many(tiers[i], 10);
             put_many(10);
             tick(self, 1100 * MS);
@@ -987,7 +1271,7 @@ static void child_works(void)
 START_TEST(fork_takes_every_lock_and_gives_it_back)
 {
     struct hk_lock *const locks[] = {hk_l25_lock(0), hk_l25_lock(3), hk_bigcache_lock(),
-                                     &hk_batch_lock, &hk_span_lock, &hk_pagemap_lock,
+                                     &hk_batch_lock, &hk_arena_lock, &hk_span_lock, &hk_pagemap_lock,
                                      &hk_meta_lock, &self->lock, &other->lock};
 
     victim = hk_ace_alloc(other, 100, 16, false, SITE);
@@ -1221,16 +1505,28 @@ int main(void)
     tcase_add_test(tc, realloc_keeps_content_between_all_tiers);
     tcase_add_test(tc, small_blocks_stay_while_half_is_used);
     tcase_add_test(tc, runs_grow_and_shrink_in_place);
+    tcase_add_test(tc, growth_moves_seldom);
+    tcase_add_test(tc, blocks_that_fit_are_kept_at_a_glance);
     tcase_add_test(tc, big_blocks_grow_in_place_without_a_copy);
-    tcase_add_test(tc, big_blocks_move_by_their_pages);
+    tcase_add_test(tc, mappings_grow_in_place_without_a_copy);
+    tcase_add_loop_test(tc, big_blocks_move_by_their_pages, 0, 2);
+    tcase_add_loop_test(tc, big_blocks_move_where_the_kernel_likes, 0, 2);
+    tcase_add_test(tc, a_mapping_that_shrank_joins_the_arena);
     tcase_add_loop_test(tc, remap_refused, 0, 2);
     tcase_add_test(tc, realloc_without_memory);
 
     tc = new_case(suite, "big", setup, teardown);
-    tcase_add_test(tc, cached_big_blocks_cost_no_calls);
+    tcase_add_loop_test(tc, cached_big_blocks_cost_no_calls, 0, 2);
+    tcase_add_test(tc, changing_sizes_join);
     tcase_add_test(tc, without_the_cache_each_is_mapped_and_unmapped);
     tcase_add_test(tc, batched_unmaps_come_together);
     tcase_add_test(tc, big_live_bytes_are_counted);
+
+    tc = new_case(suite, "loans", setup, teardown);
+    tcase_add_test(tc, scattered_pages_make_a_block);
+    tcase_add_test(tc, a_borrowed_block_grows_by_a_copy);
+    tcase_add_loop_test(tc, loans_refused, 0, 6);
+    tcase_add_test(tc, a_kernel_without_the_call_is_soon_left_alone);
 
     tc = new_case(suite, "memory goes back", setup, teardown);
     tcase_add_loop_test(tc, free_trims_above_the_bound, 2, NR_TIERS);

@@ -12,17 +12,22 @@
 
 static struct hk_l25_cache cache;
 
+static size_t colour_of(const struct hk_run *run)
+{
+    return (size_t)(run->start - run->base);
+}
+
 static void setup(void)
 {
     fake_os_install();
-    fake_os_place(HK_REGION_BYTES, 0);
+    fake_os_place(2 * HK_MIB, 0);
     set_policy();
 }
 
 static void teardown(void)
 {
     hk_l25_check();
-    hk_span_check();
+    hk_arena_check();
     hk_meta_check();
     ck_assert_uint_eq(fake_os_violations(), 0);
     fake_os_remove();
@@ -45,8 +50,9 @@ static struct hk_run *must_alloc(struct hk_l25_cache *from, unsigned shard, size
     ck_assert_msg(run != NULL, "no run for %zu bytes", n);
     ck_assert_uint_eq(run->state, HK_RUN_LIVE);
     ck_assert_uint_ge(hk_run_usable(run), n);
+    ck_assert_uint_eq(hk_run_usable(run), run->nr_granules * G - colour_of(run));
     ck_assert_uint_eq((uintptr_t)hk_run_start(run) % hk_max(align, 64), 0);
-    ck_assert_uint_lt(run->colour, 4096);
+    ck_assert_uint_lt(colour_of(run), 4096);
     ck_assert_uint_eq(hk_pagemap_word(run->base), HK_PM_RUN);
     ck_assert_ptr_eq(hk_pagemap_desc(run->base), run);
     ck_assert(fake_os_all_mapped(run->base, run->nr_granules * G));
@@ -98,9 +104,9 @@ START_TEST(every_size)
         ck_assert(reads_zero(run->base, run->nr_granules * G));
         kill_and_cache(NULL, 0, run);
         hk_l25_expire(true);
-        hk_span_purge_to(0);
+        hk_arena_purge_to(0);
     }
-    ck_assert_uint_eq(hk_span_used_bytes(), 0);
+    ck_assert_uint_eq(hk_arena_used_bytes(), 0);
 }
 END_TEST
 
@@ -110,7 +116,7 @@ START_TEST(every_alignment)
         for (size_t n = 1; n <= HK_L25_MAX / 2; n = 3 * n + 5) {
             struct hk_run *run = must_alloc(&cache, 0, n, align);
             if (align > 64)
-                ck_assert_uint_eq(run->colour, 0);
+                ck_assert_uint_eq(colour_of(run), 0);
             kill_and_cache(&cache, 0, run);
         }
     check_cache();
@@ -124,14 +130,14 @@ START_TEST(equal_buffers_start_at_different_offsets)
 
     for (int i = 0; i < 64; i++) {
         struct hk_run *run = must_alloc(NULL, 0, 5 * G - 4096, 16);
-        ck_assert_uint_eq(run->colour % 64, 0);
-        nr_seen += !seen[run->colour / 64];
-        seen[run->colour / 64] = true;
+        ck_assert_uint_eq(colour_of(run) % 64, 0);
+        nr_seen += !seen[colour_of(run) / 64];
+        seen[colour_of(run) / 64] = true;
     }
     ck_assert_uint_ge(nr_seen, 40);
-    ck_assert_uint_eq(must_alloc(NULL, 0, 5 * G, 16)->colour, 0); /* no room */
+    ck_assert_uint_eq(colour_of(must_alloc(NULL, 0, 5 * G, 16)), 0); /* no room */
     for (int i = 0; i < 8; i++)
-        ck_assert_uint_le(must_alloc(NULL, 0, 5 * G - 128, 16)->colour, 128);
+        ck_assert_uint_le(colour_of(must_alloc(NULL, 0, 5 * G - 128, 16)), 128);
 }
 END_TEST
 
@@ -161,9 +167,15 @@ START_TEST(pop_and_push_are_the_short_way)
 
     ck_assert_ptr_null(hk_l25_pop(&cache, 20 * G));
     ck_assert(hk_l25_kill(run));
-    ck_assert(hk_l25_push(&cache, run));
+    ck_assert(!hk_l25_has_room(&cache, run)); /* no slow call has been here */
+    hk_l25_cache_run(&cache, 0, run);
+    ck_assert_ptr_eq(hk_l25_pop(&cache, 19 * G), run);
+    ck_assert(hk_l25_kill(run));
+    ck_assert(hk_l25_has_room(&cache, run));
+    hk_l25_push(&cache, run);
     check_cache();
-    run->colour = 64;
+    run->start = run->base + 64;
+    run->usable = 20 * G - 64;
     ck_assert_ptr_null(hk_l25_pop(&cache, 20 * G)); /* coloured too far in */
     ck_assert_ptr_eq(hk_l25_pop(&cache, 20 * G - 64), run);
     ck_assert_uint_eq(run->state, HK_RUN_LIVE);
@@ -171,9 +183,9 @@ START_TEST(pop_and_push_are_the_short_way)
     check_cache();
     hk_policy_builtin.l25_cap = 0;
     ck_assert(hk_l25_kill(run));
-    ck_assert(!hk_l25_push(&cache, run));
-    hk_l25_cache_run(&cache, 0, run);
+    hk_l25_cache_run(&cache, 0, run); /* hears of the policy */
     ck_assert_uint_eq(hk_l25_shared_bytes(), 20 * G);
+    ck_assert(!hk_l25_has_room(&cache, run));
 }
 END_TEST
 
@@ -182,11 +194,11 @@ START_TEST(miss_makes_a_few_small_runs)
     struct hk_run *run = must_alloc(&cache, 0, 5 * G, 16);
 
     ck_assert_uint_eq(nr_cached(), 3);
-    ck_assert_uint_eq(hk_span_used_bytes(), 20 * G);
+    ck_assert_uint_eq(hk_arena_used_bytes(), 20 * G);
     for (int i = 0; i < 3; i++)
         ck_assert(must_alloc(&cache, 0, 5 * G, 16)->zero); /* never touched */
     ck_assert_uint_eq(nr_cached(), 0);
-    ck_assert_uint_eq(hk_span_used_bytes(), 20 * G);
+    ck_assert_uint_eq(hk_arena_used_bytes(), 20 * G);
     kill_and_cache(&cache, 0, run);
     must_alloc(&cache, 0, 17 * G, 16); /* above 256 KiB one at a time */
     ck_assert_uint_eq(nr_cached(), 1);
@@ -245,9 +257,9 @@ START_TEST(cache_and_shard_are_bounded_in_bytes)
     }
     ck_assert_uint_eq(nr_cached(), HK_L25_CACHE_GRANULES / 28);
     ck_assert_uint_gt(hk_l25_shared_bytes(), 0);
-    /* the rest went to span */
-    ck_assert_uint_eq(hk_span_used_bytes(), cache.granules * G + hk_l25_shared_bytes());
-    ck_assert_uint_lt(hk_span_used_bytes(), 40 * 28 * G);
+    /* the rest went to the arena */
+    ck_assert_uint_eq(hk_arena_used_bytes(), cache.granules * G + hk_l25_shared_bytes());
+    ck_assert_uint_lt(hk_arena_used_bytes(), 40 * 28 * G);
 }
 END_TEST
 
@@ -332,7 +344,7 @@ START_TEST(grows_into_free_neighbours_only)
     ck_assert_uint_eq(run->nr_granules, 12);
     ck_assert_uint_eq(hk_run_usable(run), 12 * G);
     ck_assert(is_stamped(run->base, 10 * G, 7));
-    ck_assert_uint_eq(hk_span_used_bytes(), 22 * G);
+    ck_assert_uint_eq(hk_arena_used_bytes(), 22 * G);
     kill_and_cache(&cache, 0, wall);
     ck_assert(!hk_l25_resize(run, 13 * G)); /* cached is not free */
     hk_l25_flush(&cache);
@@ -351,14 +363,14 @@ START_TEST(shrinks_when_half_is_unused)
     ck_assert_uint_eq(run->nr_granules, 64);
     ck_assert(hk_l25_resize(run, 20 * G - 5));
     ck_assert_uint_eq(run->nr_granules, 20);
-    ck_assert_uint_eq(hk_span_used_bytes(), 20 * G);
-    ck_assert_uint_eq(hk_span_dirty_bytes(), 44 * G);
+    ck_assert_uint_eq(hk_arena_used_bytes(), 20 * G);
+    ck_assert_uint_eq(hk_arena_dirty_bytes(), 44 * G);
     ck_assert(is_stamped(run->base, 20 * G, 7));
-    ck_assert_uint_eq(hk_pagemap_word(run->base + 20 * G), HK_PM_SPAN);
+    ck_assert_uint_eq(hk_pagemap_word(run->base + 20 * G), HK_PM_FREE);
     ck_assert(hk_l25_resize(run, 64 * G)); /* and back */
     ck_assert_uint_eq(run->nr_granules, 64);
     kill_and_cache(&cache, 0, run);
-    ck_assert_uint_eq(nr_cached(), 1); /* of its class's size again */
+    ck_assert_uint_eq(nr_cached(), 0); /* resized once, in no class for ever */
     check_cache();
 }
 END_TEST
@@ -367,7 +379,8 @@ START_TEST(colour_counts_when_it_grows)
 {
     struct hk_run *run = must_alloc(NULL, 0, 5 * G - 2048, 16);
 
-    run->colour = 64;
+    run->start = run->base + 64;
+    run->usable = 5 * G - 64;
     ck_assert(hk_l25_resize(run, 5 * G - 64));
     ck_assert_uint_eq(run->nr_granules, 5);
     ck_assert(hk_l25_resize(run, 5 * G - 63));
@@ -383,13 +396,50 @@ START_TEST(resized_run_is_not_cached)
     kill_and_cache(&cache, 0, run);
     ck_assert_uint_eq(nr_cached(), 0);
     ck_assert_uint_eq(hk_l25_shared_bytes(), 0);
-    ck_assert_uint_eq(hk_span_used_bytes(), 0);
+    ck_assert_uint_eq(hk_arena_used_bytes(), 0);
+}
+END_TEST
+
+START_TEST(runs_that_grow_have_room)
+{
+    struct hk_run *run[4];
+
+    for (size_t i = 0; i < 4; i++) {
+        run[i] = hk_l25_alloc_roomy(5 * G);
+        ck_assert_ptr_nonnull(run[i]);
+        ck_assert_uint_eq(run[i]->state, HK_RUN_LIVE);
+        ck_assert_ptr_eq(hk_pagemap_desc(run[i]->base), run[i]);
+        stamp(run[i]->base, 5 * G, i + 1);
+    }
+    for (size_t i = 0; i < 4; i++) {
+        ck_assert(hk_l25_resize(run[i], 20 * G));
+        ck_assert(is_stamped(run[i]->base, 5 * G, i + 1));
+        kill_and_cache(&cache, 0, run[i]);
+    }
+    ck_assert_uint_eq(hk_arena_used_bytes(), 0);
+    fake_os_fail_all(FAKE_MAP, ENOMEM);
+    ck_assert_ptr_null(hk_l25_alloc_roomy(HK_L25_MAX)); /* and no descriptor is lost */
+    hk_meta_check();
+}
+END_TEST
+
+START_TEST(a_run_outgrows_its_tier)
+{
+    struct hk_run *run = hk_l25_alloc_roomy(100 * G);
+
+    ck_assert_ptr_nonnull(run);
+    stamp(run->base, 100 * G, 7);
+    ck_assert(hk_l25_resize(run, 3 * HK_L25_MAX));
+    ck_assert_uint_ge(hk_run_usable(run), 3 * HK_L25_MAX);
+    ck_assert(is_stamped(run->base, 100 * G, 7));
+    kill_and_cache(&cache, 0, run);
+    ck_assert_uint_eq(hk_arena_used_bytes(), 0);
 }
 END_TEST
 
 /* ---- memory goes back ---------------------------------------------------------------------- */
 
-START_TEST(flush_gives_all_to_span)
+START_TEST(flush_gives_all_to_the_arena)
 {
     struct hk_run *run[4];
 
@@ -401,8 +451,8 @@ START_TEST(flush_gives_all_to_span)
     ck_assert_uint_eq(nr_cached(), 0);
     ck_assert_uint_eq(cache.granules, 0);
     ck_assert_uint_eq(cache.used_since_flush, 0);
-    ck_assert_uint_eq(hk_span_used_bytes(), 0);
-    ck_assert_uint_eq(hk_span_dirty_bytes(), (5 + 6 + 7 + 8) * G); /* not the untouched ones */
+    ck_assert_uint_eq(hk_arena_used_bytes(), 0);
+    ck_assert_uint_eq(hk_arena_dirty_bytes(), (5 + 6 + 7 + 8) * G); /* not the untouched ones */
 }
 END_TEST
 
@@ -416,7 +466,7 @@ START_TEST(idle_shard_expires_at_the_second_call)
     ck_assert_uint_eq(hk_l25_shared_bytes(), 20 * G);
     hk_l25_expire(false);
     ck_assert_uint_eq(hk_l25_shared_bytes(), 0);
-    ck_assert_uint_eq(hk_span_used_bytes(), 0);
+    ck_assert_uint_eq(hk_arena_used_bytes(), 0);
 }
 END_TEST
 
@@ -426,7 +476,7 @@ START_TEST(expire_all)
         kill_and_cache(NULL, shard, must_alloc(NULL, (shard + 1) % 4, (20 + shard) * G, 16));
     hk_l25_expire(true);
     ck_assert_uint_eq(hk_l25_shared_bytes(), 0);
-    ck_assert_uint_eq(hk_span_used_bytes(), 0);
+    ck_assert_uint_eq(hk_arena_used_bytes(), 0);
 }
 END_TEST
 
@@ -440,7 +490,7 @@ START_TEST(nth_map_refused)
     if (run)
         kill_and_cache(&cache, 0, run);
     hk_l25_flush(&cache);
-    ck_assert_uint_eq(hk_span_used_bytes(), 0);
+    ck_assert_uint_eq(hk_arena_used_bytes(), 0);
     must_alloc(&cache, 0, 6 * G, 16);
 }
 END_TEST
@@ -453,11 +503,11 @@ START_TEST(no_memory)
     fake_os_fail_all(FAKE_MAP, ENOMEM);
     while (hk_l25_alloc(NULL, 0, G, 16))
         ;
-    used = hk_span_used_bytes();
+    used = hk_arena_used_bytes();
     meta_bytes = hk_meta_mapped_bytes();
     for (int i = 0; i < 10000; i++)
         ck_assert_ptr_null(hk_l25_alloc(&cache, 0, 60 * G, 16));
-    ck_assert_uint_eq(hk_span_used_bytes(), used);
+    ck_assert_uint_eq(hk_arena_used_bytes(), used);
     ck_assert_uint_eq(hk_meta_mapped_bytes(), meta_bytes);
     kill_and_cache(&cache, 0, run);
     ck_assert_ptr_eq(must_alloc(&cache, 0, 60 * G, 16), run);
@@ -471,12 +521,12 @@ END_TEST
 START_TEST(no_descriptor)
 {
     must_alloc(NULL, 0, G, 16);
-    size_t used = hk_span_used_bytes();
+    size_t used = hk_arena_used_bytes();
     fake_os_fail_all(FAKE_MAP, ENOMEM);
     while (hk_meta_alloc(sizeof(struct hk_run)))
         ;
     ck_assert_ptr_null(hk_l25_alloc(&cache, 0, G, 16));
-    ck_assert_uint_eq(hk_span_used_bytes(), used);
+    ck_assert_uint_eq(hk_arena_used_bytes(), used);
 }
 END_TEST
 
@@ -549,11 +599,11 @@ START_TEST(random_runs)
         if (one_in(200))
             hk_l25_flush(&cache);
         if (one_in(200))
-            hk_span_purge_to(below(4 * HK_MIB));
+            hk_arena_purge_to(below(4 * HK_MIB));
         if (step % 500 == 0) {
             check_cache();
             hk_l25_check();
-            hk_span_check();
+            hk_arena_check();
         }
     }
     for (unsigned i = 0; i < NR_LIVE; i++)
@@ -561,7 +611,7 @@ START_TEST(random_runs)
             step_free(i);
     hk_l25_flush(&cache);
     hk_l25_expire(true);
-    ck_assert_uint_eq(hk_span_used_bytes(), 0);
+    ck_assert_uint_eq(hk_arena_used_bytes(), 0);
 }
 END_TEST
 
@@ -626,9 +676,11 @@ int main(void)
     tcase_add_test(tc, shrinks_when_half_is_unused);
     tcase_add_test(tc, colour_counts_when_it_grows);
     tcase_add_test(tc, resized_run_is_not_cached);
+    tcase_add_test(tc, runs_that_grow_have_room);
+    tcase_add_test(tc, a_run_outgrows_its_tier);
 
     tc = new_case(suite, "memory goes back", setup, teardown);
-    tcase_add_test(tc, flush_gives_all_to_span);
+    tcase_add_test(tc, flush_gives_all_to_the_arena);
     tcase_add_test(tc, idle_shard_expires_at_the_second_call);
     tcase_add_test(tc, expire_all);
 

@@ -14,7 +14,7 @@
 static void setup(void)
 {
     fake_os_install();
-    fake_os_place(HK_REGION_BYTES, 0); /* the 1 GiB arena then holds hundreds of regions */
+    fake_os_place(HK_REGION_BYTES, 0); /* the 4 GiB arena then holds many hundreds of regions */
 }
 
 static void teardown(void)
@@ -173,36 +173,6 @@ START_TEST(tightest_region_first)
     ck_assert_ptr_eq(must_acquire(2, 1).base, hole.base);
     ck_assert_ptr_ne(must_acquire(2, 1).home, first.home); /* one is left there */
     ck_assert_ptr_eq(must_acquire(1, 1).home, first.home);
-}
-END_TEST
-
-START_TEST(extend_takes_what_is_behind)
-{
-    struct run run = must_acquire(4, 1), next = must_acquire(1, 1);
-    bool zero;
-
-    ck_assert_ptr_eq(next.base, run.base + 4 * HK_GRANULE);
-    ck_assert(!hk_span_extend(run.home, run.base, 4, 1, &zero));
-    ck_assert(hk_span_extend(next.home, next.base, 1, 2, &zero));
-    ck_assert(zero);
-    ck_assert_uint_eq(hk_span_used_bytes(), 7 * HK_GRANULE);
-    hk_span_release(next.home, next.base, 3, true);
-    ck_assert(hk_span_extend(run.home, run.base, 4, 4, &zero));
-    ck_assert(!zero);
-    ck_assert_uint_eq(hk_span_dirty_bytes(), 0);
-    ck_assert_uint_eq(hk_span_used_bytes(), 8 * HK_GRANULE);
-}
-END_TEST
-
-START_TEST(extend_ends_with_the_region)
-{
-    struct run run = must_acquire(60, 1);
-    bool zero;
-
-    ck_assert(!hk_span_extend(run.home, run.base, 60, 5, &zero));
-    ck_assert_uint_eq(hk_span_used_bytes(), 60 * HK_GRANULE);
-    ck_assert(hk_span_extend(run.home, run.base, 60, 4, &zero));
-    ck_assert_uint_eq(hk_span_used_bytes(), 64 * HK_GRANULE);
 }
 END_TEST
 
@@ -600,22 +570,6 @@ static void step_release(unsigned i)
         drop(i);
 }
 
-static void step_extend(unsigned i)
-{
-    struct shadow *s = &live[i];
-    char *end = s->run.base + s->run.n * HK_GRANULE;
-    size_t more = 1 + below(6);
-    bool zero;
-
-    if (!hk_span_extend(s->run.home, s->run.base, s->run.n, more, &zero))
-        return;
-    if (zero)
-        ck_assert(reads_zero(end, more * HK_GRANULE));
-    must_be_intact(s);
-    s->run.n += more;
-    touch(s);
-}
-
 static void step_purge(void)
 {
     size_t before = hk_span_dirty_bytes(), keep = below(before + HK_GRANULE), returned;
@@ -663,10 +617,8 @@ static void random_stream(void)
             step_refuse();
         if ((kind < 50 && nr_live < MAX_RUNS) || nr_live == 0)
             step_acquire();
-        else if (kind < 85)
-            step_release((unsigned)below(nr_live));
         else if (kind < 97)
-            step_extend((unsigned)below(nr_live));
+            step_release((unsigned)below(nr_live));
         else
             step_purge();
         if (step % 500 == 0)
@@ -773,8 +725,6 @@ int main(void)
     tcase_add_test(tc, dirty_run_is_not_zero_clean_one_is);
     tcase_add_test(tc, any_part_may_be_released);
     tcase_add_test(tc, tightest_region_first);
-    tcase_add_test(tc, extend_takes_what_is_behind);
-    tcase_add_test(tc, extend_ends_with_the_region);
 
     tc = new_case(suite, "memory goes back", setup, teardown);
     tcase_add_test(tc, purge_waits_for_the_delay);
