@@ -262,7 +262,14 @@ static enum hk_verdict place_in(const void *p, struct hk_block *b, void *start, 
     return live ? HK_BLOCK_LIVE : HK_BLOCK_DEAD;
 }
 
-/* In a region, but not at the head of a run: inside a run, or free memory. Walks back to the head. */
+/* In the part of a slab that was never used. */
+static bool is_beyond(const struct hk_slab *slab, const void *p)
+{
+    return (uintptr_t)p - slab->base <= hk_size_class[slab->class].slab_mask;
+}
+
+/* In a region, but not at the head of a run: inside a run, in the unused part of a slab, or free memory. Walks
+ * back to the head. */
 static enum hk_verdict identify_span(const void *p, struct hk_block *b)
 {
     uintptr_t granule = (uintptr_t)p & ~(HK_GRANULE - 1);
@@ -275,6 +282,8 @@ static enum hk_verdict identify_span(const void *p, struct hk_block *b)
             if ((const char *)p < run->base + run->nr_granules * HK_GRANULE)
                 return place_in(p, b, hk_run_start(run), hk_run_usable(run), true);
         }
+        if (word >= HK_PM_KINDS && is_beyond(hk_pagemap_desc(head), p))
+            return (uintptr_t)p % 16 ? HK_BLOCK_MISALIGNED : HK_BLOCK_UNKNOWN;
         if (word != HK_PM_SPAN)
             break;
     }
