@@ -22,6 +22,9 @@
 #define HK_HIDDEN __attribute__((visibility("hidden")))
 #define HK_EXPORT __attribute__((visibility("default")))
 #define HK_CACHE_LINE 64
+/* Zero at start and large: the linker puts it behind all small variables (configure.ac, "Linker flags"), so
+ * that these share few pages and a process's first malloc few faults. */
+#define HK_LARGE_BSS __attribute__((section(".bss.large")))
 
 /* 0/1 build options, used in ordinary `if` so that both sides always compile. */
 #ifndef HK_DEBUG

@@ -38,9 +38,9 @@ struct entry {
  * Everything is written under the lock; `budget_bytes` and the counters are read without it. What is
  * large and starts at zero stays out of the initialised data, and untouched until it is used.
  */
-static struct entry hk_bigcache_entry[NR_ENTRIES];
+static HK_LARGE_BSS struct entry hk_bigcache_entry[NR_ENTRIES];
 /* Newest first, no gaps. */
-static entry_id hk_bigcache_ring[NR_SITES][NR_CLASSES][HK_BIGCACHE_RING_SLOTS];
+static HK_LARGE_BSS entry_id hk_bigcache_ring[NR_SITES][NR_CLASSES][HK_BIGCACHE_RING_SLOTS];
 static struct {
     struct hk_lock lock;
     struct hk_bigcache_counters counters;

@@ -17,7 +17,7 @@ const char *hk_config_file = "/etc/hakmem.conf";
 
 /* Static, because the first allocation may come from a thread with a small stack. Pages that no
  * file fills are never touched. */
-static char file_text[32 * 1024];
+static HK_LARGE_BSS char file_text[32 * 1024];
 
 /*
  * One setting.

@@ -21,22 +21,36 @@ static struct {
     unsigned nr_active;        /* the same */
 } heaps;
 
+/* The first thread's heap needs no mapping: room for one at whatever address the library is loaded. */
+static HK_LARGE_BSS char first_chunk[2 * HK_HEAP_ALIGN];
+
 struct hk_heap *hk_heap_first(void)
 {
     return hk_load_acquire(&heaps.all); /* G2 acquire, pairs with G1 */
+}
+
+static bool new_chunk_locked(void)
+{
+    char *chunk = (char *)hk_align_up((uintptr_t)first_chunk, HK_HEAP_ALIGN);
+    size_t bytes = HK_HEAP_ALIGN;
+
+    if (heaps.chunk) {
+        bytes = CHUNK;
+        chunk = hk_os_reserve(bytes, hk_max(HK_HEAP_ALIGN, hk_os_page_bytes()));
+    }
+    if (!chunk)
+        return false;
+    heaps.chunk = chunk;
+    heaps.chunk_end = chunk + bytes;
+    return true;
 }
 
 static struct hk_heap *make_heap_locked(void)
 {
     struct hk_heap *heap;
 
-    if (heaps.chunk == heaps.chunk_end) {
-        char *chunk = hk_os_reserve(CHUNK, hk_max(HK_HEAP_ALIGN, hk_os_page_bytes()));
-        if (!chunk)
-            return NULL;
-        heaps.chunk = chunk;
-        heaps.chunk_end = chunk + CHUNK;
-    }
+    if (heaps.chunk == heaps.chunk_end && !new_chunk_locked())
+        return NULL;
     heap = (struct hk_heap *)heaps.chunk;
     heaps.chunk += HK_HEAP_ALIGN;
     heap->id = heaps.nr_heaps++;

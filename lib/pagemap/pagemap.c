@@ -3,7 +3,7 @@
 
 #include "os/os.h"
 
-struct hk_pagemap hk_pagemap;
+HK_LARGE_BSS struct hk_pagemap hk_pagemap;
 struct hk_lock hk_pagemap_lock = HK_LOCK_INIT(HK_RANK_PAGEMAP);
 
 static size_t nr_leaves; /* written under the lock */

@@ -3,7 +3,7 @@
 
 #define MIN_OBSERVATIONS 10
 
-static struct hk_site_slot slots[HK_SITE_SLOTS];
+static HK_LARGE_BSS struct hk_site_slot slots[HK_SITE_SLOTS];
 static uint64_t nr_dropped;
 
 /* Fibonacci hashing (Knuth, TAOCP 3, 6.4): the high bits of a product are well mixed. */
