@@ -16,7 +16,7 @@
 #define KEPT_WHEN_ALONE (512 * HK_KIB)     /* when the last other thread is gone */
 #define TICK_NS UINT64_C(20000000)         /* work at most this often */
 
-void (*hk_ace_next_free)(void *p);
+const struct hk_foreign *hk_ace_foreign;
 static const char *first_break; /* program break at start; constant after hk_ace_init */
 
 void hk_ace_init(void)
@@ -351,7 +351,7 @@ static const struct complaint about_size = {
     "invalid malloc_usable_size: freed pointer",
 };
 
-static HK_COLD void complain(const struct complaint *about, enum hk_verdict verdict, const void *p,
+static HK_COLD _Noreturn void complain(const struct complaint *about, enum hk_verdict verdict, const void *p,
                              const struct hk_block *b, const void *site)
 {
     struct hk_diag diag = {
@@ -376,9 +376,10 @@ static HK_COLD void complain(const struct complaint *about, enum hk_verdict verd
 
 /* Lives in the memory that libc's own allocator took by brk since we are there (a plugin under
  * RTLD_DEEPBIND). What libc made before, when we came by dlopen, is not recognised. */
-static bool is_in_libc_heap(const void *p)
+static bool is_foreign(enum hk_verdict verdict, const void *p)
 {
-    return (const char *)p >= first_break && (const char *)p < hk_os_program_break();
+    return verdict == HK_BLOCK_UNKNOWN && hk_ace_foreign && (const char *)p >= first_break &&
+           (const char *)p < hk_os_program_break();
 }
 
 /* ---- loose blocks -------------------------------------------------------------------------- */
@@ -474,10 +475,8 @@ void hk_ace_free(struct hk_heap *heap, void *p, const void *site)
     hk_ace_tick(heap);
     verdict = hk_ace_identify(p, &b);
     if (HK_UNLIKELY(verdict != HK_BLOCK_LIVE)) {
-        if (verdict == HK_BLOCK_UNKNOWN && hk_ace_next_free && is_in_libc_heap(p)) {
-            hk_ace_next_free(p);
+        if (is_foreign(verdict, p) && hk_ace_foreign->free(p))
             return;
-        }
         complain(&about_free, verdict, p, &b, site);
     }
     if (b.word >= HK_PM_KINDS)
@@ -492,21 +491,17 @@ void hk_ace_free(struct hk_heap *heap, void *p, const void *site)
 
 /* ---- realloc ------------------------------------------------------------------------------- */
 
-static void must_be_live(const struct complaint *about, const void *p, struct hk_block *b,
-                         const void *site)
-{
-    enum hk_verdict verdict = hk_ace_identify(p, b);
-
-    if (HK_UNLIKELY(verdict != HK_BLOCK_LIVE))
-        complain(about, verdict, p, b, site);
-}
-
 size_t hk_ace_usable(const void *p, const void *site)
 {
     struct hk_block b;
+    enum hk_verdict verdict = hk_ace_identify(p, &b);
+    size_t bytes;
 
-    must_be_live(&about_size, p, &b, site);
-    return b.usable;
+    if (HK_LIKELY(verdict == HK_BLOCK_LIVE))
+        return b.usable;
+    if (!is_foreign(verdict, p) || !hk_ace_foreign->usable(p, &bytes))
+        complain(&about_size, verdict, p, &b, site);
+    return bytes;
 }
 
 /* A block is kept while it fits and is not twice what is needed; below 64 bytes moving gains nothing. */
@@ -539,17 +534,28 @@ bool hk_ace_resize(struct hk_heap *heap, void *p, size_t n, const void *site)
 {
     struct hk_block b;
 
+    enum hk_verdict verdict = hk_ace_identify(p, &b);
+
     (void)heap;
-    must_be_live(&about_realloc, p, &b, site);
+    if (HK_UNLIKELY(verdict != HK_BLOCK_LIVE)) {
+        if (is_foreign(verdict, p))
+            return false; /* nobody says in place or not at all */
+        complain(&about_realloc, verdict, p, &b, site);
+    }
     return n <= PTRDIFF_MAX && resize_block(&b, n);
 }
 
 void *hk_ace_realloc(struct hk_heap *heap, void *p, size_t n, const void *site)
 {
     struct hk_block b;
+    enum hk_verdict verdict = hk_ace_identify(p, &b);
     void *moved;
 
-    must_be_live(&about_realloc, p, &b, site);
+    if (HK_UNLIKELY(verdict != HK_BLOCK_LIVE)) {
+        if (is_foreign(verdict, p) && hk_ace_foreign->resize(p, n, &moved))
+            return moved;
+        complain(&about_realloc, verdict, p, &b, site);
+    }
     if (resize_block(&b, n))
         return p;
     if (b.word == HK_PM_BIG && n > b.usable) {

@@ -72,8 +72,14 @@ void hk_ace_thread_ended(void);
 size_t hk_ace_live_bytes(void);
 size_t hk_ace_cached_bytes(void);
 
-/* foreign pointers in libc's own heap go there; set once by entry. */
-extern void (*hk_ace_next_free)(void *p);
+/* Blocks in libc's own heap (a plugin under RTLD_DEEPBIND calls libc's malloc) are libc's to free, resize and
+ * measure. Set once by entry; NULL or false: there is no other allocator, such a pointer is an error. */
+struct hk_foreign {
+    bool (*free)(void *p);
+    bool (*resize)(void *p, size_t n, void **moved); /* *moved NULL: no memory */
+    bool (*usable)(const void *p, size_t *bytes);
+};
+extern const struct hk_foreign *hk_ace_foreign;
 
 /* Around fork: takes every lock of the data plane in rank order. A lock that the calling thread holds
  * already (fork from a signal handler that interrupted us) is left to it, in parent and child. */

@@ -486,29 +486,59 @@ extern __typeof(free_sized) hak_free_sized ALIAS_OF(free_sized);
 
 /* ---- start --------------------------------------------------------------------------------- */
 
-static void (*next_free)(void *p);
-
-/* A block of libc's own heap (a plugin under RTLD_DEEPBIND) goes to libc. Looked up here because dlsym
- * may allocate. */
-static void free_foreign(void *p)
+/*
+ * The next allocator's function of that name, or NULL. Looked up when the first such block comes, inside a slow
+ * section, where dlsym may allocate; at start it would cost every process a microsecond.
+ */
+static bool find_next(const char *name, const void *ours, void *function, size_t size)
 {
     static uint8_t told;
+    void *symbol = dlsym(RTLD_NEXT, name);
 
+    if (!symbol || symbol == ours)
+        return false;
+    memcpy(function, &symbol, size); /* ISO C has no cast from object to function pointer */
     if (!__atomic_exchange_n(&told, 1, __ATOMIC_RELAXED))
-        hk_warn("block of another allocator passed to free: handed on (reported once)", NULL, NULL);
-    next_free(p);
+        hk_warn("block of another allocator: handed on to it (reported once)", NULL, NULL);
+    return true;
+}
+
+static bool free_foreign(void *p)
+{
+    void (*next)(void *);
+
+    if (!find_next("free", (void *)free, &next, sizeof next))
+        return false;
+    next(p);
+    return true;
+}
+
+static bool resize_foreign(void *p, size_t n, void **moved)
+{
+    void *(*next)(void *, size_t);
+
+    if (!find_next("realloc", (void *)realloc, &next, sizeof next))
+        return false;
+    *moved = next(p, n);
+    return true;
+}
+
+static bool measure_foreign(const void *p, size_t *bytes)
+{
+    size_t (*next)(void *);
+
+    if (!find_next("malloc_usable_size", (void *)malloc_usable_size, &next, sizeof next))
+        return false;
+    *bytes = next((void *)p);
+    return true;
 }
 
 static __attribute__((constructor(101))) void start(void)
 {
-    void *symbol;
+    static const struct hk_foreign foreign = {free_foreign, resize_foreign, measure_foreign};
 
+    hk_ace_foreign = &foreign;
     hk_thread_start();
-    symbol = dlsym(RTLD_NEXT, "free");
-    if (symbol && symbol != (void *)free) {
-        memcpy(&next_free, &symbol, sizeof next_free);
-        hk_ace_next_free = free_foreign;
-    }
 }
 
 /* ---- mallopt ------------------------------------------------------------------------------- */

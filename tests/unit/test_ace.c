@@ -449,10 +449,28 @@ END_TEST
 static void *passed_on;
 static unsigned nr_passed_on;
 
-static void next_free(void *p)
+static bool next_free(void *p)
 {
     passed_on = p;
     nr_passed_on++;
+    return true;
+}
+
+static bool next_resize(void *p, size_t n, void **moved)
+{
+    *moved = (char *)p + n;
+    return true;
+}
+
+static bool next_usable(const void *p, size_t *bytes)
+{
+    *bytes = 42;
+    return p != NULL;
+}
+
+static bool next_refuses(void *p)
+{
+    return p == NULL;
 }
 
 START_TEST(blocks_of_libc_go_to_libc)
@@ -461,14 +479,22 @@ START_TEST(blocks_of_libc_go_to_libc)
 
     victim = aligned;
     must_panic(free_victim, "invalid free: unknown pointer"); /* entry has not said where to */
-    hk_ace_next_free = next_free;
+    struct hk_foreign next = {next_free, next_resize, next_usable};
+    hk_ace_foreign = &next;
     hk_ace_free(self, aligned, SITE);
     ck_assert_uint_eq(nr_passed_on, 1);
     ck_assert_ptr_eq(passed_on, aligned);
+    ck_assert_ptr_eq(hk_ace_realloc(self, aligned, 100, SITE), aligned + 100);
+    ck_assert_uint_eq(hk_ace_usable(aligned, SITE), 42);
+    ck_assert(!hk_ace_resize(self, aligned, 1, SITE));
     victim = aligned + 1;
     must_panic(free_victim, "invalid free: misaligned pointer");
     victim = (char *)&passed_on;
     must_panic(free_victim, "invalid free:");
+    next.free = next_refuses;
+    victim = aligned;
+    must_panic(free_victim, "invalid free: unknown pointer");
+    hk_ace_foreign = NULL;
 }
 END_TEST
 
