@@ -492,7 +492,7 @@ extern __typeof(free_sized) hak_free_sized ALIAS_OF(free_sized);
  */
 static bool find_next(const char *name, const void *ours, void *function, size_t size)
 {
-    static uint8_t told;
+    static uint32_t told; /* a byte would need a library on some machines */
     void *symbol = dlsym(RTLD_NEXT, name);
 
     if (!symbol || symbol == ours)

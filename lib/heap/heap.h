@@ -56,8 +56,8 @@ struct hk_class_record {
     uint64_t magic;  /* copy of hk_size_class[].magic */
     uint32_t mask;   /* copy of slab_mask */
     uint32_t size;   /* copy of size */
-};
-_Static_assert(sizeof(struct hk_class_record) == 1 << HK_CLASS_RECORD_SHIFT || sizeof(void *) == 4,
+} __attribute__((aligned(1 << HK_CLASS_RECORD_SHIFT))); /* 24 bytes where pointers have 4 */
+_Static_assert(sizeof(struct hk_class_record) == 1 << HK_CLASS_RECORD_SHIFT,
                "hk_class_offset is scaled to the record");
 
 /* Slow path, one per class. */

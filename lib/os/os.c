@@ -14,15 +14,29 @@
 #endif
 
 /* The kernel's calls, not libc's wrappers: a program may define its own mmap on top of malloc. */
+#if defined(__s390__) /* its mmap takes the address of its arguments */
+static long map_call(void *hint, size_t bytes, unsigned long protection, unsigned long flags)
+{
+    unsigned long arguments[6] = {(unsigned long)hint, bytes, protection, flags, (unsigned long)-1, 0};
+
+    return syscall(SYS_mmap, arguments);
+}
+#else
+#ifdef SYS_mmap2
+#define MAP_NUMBER SYS_mmap2
+#else
+#define MAP_NUMBER SYS_mmap
+#endif
+static long map_call(void *hint, size_t bytes, unsigned long protection, unsigned long flags)
+{
+    return syscall(MAP_NUMBER, hint, bytes, protection, flags, -1, 0L);
+}
+#endif
+
 static intptr_t kernel_map(void *hint, size_t bytes)
 {
     int saved = errno;
-#ifdef SYS_mmap2
-    long number = SYS_mmap2;
-#else
-    long number = SYS_mmap;
-#endif
-    long p = syscall(number, hint, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0L);
+    long p = map_call(hint, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS);
     intptr_t result = p == -1 ? -(intptr_t)errno : (intptr_t)p;
     errno = saved;
     return result;
