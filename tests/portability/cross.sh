@@ -19,7 +19,7 @@ cross=${HK_CROSS_DIR:-$PWD/cross}
 all="i386 arm64 armhf riscv64 s390x ppc64el"
 tests="semantics early signals"
 # The last two: MADV_WIPEONFORK, and what qemu adds to a text on stderr when a program aborts.
-ignored="malloc_trim gives back|popen and getline|kernel:wipe_on_fork|panic:(names_everything|leaves_out|internal)"
+ignored="malloc_trim gives back|popen and getline|kernel:wipe_on_fork|test_panic.c:panic:"
 
 triplet_of() {
     case $1 in
