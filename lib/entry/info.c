@@ -116,6 +116,6 @@ HK_EXPORT int malloc_info(int options, FILE *stream)
 /* Option stats_dump. Destructors run after the program's atexit handlers; the heap stays usable. */
 static __attribute__((destructor)) void dump_at_exit(void)
 {
-    if (hk_config.stats_dump)
+    if (hk_load_relaxed(&hk_config.stats_dump) && !hk_entry_is_child_of_run())
         malloc_stats();
 }
