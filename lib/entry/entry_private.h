@@ -25,6 +25,8 @@ HK_INLINE size_t hk_entry_aligned_size(size_t size, size_t align)
 
 /* Constructor's part: what HAKMEM_RUN asks for, see run.c. */
 void hk_entry_obey_run(void);
+/* Constructor's part, for option stats_dump. */
+void hk_entry_keep_stderr(void);
 /* hakmem-run started an ancestor that forked us: its report is not ours to print. */
 bool hk_entry_is_child_of_run(void);
 

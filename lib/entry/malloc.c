@@ -504,6 +504,7 @@ static __attribute__((constructor(101))) void start(void)
 
     hk_thread_start();
     hk_entry_obey_run();
+    hk_entry_keep_stderr();
     symbol = dlsym(RTLD_NEXT, "free");
     if (symbol && symbol != (void *)free) {
         memcpy(&next_free, &symbol, sizeof next_free);
