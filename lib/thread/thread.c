@@ -303,23 +303,44 @@ extern void _IO_list_resetlock(void) __attribute__((weak));
 
 static bool config_lock_taken; /* by prepare; written with the lock held */
 
+/*
+ * The lowest rank. A signal handler that interrupted us may hold a lock that the holder of this one waits
+ * for: then it is only tried. Half a change is harmless to the child: each store of it is whole.
+ */
+static void lock_config(void)
+{
+    bool taken = true;
+
+    if (hk_in_slow_section)
+        taken = !hk_lock_is_mine(&hk_config_lock) && hk_try_lock(&hk_config_lock);
+    else
+        hk_lock(&hk_config_lock);
+    if (taken)
+        config_lock_taken = true;
+}
+
+static void unlock_config(void)
+{
+    bool taken = config_lock_taken && hk_lock_is_mine(&hk_config_lock);
+
+    if (taken) {
+        config_lock_taken = false;
+        hk_unlock(&hk_config_lock);
+    }
+}
+
 static void prepare_fork(void)
 {
-    bool mine = hk_lock_is_mine(&hk_config_lock); /* fork from a signal handler that came in between */
-
     if (_IO_list_lock)
         _IO_list_lock();
-    if (!mine)
-        hk_lock_nested(&hk_config_lock);
-    config_lock_taken = !mine;
+    lock_config();
     hk_ace_fork_prepare(thread_state == THREAD_ALIVE ? own_heap : NULL);
 }
 
 static void after_fork_in_parent(void)
 {
     hk_ace_fork_parent();
-    if (config_lock_taken)
-        hk_unlock(&hk_config_lock);
+    unlock_config();
     if (_IO_list_unlock)
         _IO_list_unlock();
 }
@@ -327,8 +348,9 @@ static void after_fork_in_parent(void)
 static void after_fork_in_child(void)
 {
     hk_ace_fork_child(thread_state == THREAD_ALIVE ? own_heap : NULL);
-    if (config_lock_taken)
-        hk_lock_reset(&hk_config_lock);
+    if (config_lock_taken || !hk_lock_is_mine(&hk_config_lock))
+        hk_lock_reset(&hk_config_lock); /* whoever had it is not here; else the interrupted call ends it */
+    config_lock_taken = false;
     if (thread_state == THREAD_ALIVE)
         own_heap->thread_id = kernel_thread_id();
     if (_IO_list_resetlock)

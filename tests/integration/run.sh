@@ -86,6 +86,19 @@ else
 fi
 LD_PRELOAD='' expect "an empty LD_PRELOAD" 0 "mine" "" "$run" sh -c "$mine"
 
+# --- by soname, where the loader finds it: a cache of our own ---
+
+if have unshare && echo "$(dirname "$lib")" >ld.conf && ldconfig -X -C "$work/cache" -f "$work/ld.conf" 2>/dev/null &&
+    unshare -m mount --bind "$work/cache" /etc/ld.so.cache 2>/dev/null; then
+    expect "the soname, where ld.so knows it" 0 "libhakmem.so.0" "" \
+        unshare -m sh -c 'mount --bind "$2/cache" /etc/ld.so.cache && exec "$1" -i sh -c "echo \$LD_PRELOAD; $3"' \
+        - "$run" "$work" "$loaded"
+else
+    skip "the soname, where ld.so knows it" "no mount namespaces"
+fi
+expect "else the whole path" 0 "$(readlink -f "$(dirname "$lib")")/libhakmem.so.0" "" \
+    "$run" -i sh -c 'echo "$LD_PRELOAD"'
+
 # --- options ---
 
 config='HAKMEM_STATS_DUMP=off'
