@@ -31,14 +31,15 @@ struct option_row {
     bool settable; /* by hak_ctl_set */
 };
 
+/* Readers from outside may know the numbers: new ones go to the end. */
 enum option_source {
     SOURCE_DEFAULT,
     SOURCE_FILE,     /* hk_config_file */
+    SOURCE_VARIABLE, /* HAKMEM_<NAME> */
+    SOURCE_API,
     SOURCE_CONF,     /* what HAKMEM_CONF names */
     SOURCE_OPTIONS,  /* HAKMEM_OPTIONS */
-    SOURCE_VARIABLE, /* HAKMEM_<NAME> */
-    SOURCE_RUN,      /* hakmem-run --option */
-    SOURCE_API
+    SOURCE_RUN       /* hakmem-run --option */
 };
 
 #define CONF_PATH_BYTES 512 /* of HAKMEM_CONF, for display; a longer one is shown cut */

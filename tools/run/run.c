@@ -343,6 +343,9 @@ int main(int argc, char **argv)
     struct request request = {.used = 0};
 
     fill_standard_streams();
+    /* So that hakmem-stats may look without a right to trace; an --option comes after it and wins. */
+    if (!getenv("HAKMEM_STATS"))
+        (void)add_option(&request, "stats", "export");
     if (!parse(argc, argv, &request))
         return STATUS_REFUSED;
     return run(&request, argv + optind);

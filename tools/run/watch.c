@@ -139,7 +139,7 @@ static bool is_mapped(pid_t pid)
 
 static void close_all_but(int fd)
 {
-    int last = (int)sysconf(_SC_OPEN_MAX);
+    int last = 65536; /* more only where the kernel has close_range as well */
 
 #ifdef SYS_close_range
     if (syscall(SYS_close_range, 3, fd - 1, 0) == 0 && syscall(SYS_close_range, fd + 1, ~0U, 0) == 0)
@@ -182,6 +182,9 @@ void watch_start(struct watch *watch, const char *program, const char *library, 
             watch_process(watch->fd, self, program, library, verbose);
         _exit(0);
     }
+    if (child < 0)
+        say("warning: no process to watch (%s): it will not be noticed if the library is not loaded",
+            strerror(errno));
     while (child > 0 && waitpid(child, NULL, 0) < 0 && errno == EINTR)
         ;
 }
