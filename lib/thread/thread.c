@@ -122,21 +122,30 @@ static void fill_policy(struct hk_policy *policy)
         fill_option(policy, options[i], &hk_config);
 }
 
-int hk_thread_change_option(const struct hk_config_change *change, const char *by)
+/* A snapshot that differs from the current one in what follows from the change. 0 or ENOMEM. */
+static int update_policy(const struct hk_config_change *change)
 {
     struct hk_policy changed, *published;
 
     memcpy(&changed, hk_policy(), sizeof changed); /* gaps too: they are compared */
     fill_option(&changed, change->option, &change->config);
-    if (memcmp(&changed, hk_policy(), sizeof changed) != 0) {
-        published = hk_meta_alloc(sizeof *published);
-        if (!published)
-            return ENOMEM;
-        memcpy(published, &changed, sizeof changed);
-        hk_policy_publish(published); /* the one before is never freed: somebody may be reading it */
-    }
-    hk_config_commit(change, by);
+    if (memcmp(&changed, hk_policy(), sizeof changed) == 0)
+        return 0;
+    published = hk_meta_alloc(sizeof *published);
+    if (!published)
+        return ENOMEM;
+    memcpy(published, &changed, sizeof changed);
+    hk_policy_publish(published); /* the one before is never freed: somebody may be reading it */
     return 0;
+}
+
+int hk_thread_change_option(const struct hk_config_change *change, const char *by)
+{
+    int error = update_policy(change);
+
+    if (!error)
+        hk_config_commit(change, by);
+    return error;
 }
 
 static void thread_ends(void *heap);

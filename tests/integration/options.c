@@ -426,6 +426,54 @@ static int magazines_shrink(void)
     return PASS;
 }
 
+// Runs of 64 KiB to 2 MiB that the thread keeps come back at once, last in, first out.
+static size_t kept_runs(size_t bytes)
+{
+    void *p[32];
+    size_t kept = 0;
+
+    for (size_t i = 0; i < COUNT(p); i++)
+        p[i] = hide(malloc(bytes));
+    for (size_t i = 0; i < COUNT(p); i++)
+        free(p[i]);
+    struct mallinfo2 before = mallinfo2();
+    for (size_t i = 0; i < COUNT(p); i++) {
+        p[i] = hide(malloc(bytes));
+        kept += mallinfo2().keepcost == before.keepcost; // not from what all threads share
+    }
+    for (size_t i = 0; i < COUNT(p); i++)
+        free(p[i]);
+    return kept;
+}
+
+static int cap_large(void)
+{
+    size_t some = kept_runs(100000);
+
+    CHECK_EQ(0, ctl_set("cap_large", "0"));
+    size_t none = kept_runs(100000);
+    CHECK_MSG(some >= 3 && none == 0, "%zu, %zu", some, none);
+    CHECK_EQ(0, ctl_set("cap_large", "12"));
+    size_t more = kept_runs(100000);
+    CHECK_MSG(more > some, "%zu, %zu", some, more);
+    return PASS;
+}
+
+// A cached run may be larger than the request by wmax_large.
+static int wmax_large(void)
+{
+    CHECK_EQ(0, ctl_set("wmax_large", "1"));
+    void *large = hide(malloc(640 * KIB));
+    free(large);
+    void *exact = hide(malloc(400 * KIB));
+    CHECK_EQ(0, ctl_set("wmax_large", "4"));
+    void *generous = hide(malloc(400 * KIB));
+    CHECK_MSG(malloc_usable_size(exact) < 500 * KIB && malloc_usable_size(generous) >= 600 * KIB, "%zu %zu",
+              malloc_usable_size(exact), malloc_usable_size(generous));
+    free(exact), free(generous);
+    return PASS;
+}
+
 int main(int argc, char **argv)
 {
     static const struct test_case cases[] = {
@@ -439,6 +487,8 @@ int main(int argc, char **argv)
         {"purge_cap_bytes", purge_cap, 0},
         {"purge_delay_ms", purge_delay, 20},
         {"thp", thp, 0},
+        {"cap_large", cap_large, 0},
+        {"wmax_large", wmax_large, 0},
         {"limit", limit, 0},
         {"beyond the limit", limit_exceeded, 30},
         {"HAKMEM_LIMIT", limit_of_the_environment, 0},
