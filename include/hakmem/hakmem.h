@@ -94,8 +94,30 @@ const char *hak_site_purpose(const void *site);
 size_t hak_trim(size_t keep_bytes);
 /* The same with keep_bytes 0. */
 size_t hak_purge(void);
+/*
+ * Soft limit: cached memory is given back as live and cached memory together near `bytes`; requests are never
+ * refused for it. 0: no limit. Returns 0, EINVAL (less than 1 MiB), or as hak_ctl_set.
+ */
+int hak_limit_set(size_t bytes);
 /* The calling thread will be idle: gives its cached blocks back. */
 void hak_thread_idle(void);
+
+/* ---- options: hakmem.conf(5) lists them ---- */
+
+/*
+ * All return 0 or an error number, leave errno alone and are not for signal handlers (EAGAIN, if one
+ * interrupted the allocator). Upper and lower case of a name are the same.
+ *
+ * The value of an option as a setting would spell it, NUL-terminated. *bytes: the room at `value`; on return
+ * what the whole text needs. ENOENT: no such option; ERANGE: no room, the text is cut.
+ */
+int hak_ctl_get(const char *name, char *value, size_t *bytes);
+/* The same for where the value came from: "default", "mode fast", "/etc/hakmem.conf:3", "HAKMEM_THP". */
+int hak_ctl_source(const char *name, char *source, size_t *bytes);
+/* The name of option number `index`, a static string; NULL beyond the last. */
+const char *hak_ctl_name(unsigned index);
+/* ENOENT: no such option; EPERM: it is read at the start only; EINVAL: not a value of it; ENOMEM. */
+int hak_ctl_set(const char *name, const char *value);
 
 #ifdef __cplusplus
 }

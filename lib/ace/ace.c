@@ -4,6 +4,7 @@
 #include "base/panic.h"
 #include "batch/batch.h"
 #include "bigcache/bigcache.h"
+#include "config/config.h"
 #include "heap/heap_inline.h"
 #include "l25/l25_inline.h"
 #include "meta/meta.h"
@@ -44,6 +45,12 @@ static void evict_now(const struct hk_big_range *range, void *arg)
     hk_batch_unmap(range->base, range->bytes, hk_policy()->batch);
 }
 
+/* A little stays cached even beyond the limit, which is soft: else every free would end in the kernel. */
+static size_t room_below(size_t limit, size_t live)
+{
+    return hk_max(limit > live ? limit - live : 0, limit / 32);
+}
+
 /* Seven eighths of what is promised: the rest is for what magazines and partial slabs hold. */
 static size_t cache_limit(void)
 {
@@ -52,7 +59,7 @@ static size_t cache_limit(void)
     size_t limit = hk_max(policy->purge_floor_bytes, live / 10);
 
     if (policy->limit_bytes)
-        limit = hk_min(limit, policy->limit_bytes > live ? policy->limit_bytes - live : 0);
+        limit = hk_min(limit, room_below(policy->limit_bytes, live));
     return limit / 8 * 7;
 }
 
@@ -118,6 +125,19 @@ static HK_NOINLINE void tick_slow(struct hk_heap *heap)
     hk_bigcache_expire(now, evict_now, NULL);
     hk_batch_flush();
     hk_span_purge_expired(now, policy->purge_delay_ns);
+    if (policy->limit_bytes)
+        trim_if_over(heap); /* live grows without a free */
+}
+
+void hk_ace_obey(struct hk_heap *heap)
+{
+    bool off = hk_load_relaxed(&hk_config.disable_bigcache);
+
+    if (heap)
+        hk_heap_obey(heap);
+    hk_bigcache_trim(off ? 0 : hk_load_relaxed(&hk_config.bigcache_bytes), evict_now, NULL);
+    hk_batch_flush();
+    trim_if_over(heap);
 }
 
 void hk_ace_tick(struct hk_heap *heap)
@@ -212,6 +232,8 @@ void *hk_ace_alloc(struct hk_heap *heap, size_t n, size_t align, bool zero, cons
         hk_ace_purge(heap);
         p = alloc_once(heap, n, align, &is_zero, site);
     }
+    if (HK_UNLIKELY(n > HK_FAST_MAX && hk_policy()->limit_bytes))
+        trim_if_over(heap);
     if (p && zero && !is_zero)
         memset(p, 0, n);
     return p;

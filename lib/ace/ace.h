@@ -63,6 +63,8 @@ enum hk_verdict hk_ace_identify(const void *p, struct hk_block *block);
 
 /* Called on slow paths; cheap unless a period has passed. Owner's heap or NULL. */
 void hk_ace_tick(struct hk_heap *heap);
+/* The policy or an option has changed: what it forbids is given up at once. */
+void hk_ace_obey(struct hk_heap *heap);
 /* Gives back everything that is not live or in another thread's magazines; returns bytes that went. */
 size_t hk_ace_purge(struct hk_heap *heap);
 /* Once a second from the background thread: what other threads' ticks would do if they had any. */

@@ -105,7 +105,7 @@ static void put_back(const struct hk_big_range *range)
 static void cut(struct hk_big_range *range, size_t bytes)
 {
     struct hk_big_range tail = *range;
-    size_t most = hk_max(bytes / 1000 * hk_policy()->wmax_large, bytes);
+    size_t most = hk_scale(bytes, hk_policy()->wmax_large);
 
     if (range->bytes <= most || range->bytes - bytes < HK_BIGCACHE_MIN_BYTES)
         return;

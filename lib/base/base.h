@@ -61,6 +61,17 @@ HK_INLINE size_t hk_max(size_t a, size_t b)
     return a > b ? a : b;
 }
 
+/* n * thousandths / 1000, rounded down; SIZE_MAX when that is too large. */
+HK_INLINE size_t hk_scale(size_t n, unsigned thousandths)
+{
+    size_t whole;
+
+    if (__builtin_mul_overflow(n / 1000, (size_t)thousandths, &whole) ||
+        __builtin_add_overflow(whole, n % 1000 * thousandths / 1000, &whole))
+        return SIZE_MAX;
+    return whole;
+}
+
 /* floor(log2(n)), n > 0 */
 HK_INLINE unsigned hk_log2_floor(size_t n)
 {

@@ -88,7 +88,7 @@ static struct entry *entry_at(entry_id id)
 
 static size_t budget(void)
 {
-    return hk_min(hk_load_relaxed(&hk_bigcache_global.budget_bytes), hk_config.bigcache_bytes);
+    return hk_min(hk_load_relaxed(&hk_bigcache_global.budget_bytes), hk_load_relaxed(&hk_config.bigcache_bytes));
 }
 
 /*
@@ -307,7 +307,7 @@ static bool take_locked(const void *site, size_t bytes, size_t max_bytes, struct
 
 bool hk_bigcache_take(const void *site, size_t bytes, size_t max_bytes, struct hk_big_range *out)
 {
-    if (hk_config.disable_bigcache)
+    if (hk_load_relaxed(&hk_config.disable_bigcache))
         return false;
     hk_lock(&hk_bigcache_global.lock);
     bool taken = take_locked(site, bytes, max_bytes, out);
@@ -330,7 +330,7 @@ static entry_id find_largest_below(size_t min_bytes, size_t bytes)
 
 bool hk_bigcache_take_part(size_t min_bytes, size_t bytes, struct hk_big_range *out)
 {
-    if (hk_config.disable_bigcache || bytes <= min_bytes)
+    if (hk_load_relaxed(&hk_config.disable_bigcache) || bytes <= min_bytes)
         return false;
     hk_lock(&hk_bigcache_global.lock);
     entry_id id = find_largest_below(min_bytes, bytes);
@@ -348,7 +348,7 @@ bool hk_bigcache_take_part(size_t min_bytes, size_t bytes, struct hk_big_range *
 
 static bool is_acceptable(const struct hk_big_range *range)
 {
-    return !hk_config.disable_bigcache && range->bytes >= HK_BIGCACHE_MIN_BYTES &&
+    return !hk_load_relaxed(&hk_config.disable_bigcache) && range->bytes >= HK_BIGCACHE_MIN_BYTES &&
            range->bytes <= budget();
 }
 
@@ -399,7 +399,7 @@ void hk_bigcache_set_budget(size_t bytes)
 static bool is_expired(uint64_t now_ns)
 {
     entry_id id = oldest();
-    uint64_t age_ns = (uint64_t)hk_config.bigcache_age_ms * 1000000;
+    uint64_t age_ns = (uint64_t)hk_load_relaxed(&hk_config.bigcache_age_ms) * 1000000;
 
     if (!id)
         return false;

@@ -23,6 +23,13 @@ HK_INLINE size_t hk_entry_aligned_size(size_t size, size_t align)
     return hk_is_pow2(align) ? hk_align_up(size, align) : size;
 }
 
+/* Constructor's part: what HAKMEM_RUN asks for, see run.c. */
+void hk_entry_obey_run(void);
+/* Constructor's part, for option stats_dump. */
+void hk_entry_keep_stderr(void);
+/* hakmem-run started an ancestor that forked us: its report is not ours to print. */
+bool hk_entry_is_child_of_run(void);
+
 /* What the heap has gathered goes to the site table. */
 void hk_entry_tell_sites(struct hk_heap *heap);
 /* Gives memory back until keep_bytes stay cached; returns bytes. */

@@ -10,9 +10,13 @@
 #include "span/span.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <limits.h>
 #include <malloc.h>
 #include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 /*
  * arena     bytes mapped for slabs and runs      hblkhd    bytes in mappings of their own, live
@@ -75,14 +79,13 @@ static struct totals sum_heaps(void)
     return t;
 }
 
-HK_EXPORT void malloc_stats(void)
+static void format_stats(char *text, size_t bytes)
 {
     struct hk_span_stats span;
     struct totals t = sum_heaps();
-    int saved = errno;
 
     hk_span_stats(&span);
-    fprintf(stderr,
+    snprintf(text, bytes,
             "hakmem: mapped %zu, used %zu, dirty %zu, regions %zu, purged %zu in %zu calls\n"
             "hakmem: big live %zu, big cached %zu, metadata %zu\n"
             "hakmem: heaps %zu, refills %zu, flushes %zu, slabs %zu made %zu retired, remote frees %zu in "
@@ -91,6 +94,15 @@ HK_EXPORT void malloc_stats(void)
             span.nr_purges, hk_ace_live_bytes() - span.used_bytes, hk_bigcache_bytes(),
             hk_meta_mapped_bytes() + hk_pagemap_mapped_bytes(), t.nr_heaps, t.refills, t.flushes,
             t.slabs_acquired, t.slabs_retired, t.remote, t.parcels, hk_entry_size_mismatches());
+}
+
+HK_EXPORT void malloc_stats(void)
+{
+    char text[1024];
+    int saved = errno;
+
+    format_stats(text, sizeof text);
+    fputs(text, stderr);
     errno = saved;
 }
 
@@ -113,9 +125,47 @@ HK_EXPORT int malloc_info(int options, FILE *stream)
     return 0;
 }
 
-/* Option stats_dump. Destructors run after the program's atexit handlers; the heap stays usable. */
+/*
+ * Option stats_dump. Destructors run after the program's atexit handlers, the heap stays usable; but many
+ * programs have closed stderr by then, to see whether it was written. So a copy is kept from the start, far
+ * from the numbers that programs count on.
+ */
+static struct {
+    int fd;
+    struct stat is; /* the program may have closed it and opened something else */
+} kept_stderr = {.fd = -1};
+
+void hk_entry_keep_stderr(void)
+{
+    static const int from[] = {1000, 200, 30};
+    int saved = errno, fd = -1;
+
+    if (!hk_config.stats_dump)
+        return;
+    for (unsigned i = 0; i < sizeof from / sizeof *from && fd < 0; i++)
+        fd = fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, from[i]);
+    if (fd >= 0 && fstat(fd, &kept_stderr.is) == 0)
+        kept_stderr.fd = fd;
+    errno = saved;
+}
+
+static int stderr_at_exit(void)
+{
+    struct stat is;
+
+    if (fstat(STDERR_FILENO, &is) == 0 || kept_stderr.fd < 0 || fstat(kept_stderr.fd, &is) != 0 ||
+        is.st_dev != kept_stderr.is.st_dev || is.st_ino != kept_stderr.is.st_ino)
+        return STDERR_FILENO;
+    return kept_stderr.fd;
+}
+
 static __attribute__((destructor)) void dump_at_exit(void)
 {
-    if (hk_config.stats_dump)
-        malloc_stats();
+    char text[1024];
+
+    if (!hk_load_relaxed(&hk_config.stats_dump) || hk_entry_is_child_of_run())
+        return;
+    format_stats(text, sizeof text);
+    if (write(stderr_at_exit(), text, strlen(text)) < 0)
+        return; /* nobody to tell */
 }

@@ -7,7 +7,6 @@
 #include "config/config.h"
 #include "heap/heap_inline.h"
 #include "l25/l25_inline.h"
-#include "meta/meta.h"
 #include "os/os.h"
 #include "site/site.h"
 #include "thread/thread.h"
@@ -324,7 +323,7 @@ static void *realloc_at(void *p, size_t n, const void *site)
 
     if (!p)
         return hk_entry_alloc(n, 16, false, site);
-    if (n == 0 && hk_config.realloc0 == HK_REALLOC0_FREE) {
+    if (n == 0 && hk_load_relaxed(&hk_config.realloc0) == HK_REALLOC0_FREE) {
         hk_entry_free(p, site);
         return NULL;
     }
@@ -539,33 +538,34 @@ static __attribute__((constructor(101))) void start(void)
 
     hk_ace_foreign = &foreign;
     hk_thread_start();
+    hk_entry_obey_run();
+    hk_entry_keep_stderr();
 }
 
 /* ---- mallopt ------------------------------------------------------------------------------- */
 
-/* Published snapshots are never written or freed: each call leaves the old one behind. */
-static int set_policy(int param, size_t value)
+static int set_option(enum hk_option option, size_t value)
 {
-    struct hk_policy *changed = hk_meta_alloc(sizeof *changed);
+    struct hk_config_change change;
+    int error;
 
-    if (!changed)
-        return 0;
-    *changed = *hk_policy();
-    if (param == M_MMAP_THRESHOLD)
-        changed->big_threshold = hk_max(value, HK_FAST_MAX + 1);
-    else
-        changed->purge_floor_bytes = value;
-    hk_policy_publish(changed);
-    return 1;
+    hk_lock(&hk_config_lock);
+    hk_config_propose_number(option, value, &change);
+    error = hk_thread_change_option(&change, "mallopt");
+    hk_unlock(&hk_config_lock);
+    return error == 0;
 }
 
 static int apply_option(int param, int value)
 {
+    size_t bytes = value < 0 ? SIZE_MAX / 2 : (size_t)value;
+
     (void)hk_thread_heap(); /* the configured values first */
     switch (param) {
     case M_MMAP_THRESHOLD:
+        return set_option(HK_OPTION_mmap_threshold, hk_max(bytes, HK_FAST_MAX + 1));
     case M_TRIM_THRESHOLD:
-        return set_policy(param, value < 0 ? SIZE_MAX / 2 : (size_t)value);
+        return set_option(HK_OPTION_purge_cap_bytes, bytes);
     case M_PERTURB:
         hk_store_relaxed(&perturb, (uint8_t)value);
         hk_thread_fast_paths((uint8_t)value == 0);

@@ -38,6 +38,11 @@ void hk_heap_setup(struct hk_heap *heap)
     }
     heap->class_offset = hk_class_offset;
     heap->max_fast = HK_FAST_MAX;
+    hk_heap_obey(heap);
+}
+
+void hk_heap_obey(struct hk_heap *heap)
+{
     heap->max_run = hk_max(hk_min(HK_L25_MAX, hk_policy()->big_threshold - 1), HK_FAST_MAX) - HK_FAST_MAX;
 }
 
@@ -218,7 +223,7 @@ static size_t natural_align(unsigned class)
 static void *take_larger(struct hk_heap *heap, unsigned class)
 {
     const struct hk_class_slabs *cs = &heap->slabs[class];
-    size_t most = (size_t)hk_size_class[class].size * hk_policy()->wmax_mid / 1000;
+    size_t most = hk_scale(hk_size_class[class].size, hk_policy()->wmax_mid);
 
     if (class < HK_FIRST_POOL_CLASS || class >= HK_NR_SIZED_CLASSES || cs->partial ||
         (cs->current && cs->current->nr_free))
@@ -336,9 +341,10 @@ static bool grow(struct hk_heap *heap, unsigned class, const struct hk_class_pol
 {
     struct hk_class_record *r = &heap->record[class];
     struct hk_class_slabs *cs = &heap->slabs[class];
+    unsigned most = (unsigned)hk_min(cs->cap, policy->cap_max);
 
-    if (r->limit < cs->bottom + 1 + cs->cap) { /* was lowered */
-        r->limit = cs->bottom + 1 + hk_min(cs->cap, soft_cap(r, cs) * 2u + 1);
+    if (soft_cap(r, cs) < most) { /* was lowered */
+        r->limit = cs->bottom + 1 + hk_min(most, soft_cap(r, cs) * 2u + 1);
         return true;
     }
     return cs->cap < policy->cap_max && set_capacity(heap, class, cs->cap * 2u + 1);
@@ -370,6 +376,10 @@ static void make_room(struct hk_heap *heap, unsigned class)
     cs->nr_refills /= 2; /* a wave of frees may double the magazine several times */
     if (!cs->bottom) {
         set_capacity(heap, class, policy->cap_initial);
+        return;
+    }
+    if (soft_cap(&heap->record[class], cs) > policy->cap_max) { /* the option was lowered */
+        shrink(heap, class, policy->cap_max);
         return;
     }
     if (oscillates && grow(heap, class, policy))

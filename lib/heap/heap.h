@@ -161,6 +161,8 @@ void *hk_heap_alloc_from_depot(unsigned class);
 bool hk_heap_holds(const void *p, uintptr_t word);
 
 /* Owner only: sends batches that are older than a tick, empties the inbox. */
+/* Takes over what the policy says and the heap keeps a copy of. */
+void hk_heap_obey(struct hk_heap *heap);
 void hk_heap_tick(struct hk_heap *heap);
 /* Owner only: flushes magazines unused since the last call, gives up their partial slabs if shared. */
 void hk_heap_flush_idle(struct hk_heap *heap);

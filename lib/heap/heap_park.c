@@ -277,6 +277,7 @@ void hk_heap_flush_idle(struct hk_heap *heap)
 
 void hk_heap_tick(struct hk_heap *heap)
 {
+    hk_heap_obey(heap);
     hk_heap_send_all(heap);
     hk_lock(&heap->lock);
     hk_heap_drain_locked(heap, heap, HK_MIB);

@@ -113,7 +113,7 @@ static struct hk_run *pop_fit(struct hk_run **list, size_t align)
 /* Largest class that may serve n bytes in place of class c. */
 static unsigned last_class(unsigned c, size_t n)
 {
-    size_t limit = n / 1000 * hk_policy()->wmax_large / HK_GRANULE;
+    size_t limit = hk_scale(n, hk_policy()->wmax_large) / HK_GRANULE;
 
     while (c + 1 < HK_L25_NR_CLASSES && class_granules[c + 1] <= limit)
         c++;

@@ -3,15 +3,17 @@
 
 #include "ace/ace.h"
 #include "base/panic.h"
-#include "config/config.h"
+#include "meta/meta.h"
 #include "os/os.h"
 #include "pool/pool.h"
 #include "tiny/tiny.h"
 
+#include <errno.h>
 #include <limits.h>
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
+#include <string.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -34,45 +36,116 @@ static bool has_exit_key;
 
 /* ---- process ------------------------------------------------------------------------------- */
 
-static void fill_class_policies(struct hk_policy *policy)
+static void fill_class_policies(struct hk_policy *policy, const struct hk_config *config)
 {
     struct hk_tiny_options tiny = {
-        .refill_count = hk_config.tiny_refill_count,
-        .refill_count_hot = hk_config.tiny_refill_count_hot,
-        .mag_cap = hk_config.tiny_mag_cap,
+        .refill_count = config->tiny_refill_count,
+        .refill_count_hot = config->tiny_refill_count_hot,
+        .mag_cap = config->tiny_mag_cap,
     };
 
     for (unsigned c = 0; c < HK_NR_CLASSES; c++) {
         /* cap_mid lists one number per doubling from 1 KiB up. */
         unsigned doubling = (c - HK_FIRST_POOL_CLASS) / 8 % HK_CONFIG_LIST_MAX;
         struct hk_pool_options pool = {
-            .cap_mid = hk_config.cap_mid_blocks.of[doubling],
-            .tls_free = hk_config.pool_tls_free,
+            .cap_mid = config->cap_mid_blocks.of[doubling],
+            .tls_free = config->pool_tls_free,
         };
         policy->class[c] = c < HK_FIRST_POOL_CLASS ? hk_tiny_class_policy(c, &tiny)
                                                    : hk_pool_class_policy(c, &pool);
     }
 }
 
+/* The members of a snapshot that follow from one option. Over 35 lines: it is a table. */
+static void fill_option(struct hk_policy *policy, unsigned option, const struct hk_config *config)
+{
+    switch (option) {
+    case HK_OPTION_tiny_mag_cap:
+    case HK_OPTION_tiny_refill_count:
+    case HK_OPTION_tiny_refill_count_hot:
+    case HK_OPTION_pool_tls_free:
+    case HK_OPTION_cap_mid:
+        fill_class_policies(policy, config);
+        break;
+    case HK_OPTION_tiny_must_adopt:
+        policy->steal = config->tiny_must_adopt;
+        break;
+    case HK_OPTION_remote_batch_bytes:
+        policy->remote_batch_bytes = config->remote_batch_bytes;
+        break;
+    case HK_OPTION_purge_cap_bytes:
+        policy->purge_floor_bytes = config->purge_cap_bytes;
+        break;
+    case HK_OPTION_mmap_threshold:
+        policy->big_threshold = config->mmap_threshold_bytes;
+        break;
+    case HK_OPTION_cap_large:
+        policy->l25_cap = hk_min(config->cap_large_blocks.of[0], 255);
+        break;
+    case HK_OPTION_wmax_mid:
+        policy->wmax_mid = config->wmax_mid_thousandths;
+        break;
+    case HK_OPTION_wmax_large:
+        policy->wmax_large = config->wmax_large_thousandths;
+        break;
+    case HK_OPTION_limit:
+        policy->limit_bytes = hk_config_limit(config);
+        break;
+    case HK_OPTION_thp:
+        policy->huge_pages = config->thp == HK_THP_ON;
+        break;
+    case HK_OPTION_disable_bigcache:
+        policy->cache_big = !config->disable_bigcache;
+        break;
+    case HK_OPTION_disable_batch:
+    case HK_OPTION_purge_delay_ms:
+        policy->batch = !config->disable_batch;
+        policy->purge_delay_ns = policy->batch ? (uint64_t)config->purge_delay_ms * 1000000 : 0;
+        break;
+    default:
+        break; /* read where it is needed */
+    }
+}
+
 static void fill_policy(struct hk_policy *policy)
 {
-    fill_class_policies(policy);
+    static const uint8_t options[] = {
+        HK_OPTION_cap_mid, /* and the others of the classes */
+        HK_OPTION_tiny_must_adopt, HK_OPTION_remote_batch_bytes, HK_OPTION_purge_cap_bytes,
+        HK_OPTION_mmap_threshold, HK_OPTION_cap_large, HK_OPTION_wmax_mid, HK_OPTION_wmax_large,
+        HK_OPTION_limit, HK_OPTION_thp, HK_OPTION_disable_bigcache, HK_OPTION_purge_delay_ms,
+    };
+
     policy->cache_budget_bytes = 4 * HK_MIB;
-    policy->remote_batch_bytes = hk_config.remote_batch_bytes;
-    policy->purge_delay_ns = (uint64_t)hk_config.purge_delay_ms * 1000000;
-    policy->purge_floor_bytes = hk_config.purge_cap_bytes;
     policy->idle_flush_ns = UINT64_C(1000000000);
-    policy->big_threshold = hk_config.mmap_threshold_bytes;
-    policy->l25_cap = hk_min(hk_config.cap_large_blocks.of[0], 255);
-    policy->wmax_mid = hk_config.wmax_mid_thousandths;
-    policy->wmax_large = hk_config.wmax_large_thousandths;
-    policy->limit_bytes = hk_config.limit_bytes <= HK_LIMIT_NONE ? 0 : hk_config.limit_bytes;
-    policy->huge_pages = hk_config.thp == HK_THP_ON;
-    policy->steal = hk_config.tiny_must_adopt;
-    policy->cache_big = !hk_config.disable_bigcache;
-    policy->batch = !hk_config.disable_batch;
-    if (hk_config.disable_batch)
-        policy->purge_delay_ns = 0;
+    for (unsigned i = 0; i < sizeof options; i++)
+        fill_option(policy, options[i], &hk_config);
+}
+
+/* A snapshot that differs from the current one in what follows from the change. 0 or ENOMEM. */
+static int update_policy(const struct hk_config_change *change)
+{
+    struct hk_policy changed, *published;
+
+    memcpy(&changed, hk_policy(), sizeof changed); /* gaps too: they are compared */
+    fill_option(&changed, change->option, &change->config);
+    if (memcmp(&changed, hk_policy(), sizeof changed) == 0)
+        return 0;
+    published = hk_meta_alloc(sizeof *published);
+    if (!published)
+        return ENOMEM;
+    memcpy(published, &changed, sizeof changed);
+    hk_policy_publish(published); /* the one before is never freed: somebody may be reading it */
+    return 0;
+}
+
+int hk_thread_change_option(const struct hk_config_change *change, const char *by)
+{
+    int error = update_policy(change);
+
+    if (!error)
+        hk_config_commit(change, by);
+    return error;
 }
 
 static void thread_ends(void *heap);
@@ -237,16 +310,46 @@ extern void _IO_list_lock(void) __attribute__((weak));
 extern void _IO_list_unlock(void) __attribute__((weak));
 extern void _IO_list_resetlock(void) __attribute__((weak));
 
+static bool config_lock_taken; /* by prepare; written with the lock held */
+
+/*
+ * The lowest rank. A signal handler that interrupted us may hold a lock that the holder of this one waits
+ * for: then it is only tried. Half a change is harmless to the child: each store of it is whole.
+ */
+static void lock_config(void)
+{
+    bool taken = true;
+
+    if (hk_in_slow_section)
+        taken = !hk_lock_is_mine(&hk_config_lock) && hk_try_lock(&hk_config_lock);
+    else
+        hk_lock(&hk_config_lock);
+    if (taken)
+        config_lock_taken = true;
+}
+
+static void unlock_config(void)
+{
+    bool taken = config_lock_taken && hk_lock_is_mine(&hk_config_lock);
+
+    if (taken) {
+        config_lock_taken = false;
+        hk_unlock(&hk_config_lock);
+    }
+}
+
 static void prepare_fork(void)
 {
     if (_IO_list_lock)
         _IO_list_lock();
+    lock_config();
     hk_ace_fork_prepare(thread_state == THREAD_ALIVE ? own_heap : NULL);
 }
 
 static void after_fork_in_parent(void)
 {
     hk_ace_fork_parent();
+    unlock_config();
     if (_IO_list_unlock)
         _IO_list_unlock();
 }
@@ -254,6 +357,9 @@ static void after_fork_in_parent(void)
 static void after_fork_in_child(void)
 {
     hk_ace_fork_child(thread_state == THREAD_ALIVE ? own_heap : NULL);
+    if (config_lock_taken || !hk_lock_is_mine(&hk_config_lock))
+        hk_lock_reset(&hk_config_lock); /* whoever had it is not here; else the interrupted call ends it */
+    config_lock_taken = false;
     if (thread_state == THREAD_ALIVE)
         own_heap->thread_id = kernel_thread_id();
     if (_IO_list_resetlock)

@@ -15,6 +15,7 @@
 #ifndef HK_THREAD_H
 #define HK_THREAD_H
 
+#include "config/config.h"
 #include "heap/heap.h"
 
 /*
@@ -65,6 +66,9 @@ struct hk_heap *hk_thread_heap(void);
 void hk_thread_fast_paths(bool on); /* inside a slow section */
 /* After a diagnostic: the heap is out of bounds for this thread. */
 bool hk_thread_is_panicking(void);
+/* Inside a slow section, hk_config_lock held since the proposal: publishes what follows from the change,
+ * then commits it. 0, or ENOMEM and nothing has changed. */
+int hk_thread_change_option(const struct hk_config_change *change, const char *by);
 /* Constructor's part: fork handlers, which allocate. */
 void hk_thread_start(void);
 

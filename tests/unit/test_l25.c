@@ -271,8 +271,8 @@ START_TEST(larger_run_serves_up_to_wmax)
 {
     static const struct {
         unsigned wmax;
-        size_t largest; /* granules that may serve a request for 20; rounding is below 1 % */
-    } cases[] = {{1000, 20}, {1210, 24}, {1250, 24}, {1410, 28}, {2010, 40}};
+        size_t largest; /* granules that may serve a request for 20: exactly */
+    } cases[] = {{1000, 20}, {1199, 20}, {1200, 24}, {1250, 24}, {1400, 28}, {2000, 40}};
 
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         hk_policy_builtin.wmax_large = cases[i].wmax;
