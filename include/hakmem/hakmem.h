@@ -101,4 +101,6 @@ void hak_thread_idle(void);
 }
 #endif
 
+#include <hakmem/stats.h>
+
 #endif
