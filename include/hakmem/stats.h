@@ -130,8 +130,8 @@ typedef struct hak_stats_class {
     uint64_t free;      /* in slabs */
 } hak_stats_class_t;
 
-/* Calls `callback` for each class that has a slab or a run (slots 1: runs, size: of a run without its
- * colour), smallest first. Stops when it answers non-zero and returns that, else 0. */
+/* Calls `callback` for each class that has a slab or a run (slots 1): size classes, those for aligned
+ * requests, runs. Stops when it answers non-zero and returns that, else 0. */
 int hak_stats_class_foreach(int (*callback)(const hak_stats_class_t *row, void *arg), void *arg);
 
 /* Text for people, a piece at a time; callback NULL: to standard error. Allocates nothing. */
@@ -192,14 +192,16 @@ struct hak_stats_root {
     uint32_t sequence;     /* HAK_STATS_FILE: odd while the copy is being written; read before and after */
     uint32_t mode;         /* 0 minimal, 1 fast, 2 balanced, 3 learning, 4 research */
     char version[16];      /* of the library, NUL-terminated */
-    uint64_t reserved[4];
+    uint64_t reserved[5];
 };
 
 /*
  * HAK_STATS_FILE: not the live counters but a copy in a file (option stats:export; a memfd named
- * hakmem-stats, /proc/PID/fd). The root lies at offset 0 and every address in root and tables is an offset in
- * the file. Tables are then neither chained nor nested nor indirect; "stats" and "class" are there, which
- * hold the sums that a reader of live counters makes itself.
+ * hakmem-stats, /proc/PID/fd), renewed by slow paths at most every 20 ms: see updated_ns. The root lies at
+ * offset 0, self is 0, and every address in root and tables is an offset in the file. A pid that is not the
+ * process's: the file is that of the parent. Tables are then neither chained nor nested nor indirect: stats[1]
+ * (the members of hak_stats_t, resident 0), class[] (those of hak_stats_class_t), heap[], site[] and
+ * option.text (BLOB of lines "name value source").
  */
 #define HAK_STATS_FILE 1
 
@@ -246,11 +248,11 @@ enum hak_stats_kind {
 /*
  * Tables of ABI 1. [n]: n rows. Sums over heaps are the reader's.
  *
- *   os[1]        mapped                                       bytes, all of them
+ *   os[1]        mapped lost shared                            bytes
  *   meta[1]      mapped
- *   pagemap[1]   nr_leaves, leaf_bytes
+ *   pagemap[1]   nr_leaves; leaf_bytes = 2 * word_bytes * 32768
  *   span[1]      mapped used dirty nr_regions nr_purges purged_total nr_unmaps
- *   big[1]       live nr_live loose emergency                  bytes but nr_live
+ *   big[1]       live nr_live loose emergency size_mismatches  bytes but nr_live, size_mismatches
  *   bigcache[1]  hits_site hits_shared hits_part misses puts evictions_age evictions_budget bytes
  *   batch[1]     queued immediate flushes unmaps refused lost pending
  *   heaps[1]     chunks nr_heaps nr_active                     chunks: bytes
@@ -260,18 +262,20 @@ enum hak_stats_kind {
  *     heap.magazine[]   of each heap: cursor (address)
  *     heap.runs[]       of each heap: count, cached runs per run class
  *   parcel*      count bytes classes (array of size class numbers, the first `count` count)
- *   run[]        run classes: granules nr_runs nr_granules; a granule is 16 KiB
- *   shard[]      cached_granules and counts
+ *   run[]        run classes: nr_runs nr_granules; a granule is 16 KiB
+ *   run.class[]  granules of a run of the class
+ *   shard[]      cached_granules
  *   runs[1]      counters as in struct hak_stats, run_*
  *   site[]       call sites: key allocs frees total_bytes live_bytes max_bytes, and what the table has more
  *   policy[1]    INDIRECT: the snapshot in force
- *   config       BLOB; option[]: type offset source; option.names, option.words: BLOBs of NUL-terminated
+ *   config       BLOB; option[]: type offset; option.source[]: source; option.names, option.words: BLOBs of NUL-terminated
  *                strings, one per option, in the order of option[]. type 0 bool, 1 enum: the value (1 byte;
  *                4 bytes) is the number of a word in words ("off/0|on/1"); 2 uint (4 bytes), 3 wide (8), 4
  *                size (word_bytes), 5 ratio (4, thousandths), 6 list (16 of 4). source 0 default, 1 file,
  *                2 environment, 3 api. offset: in config.
  *   latency[1]   buckets: 4-byte counts in an array, see hak_kpi
- *   trace[]      ring of slow-path events: number time_ns thread_id what class value
+ *   trace[]      ring of slow-path events (option tiny_trace_ring): number time_ns thread_id what class
+ *                value; number 0: none
  *
  * With those the identity is, over all heaps h and classes c, with granule = 16384:
  *
@@ -284,8 +288,8 @@ enum hak_stats_kind {
  *   live       = small + runs - cached_runs + big.live + big.loose + big.emergency
  *   cached     = magazines in bytes + in_parcels + cached_runs + bigcache.bytes
  *   dirty      = span.dirty + batch.pending
- *   purged     = span.mapped - span.used - span.dirty + batch.lost
- *   metadata   = meta.mapped + pagemap.nr_leaves * leaf_bytes + heaps.chunks
+ *   purged     = span.mapped - span.used - span.dirty + batch.lost + os.lost
+ *   metadata   = meta.mapped + pagemap.nr_leaves * leaf_bytes + heaps.chunks + os.shared
  *   os.mapped == live + cached + slab_free + dirty + purged + metadata
  */
 extern struct hak_stats_root hak_stats_root;

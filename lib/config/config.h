@@ -53,6 +53,8 @@ struct hk_config {
 #include "config/options.def"
 };
 
+enum hk_stats_option { HK_STATS_OFF, HK_STATS_COUNTERS, HK_STATS_EXPORT };
+
 enum hk_option {
 #define X(name, type, field, preset, min, max, words, unit, help) HK_OPTION_##name,
 #include "config/options.def"
@@ -66,6 +68,16 @@ extern const char *hk_config_file; /* "/etc/hakmem.conf"; written by tests only 
 void hk_config_load(char **envp);
 /* 0, ENOENT (no such option) or EINVAL; prints nothing. Setting `mode` moves all defaults. */
 int hk_config_set(const char *name, const char *value);
+
+/* Where the option table and the sources lie, for readers from outside (hakmem/stats.h). */
+struct hk_config_layout {
+    const void *rows; /* HK_NR_OPTIONS of row_bytes */
+    size_t row_bytes, type_offset, field_offset;
+    const char *names, *words; /* one NUL-terminated string per option */
+    size_t names_bytes, words_bytes;
+    const uint8_t *sources; /* one per option */
+};
+void hk_config_layout(struct hk_config_layout *out);
 
 /* For display; i < HK_NR_OPTIONS. */
 const char *hk_config_name(unsigned i);

@@ -3,6 +3,7 @@
 
 #include "base/panic.h"
 #include "meta/meta.h"
+#include "stats/stats.h"
 
 #define NR_SHARDS HK_L25_NR_SHARDS
 #define NR_PROBES 3                       /* own shard and two neighbours */
@@ -26,10 +27,13 @@ static struct shard shards[NR_SHARDS] = {
     {.lock = HK_LOCK_INIT(HK_RANK_L25)},
 };
 
+static struct hk_l25_counters counters;
+static struct hk_l25_class_counters class_counters[HK_L25_NR_CLASSES];
+
 static uint32_t colour_counter; /* relaxed; any value will do */
 
 /* Granules of each class: 1 2 3 4, then four per doubling to 128. */
-static const uint8_t class_granules[HK_L25_NR_CLASSES] = {1,  2,  3,  4,  5,  6,  7,  8,
+const uint8_t hk_l25_class_granules[HK_L25_NR_CLASSES] = {1,  2,  3,  4,  5,  6,  7,  8,
                                                           10, 12, 14, 16, 20, 24, 28, 32,
                                                           40, 48, 56, 64, 80, 96, 112, 128};
 
@@ -56,20 +60,26 @@ static struct hk_run *new_run(unsigned class, size_t align)
 
     if (!run)
         return NULL;
-    run->base = hk_span_acquire(class_granules[class], hk_max(align / HK_GRANULE, 1), &zero, &run->home);
+    run->base = hk_span_acquire(hk_l25_class_granules[class], hk_max(align / HK_GRANULE, 1), &zero, &run->home);
     if (!run->base) {
         hk_meta_free(run, sizeof *run);
         return NULL;
     }
-    run->nr_granules = class_granules[class];
+    run->nr_granules = hk_l25_class_granules[class];
     run->class = (uint8_t)class;
     run->zero = zero;
+    hk_trace(HK_TRACE_RUN, class, (uintptr_t)run->base);
+    hk_add_relaxed(&class_counters[class].nr_runs, 1);
+    hk_add_relaxed(&class_counters[class].nr_granules, run->nr_granules);
     hk_pagemap_set(run->base, 1, HK_PM_RUN, run); /* from now on, cached or live */
     return run;
 }
 
 static void release_run(struct hk_run *run)
 {
+    hk_sub_relaxed(&class_counters[run->class].nr_runs, 1);
+    hk_sub_relaxed(&class_counters[run->class].nr_granules, run->nr_granules);
+    hk_add_relaxed(&counters.released, 1);
     hk_span_release(run->home, run->base, run->nr_granules, !run->zero);
     hk_meta_free(run, sizeof *run);
 }
@@ -115,7 +125,7 @@ static unsigned last_class(unsigned c, size_t n)
 {
     size_t limit = n / 1000 * hk_policy()->wmax_large / HK_GRANULE;
 
-    while (c + 1 < HK_L25_NR_CLASSES && class_granules[c + 1] <= limit)
+    while (c + 1 < HK_L25_NR_CLASSES && hk_l25_class_granules[c + 1] <= limit)
         c++;
     return c;
 }
@@ -124,15 +134,16 @@ static struct hk_run *from_cache(struct hk_l25_cache *cache, unsigned first, uns
 {
     if (!cache)
         return NULL;
-    cache->used_since_flush = 1;
     for (unsigned c = first; c <= last; c++) {
         struct hk_run *run = pop_fit(&cache->runs[c], align);
         if (run) {
             cache->count[c]--;
             cache->granules -= run->nr_granules;
+            cache->nr_hits++;
             return run;
         }
     }
+    cache->nr_misses++;
     return NULL;
 }
 
@@ -149,6 +160,8 @@ static struct hk_run *from_shard(struct shard *s, unsigned first, unsigned last,
     if (run)
         hk_store_relaxed(&s->cached_granules, s->cached_granules - run->nr_granules);
     hk_unlock(&s->lock);
+    if (run)
+        hk_add_relaxed(&counters.hits_shard, 1);
     return run;
 }
 
@@ -161,7 +174,7 @@ static void bundle(struct hk_l25_cache *cache, unsigned class)
     unsigned cap = (unsigned)hk_policy()->l25_cap;
     unsigned want = cap > cache->count[class] ? cap - cache->count[class] : 0;
 
-    if (class_granules[class] * HK_GRANULE > BUNDLE_MAX_BYTES)
+    if (hk_l25_class_granules[class] * HK_GRANULE > BUNDLE_MAX_BYTES)
         return;
     for (unsigned i = 1; i < MAX_BUNDLE && i < want; i++) {
         struct hk_run *run = new_run(class, HK_GRANULE);
@@ -173,6 +186,7 @@ static void bundle(struct hk_l25_cache *cache, unsigned class)
             return;
         }
         run->zero = zero;
+        hk_add_relaxed(&counters.bundled, 1);
     }
 }
 
@@ -184,7 +198,10 @@ struct hk_run *hk_l25_alloc(struct hk_l25_cache *cache, unsigned shard, size_t n
 
     for (unsigned i = 0; i < NR_PROBES && !run; i++)
         run = from_shard(&shards[(shard + i) % NR_SHARDS], class, last, align);
+    if (run && run->class != class)
+        hk_add_relaxed(&counters.hits_larger, 1);
     if (!run) {
+        hk_add_relaxed(&counters.misses, 1);
         run = new_run(class, align);
         if (run && cache && align <= HK_GRANULE)
             bundle(cache, class);
@@ -235,8 +252,9 @@ bool hk_l25_resize(struct hk_run *run, size_t n)
     } else if (!hk_span_extend(run->home, run->base, have, need - have, &zero)) {
         return false;
     }
+    hk_add_relaxed(&class_counters[run->class].nr_granules, need - have);
     run->nr_granules = (uint32_t)need;
-    run->resized = run->nr_granules != class_granules[run->class];
+    run->resized = run->nr_granules != hk_l25_class_granules[run->class];
     run->zero = 0;
     return true;
 }
@@ -266,7 +284,7 @@ void hk_l25_flush(struct hk_l25_cache *cache)
         cache->count[c] = 0;
     }
     cache->granules = 0;
-    cache->used_since_flush = 0;
+    cache->uses_at_look = hk_l25_uses(cache);
 }
 
 void hk_l25_expire(bool all)
@@ -300,6 +318,34 @@ size_t hk_l25_shared_bytes(void)
     return granules * HK_GRANULE;
 }
 
+const struct hk_l25_counters *hk_l25_counters(void)
+{
+    return &counters;
+}
+
+const struct hk_l25_class_counters *hk_l25_class_counters(void)
+{
+    return class_counters;
+}
+
+const unsigned *hk_l25_shard_granules(unsigned shard)
+{
+    return &shards[shard].cached_granules;
+}
+
+unsigned hk_l25_shared_runs(unsigned class)
+{
+    unsigned n = 0;
+
+    for (unsigned i = 0; i < NR_SHARDS; i++) {
+        hk_lock(&shards[i].lock);
+        for (const struct hk_run *run = shards[i].runs[class]; run; run = run->next)
+            n++;
+        hk_unlock(&shards[i].lock);
+    }
+    return n;
+}
+
 struct hk_lock *hk_l25_lock(unsigned shard)
 {
     return &shards[shard].lock;
@@ -315,7 +361,7 @@ void hk_l25_check(void)
         for (unsigned c = 0; c < HK_L25_NR_CLASSES; c++)
             for (const struct hk_run *run = s->runs[c]; run; run = run->next) {
                 granules += run->nr_granules;
-                if (run->state != HK_RUN_DEAD || run->nr_granules != class_granules[c])
+                if (run->state != HK_RUN_DEAD || run->nr_granules != hk_l25_class_granules[c])
                     hk_panic_internal("l25: run in a shard", run);
             }
         if (granules != s->cached_granules)

@@ -65,6 +65,8 @@ struct hk_heap *hk_thread_heap(void);
 void hk_thread_fast_paths(bool on); /* inside a slow section */
 /* After a diagnostic: the heap is out of bounds for this thread. */
 bool hk_thread_is_panicking(void);
+/* The kernel's id of the calling thread, without a system call where libc keeps it. */
+unsigned hk_thread_kernel_id(void);
 /* Constructor's part: fork handlers, which allocate. */
 void hk_thread_start(void);
 
