@@ -227,6 +227,7 @@ static bool make_alive(void)
     }
     if (!p)
         return false;
+    hk_add_relaxed(&hk_os_counters.shared_bytes, page);
     hk_store_relaxed(p, 1u);
     alive = p;
     return true;

@@ -27,7 +27,7 @@ extern struct hk_os_calls hk_os_calls; /* written by tests only, before any thre
 struct hk_os_counters {
     size_t mapped_bytes; /* reserved and not given back */
     size_t lost_bytes;   /* of these: the kernel refused to take them and nobody uses them */
-    size_t shared_bytes; /* of these: a file that others read */
+    size_t shared_bytes; /* of these: a file that others read, and what its maker knows of it */
 };
 extern struct hk_os_counters hk_os_counters;
 
