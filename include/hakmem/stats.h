@@ -134,10 +134,13 @@ typedef struct hak_stats_class {
  * requests, runs. Stops when it answers non-zero and returns that, else 0. */
 int hak_stats_class_foreach(int (*callback)(const hak_stats_class_t *row, void *arg), void *arg);
 
-/* Text for people, a piece at a time; callback NULL: to standard error. Allocates nothing. */
-void hak_stats_print(void (*callback)(void *arg, const char *text, size_t bytes), void *arg);
+/* Takes a piece of text, not NUL-terminated. */
+typedef void hak_write_t(void *arg, const char *text, size_t bytes);
+
+/* Text for people; callback NULL: to standard error. Allocates nothing. */
+void hak_stats_print(hak_write_t *callback, void *arg);
 /* The same numbers as one JSON object (RFC 8259). */
-void hak_stats_json(void (*callback)(void *arg, const char *text, size_t bytes), void *arg);
+void hak_stats_json(hak_write_t *callback, void *arg);
 
 /* What the program feels of the allocator. Versioned by size. */
 typedef struct hak_kpi {

@@ -58,12 +58,12 @@ HK_EXPORT int hak_stats_class_foreach(int (*callback)(const hak_stats_class_t *r
     return 0;
 }
 
-HK_EXPORT void hak_stats_print(void (*callback)(void *arg, const char *text, size_t bytes), void *arg)
+HK_EXPORT void hak_stats_print(hak_write_t *callback, void *arg)
 {
     hk_export_print(callback, arg);
 }
 
-HK_EXPORT void hak_stats_json(void (*callback)(void *arg, const char *text, size_t bytes), void *arg)
+HK_EXPORT void hak_stats_json(hak_write_t *callback, void *arg)
 {
     hk_export_json(callback, arg);
 }

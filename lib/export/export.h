@@ -31,10 +31,9 @@ struct hk_view {
 /* `resident` takes system calls (mincore); else that field is 0. */
 void hk_export_view(struct hk_view *view, bool resident);
 
-typedef void hk_export_write(void *arg, const char *text, size_t bytes);
 /* write NULL: standard error */
-void hk_export_print(hk_export_write *write, void *arg);
-void hk_export_json(hk_export_write *write, void *arg);
+void hk_export_print(hak_write_t *write, void *arg);
+void hk_export_json(hak_write_t *write, void *arg);
 
 /* "0.1.0" */
 const char *hk_export_version(void);

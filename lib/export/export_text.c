@@ -130,7 +130,7 @@ static void print_class(struct hk_text *t, const hak_stats_class_t *row)
     hk_text_char(t, '\n');
 }
 
-void hk_export_print(hk_export_write *write, void *arg)
+void hk_export_print(hak_write_t *write, void *arg)
 {
     struct hk_text t = {.used = 0, .write = write, .arg = arg};
     struct hk_view view;
@@ -171,7 +171,7 @@ static void json_class(struct hk_text *t, const hak_stats_class_t *row, bool fir
     hk_text_char(t, '}');
 }
 
-void hk_export_json(hk_export_write *write, void *arg)
+void hk_export_json(hak_write_t *write, void *arg)
 {
     struct hk_text t = {.used = 0, .write = write, .arg = arg};
     struct hk_view view;

@@ -32,7 +32,8 @@ adds_up() { # adds_up NAME: at exit the parts of what is mapped are all of it, t
     test -n "$lib" || return 0
     sums=$(sed -n 's/^hakmem: bytes: //p' "$work/out" | tr -d , | awk '{
         for (i = 3; i < NF; i += 2) sum += $(i + 1)
-        print $2 > 0 && $2 == sum ? "equal" : $2 " is not " sum
+        if ($2 > 0 && $2 == sum) print "equal"
+        else print $2 " is not " sum
     }')
     if test "$sums" = equal; then
         ok "$1: the counters add up"
