@@ -132,7 +132,8 @@ typedef struct hak_stats_class {
 
 /* Calls `callback` for each class that has a slab or a run (slots 1): size classes, those for aligned
  * requests, runs. Stops when it answers non-zero and returns that, else 0. */
-int hak_stats_class_foreach(int (*callback)(const hak_stats_class_t *row, void *arg), void *arg);
+typedef int hak_stats_visit_t(const hak_stats_class_t *row, void *arg);
+int hak_stats_class_foreach(hak_stats_visit_t *callback, void *arg);
 
 /* Takes a piece of text, not NUL-terminated. */
 typedef void hak_write_t(void *arg, const char *text, size_t bytes);
@@ -267,7 +268,7 @@ enum hak_stats_kind {
  *   parcel*      count bytes classes (array of size class numbers, the first `count` count)
  *   run[]        run classes: nr_runs nr_granules; a granule is 16 KiB
  *   run.class[]  granules of a run of the class
- *   shard[]      cached_granules
+ *   shard[]      cached_granules counts (array: cached runs per run class)
  *   runs[1]      counters as in struct hak_stats, run_*
  *   site[]       call sites: key allocs frees total_bytes live_bytes max_bytes, and what the table has more
  *   policy[1]    INDIRECT: the snapshot in force

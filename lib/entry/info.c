@@ -45,7 +45,7 @@ HK_EXPORT int hak_stats_get(hak_stats_t *stats, size_t size)
     return give(stats, size, &view.total, sizeof view.total);
 }
 
-HK_EXPORT int hak_stats_class_foreach(int (*callback)(const hak_stats_class_t *row, void *arg), void *arg)
+HK_EXPORT int hak_stats_class_foreach(hak_stats_visit_t *callback, void *arg)
 {
     struct hk_view view;
 

@@ -10,7 +10,7 @@
  *
  * State: hak_stats_root and the file's mapping; both written by the constructor, by the child of a fork and,
  * the mapping, by whoever renews it. Threads: any; the view of a process that is not at rest is as torn as the
- * counters are. Locks: those of the boxes asked, one at a time; the file is renewed by one thread at a
+ * counters are. Locks: none, but where it is asked what is in memory; the file is renewed by one thread at a
  * time, others pass. Allocates nothing. Failure: none; without memory for the file there is no file.
  */
 #ifndef HK_EXPORT_H
@@ -28,7 +28,7 @@ struct hk_view {
     hak_stats_class_t class[HK_VIEW_CLASSES]; /* size classes, then runs */
 };
 
-/* `resident` takes system calls (mincore); else that field is 0. */
+/* `resident` takes system calls (mincore) and locks; else that field is 0 and this is async-signal-safe. */
 void hk_export_view(struct hk_view *view, bool resident);
 
 /* write NULL: standard error */

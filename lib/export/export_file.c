@@ -170,7 +170,7 @@ static void fill_heaps(struct file *f)
 
 static void fill(struct file *f)
 {
-    struct hk_view view;
+    static struct hk_view view; /* too large for some stacks; `renewing` guards it */
 
     hk_export_view(&view, false);
     f->stats = view.total;

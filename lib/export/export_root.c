@@ -116,7 +116,10 @@ static field run_fields[] = {F("nr_runs", nr_runs, GAUGE), F("nr_granules", nr_g
 #undef ROW
 
 static field run_class_fields[] = {{"granules", 0, 1, HAK_KIND_NUMBER, 0}};
-static field shard_fields[] = {{"cached_granules", 0, sizeof(unsigned), HAK_KIND_GAUGE, 0}};
+
+#define ROW struct hk_l25_shard_counters
+static field shard_fields[] = {F("cached_granules", granules, GAUGE), F("counts", count, ARRAY)};
+#undef ROW
 
 #define ROW struct hk_l25_counters
 static field runs_fields[] = {
@@ -190,7 +193,7 @@ static struct hak_stats_table tables[NR_TABLES] = {
                   .flags = HAK_STATS_CHAINED, .next = offsetof(struct hk_parcel, next_ever)},
     [T_RUN] = TABLE("run", HK_L25_NR_CLASSES, struct hk_l25_class_counters, run_fields),
     [T_RUN_CLASS] = TABLE("run.class", HK_L25_NR_CLASSES, uint8_t, run_class_fields),
-    [T_SHARD] = TABLE("shard", HK_L25_NR_SHARDS, unsigned, shard_fields),
+    [T_SHARD] = TABLE("shard", HK_L25_NR_SHARDS, struct hk_l25_shard_counters, shard_fields),
     [T_RUNS] = TABLE("runs", 1, struct hk_l25_counters, runs_fields),
     [T_SITE] = TABLE("site", HK_SITE_SLOTS, struct hk_site_slot, hk_export_site_fields),
     [T_POLICY] = {.name = "policy", .nr_rows = 1, .row_bytes = sizeof(struct hk_policy),
@@ -241,9 +244,9 @@ static void place_boxes(void)
     place(T_PARCEL, hk_parcel_head(), parcel_fields);
     place(T_RUN, hk_l25_class_counters(), run_fields);
     place(T_RUN_CLASS, hk_l25_class_granules, run_class_fields);
-    place(T_SHARD, hk_l25_shard_granules(0), shard_fields);
+    place(T_SHARD, hk_l25_shard_counters(0), shard_fields);
     tables[T_SHARD].row_bytes =
-        (uint32_t)((uintptr_t)hk_l25_shard_granules(1) - (uintptr_t)hk_l25_shard_granules(0));
+        (uint32_t)((uintptr_t)hk_l25_shard_counters(1) - (uintptr_t)hk_l25_shard_counters(0));
     place(T_RUNS, hk_l25_counters(), runs_fields);
     place(T_SITE, hk_site_slots, hk_export_site_fields);
     place(T_POLICY, &hk_policy_current, policy_fields);

@@ -10,6 +10,7 @@
 #include "os/os.h"
 #include "pagemap/pagemap.h"
 #include "span/span.h"
+#include "thread/thread.h"
 
 #include <string.h>
 
@@ -126,7 +127,8 @@ static void add_runs(struct hk_view *view)
         row->size = row->slab_bytes = hk_l25_class_granules[c] * HK_GRANULE;
         row->slots = 1;
         row->slabs = hk_load_relaxed(&classes[c].nr_runs);
-        row->cached += hk_l25_shared_runs(c);
+        for (unsigned i = 0; i < HK_L25_NR_SHARDS; i++)
+            row->cached += hk_load_relaxed(&hk_l25_shard_counters(i)->count[c]);
         row->live = minus(row->slabs, row->cached);
         t->cached_runs += row->cached * row->size; /* a run that was resized is never cached */
         t->live_runs += minus(bytes, row->cached * row->size);
@@ -162,17 +164,18 @@ static void add_big(hak_stats_t *t)
 static void add_kernel(hak_stats_t *t)
 {
     const struct hk_batch_counters *batch = hk_batch_counters();
-    struct hk_span_stats span;
+    const struct hk_span_stats *span = hk_span_counters();
+    uint64_t mapped = hk_load_relaxed(&span->mapped_bytes), used = hk_load_relaxed(&span->used_bytes);
+    uint64_t dirty = hk_load_relaxed(&span->dirty_bytes);
 
-    hk_span_stats(&span);
     t->pending = hk_load_relaxed(&batch->pending_bytes);
-    t->dirty = span.dirty_bytes + t->pending;
-    t->purged = minus(span.mapped_bytes, span.used_bytes + span.dirty_bytes) +
+    t->dirty = dirty + t->pending;
+    t->purged = minus(mapped, used + dirty) +
                 hk_load_relaxed(&batch->nr_lost_bytes) + hk_load_relaxed(&hk_os_counters.lost_bytes);
-    t->purge_calls = span.nr_purges;
-    t->purged_bytes_total = span.nr_purged_bytes;
-    t->regions = span.nr_regions;
-    t->regions_unmapped = span.nr_unmaps;
+    t->purge_calls = hk_load_relaxed(&span->nr_purges);
+    t->purged_bytes_total = hk_load_relaxed(&span->nr_purged_bytes);
+    t->regions = hk_load_relaxed(&span->nr_regions);
+    t->regions_unmapped = hk_load_relaxed(&span->nr_unmaps);
     t->batch_queued = hk_load_relaxed(&batch->nr_queued);
     t->batch_immediate = hk_load_relaxed(&batch->nr_immediate);
     t->batch_flushes = hk_load_relaxed(&batch->nr_flushes);
@@ -182,6 +185,19 @@ static void add_kernel(hak_stats_t *t)
                   hk_load_relaxed(&hk_heaps_counters()->chunk_bytes) +
                   hk_load_relaxed(&hk_os_counters.shared_bytes);
     t->mapped = hk_load_relaxed(&hk_os_counters.mapped_bytes);
+}
+
+/* Takes locks: in a slow section, so that a signal handler that comes now does not wait for them. In a handler
+ * that interrupted one there is no answer. */
+static uint64_t resident_bytes(void)
+{
+    uint64_t bytes;
+
+    if (!hk_thread_enter())
+        return 0;
+    bytes = hk_ace_resident_bytes();
+    hk_thread_leave();
+    return bytes;
 }
 
 void hk_export_view(struct hk_view *view, bool resident)
@@ -197,7 +213,7 @@ void hk_export_view(struct hk_view *view, bool resident)
     add_kernel(t);
     t->live = t->live_small + t->live_runs + t->live_big;
     t->cached = t->cached_magazines + t->cached_parcels + t->cached_runs + t->cached_big;
-    t->resident = resident ? hk_ace_resident_bytes() : 0;
+    t->resident = resident ? resident_bytes() : 0;
     t->pid = hak_stats_root.pid;
     t->start_ns = hak_stats_root.start_ns;
     t->mode = hk_config.mode;

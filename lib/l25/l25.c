@@ -16,7 +16,7 @@ struct shard {
     struct hk_lock lock;
     /* Under the lock. */
     struct hk_run *runs[HK_L25_NR_CLASSES];
-    unsigned cached_granules; /* read relaxed by hk_l25_shared_bytes */
+    struct hk_l25_shard_counters cached;
     unsigned idle_calls;
 } __attribute__((aligned(HK_CACHE_LINE)));
 
@@ -147,18 +147,26 @@ static struct hk_run *from_cache(struct hk_l25_cache *cache, unsigned first, uns
     return NULL;
 }
 
+_Static_assert(SHARD_MAX_GRANULES <= UINT8_MAX, "a count is a byte");
+
+static void count_shard(struct shard *s, const struct hk_run *run, int more)
+{
+    hk_count_add(&s->cached.granules, (uint32_t)more * run->nr_granules);
+    hk_store_relaxed(&s->cached.count[run->class], (uint8_t)(s->cached.count[run->class] + more));
+}
+
 static struct hk_run *from_shard(struct shard *s, unsigned first, unsigned last, size_t align)
 {
     struct hk_run *run = NULL;
 
-    if (hk_load_relaxed(&s->cached_granules) == 0) /* stale: costs a new run */
+    if (hk_load_relaxed(&s->cached.granules) == 0) /* stale: costs a new run */
         return NULL;
     hk_lock(&s->lock);
     s->idle_calls = 0;
     for (unsigned c = first; c <= last && !run; c++)
         run = pop_fit(&s->runs[c], align);
     if (run)
-        hk_store_relaxed(&s->cached_granules, s->cached_granules - run->nr_granules);
+        count_shard(s, run, -1);
     hk_unlock(&s->lock);
     if (run)
         hk_add_relaxed(&counters.hits_shard, 1);
@@ -216,11 +224,11 @@ static void to_shard(struct shard *s, struct hk_run *run)
     bool kept;
 
     hk_lock(&s->lock);
-    kept = s->cached_granules + run->nr_granules <= SHARD_MAX_GRANULES;
+    kept = s->cached.granules + run->nr_granules <= SHARD_MAX_GRANULES;
     if (kept) {
         run->next = s->runs[run->class];
         s->runs[run->class] = run;
-        hk_store_relaxed(&s->cached_granules, s->cached_granules + run->nr_granules);
+        count_shard(s, run, 1);
     }
     hk_unlock(&s->lock);
     if (!kept)
@@ -293,15 +301,16 @@ void hk_l25_expire(bool all)
         struct shard *s = &shards[i];
         struct hk_run *lists[HK_L25_NR_CLASSES] = {NULL};
 
-        if (hk_load_relaxed(&s->cached_granules) == 0)
+        if (hk_load_relaxed(&s->cached.granules) == 0)
             continue;
         hk_lock(&s->lock);
         if (all || ++s->idle_calls >= 2) {
             for (unsigned c = 0; c < HK_L25_NR_CLASSES; c++) {
                 lists[c] = s->runs[c];
                 s->runs[c] = NULL;
+                hk_store_relaxed(&s->cached.count[c], 0);
             }
-            hk_store_relaxed(&s->cached_granules, 0u);
+            hk_store_relaxed(&s->cached.granules, 0u);
         }
         hk_unlock(&s->lock);
         for (unsigned c = 0; c < HK_L25_NR_CLASSES; c++)
@@ -314,7 +323,7 @@ size_t hk_l25_shared_bytes(void)
     size_t granules = 0;
 
     for (unsigned i = 0; i < NR_SHARDS; i++)
-        granules += hk_load_relaxed(&shards[i].cached_granules);
+        granules += hk_load_relaxed(&shards[i].cached.granules);
     return granules * HK_GRANULE;
 }
 
@@ -328,22 +337,9 @@ const struct hk_l25_class_counters *hk_l25_class_counters(void)
     return class_counters;
 }
 
-const unsigned *hk_l25_shard_granules(unsigned shard)
+const struct hk_l25_shard_counters *hk_l25_shard_counters(unsigned shard)
 {
-    return &shards[shard].cached_granules;
-}
-
-unsigned hk_l25_shared_runs(unsigned class)
-{
-    unsigned n = 0;
-
-    for (unsigned i = 0; i < NR_SHARDS; i++) {
-        hk_lock(&shards[i].lock);
-        for (const struct hk_run *run = shards[i].runs[class]; run; run = run->next)
-            n++;
-        hk_unlock(&shards[i].lock);
-    }
-    return n;
+    return &shards[shard].cached;
 }
 
 struct hk_lock *hk_l25_lock(unsigned shard)
@@ -355,17 +351,21 @@ void hk_l25_check(void)
 {
     for (unsigned i = 0; i < NR_SHARDS; i++) {
         struct shard *s = &shards[i];
-        unsigned granules = 0;
+        unsigned granules = 0, nr_runs[HK_L25_NR_CLASSES] = {0};
 
         hk_lock(&s->lock);
         for (unsigned c = 0; c < HK_L25_NR_CLASSES; c++)
             for (const struct hk_run *run = s->runs[c]; run; run = run->next) {
                 granules += run->nr_granules;
+                nr_runs[c]++;
                 if (run->state != HK_RUN_DEAD || run->nr_granules != hk_l25_class_granules[c])
                     hk_panic_internal("l25: run in a shard", run);
             }
-        if (granules != s->cached_granules)
+        if (granules != s->cached.granules)
             hk_panic_internal("l25: cached granules", s);
+        for (unsigned c = 0; c < HK_L25_NR_CLASSES; c++)
+            if (nr_runs[c] != s->cached.count[c])
+                hk_panic_internal("l25: cached runs", s);
         hk_unlock(&s->lock);
     }
 }

@@ -87,9 +87,12 @@ size_t hk_l25_shared_bytes(void); /* relaxed */
 const struct hk_l25_counters *hk_l25_counters(void);
 const struct hk_l25_class_counters *hk_l25_class_counters(void); /* HK_L25_NR_CLASSES of them */
 extern const uint8_t hk_l25_class_granules[HK_L25_NR_CLASSES];
-/* Where shard i keeps how many granules it caches, and its runs of a class counted under its lock. */
-const unsigned *hk_l25_shard_granules(unsigned shard);
-unsigned hk_l25_shared_runs(unsigned class);
+/* What a shard caches. Written under its lock, read relaxed by anybody. */
+struct hk_l25_shard_counters {
+    uint32_t granules;
+    uint8_t count[HK_L25_NR_CLASSES]; /* runs */
+};
+const struct hk_l25_shard_counters *hk_l25_shard_counters(unsigned shard);
 /* Runs of the class and granules of all classes in one thread's cache, as anybody may read them. */
 HK_INLINE unsigned hk_l25_cached_runs(const struct hk_l25_cache *cache, unsigned class)
 {
