@@ -145,7 +145,7 @@ void hak_stats_json(hak_write_t *callback, void *arg);
 
 /* What the program feels of the allocator. Versioned by size. */
 typedef struct hak_kpi {
-    /* Of allocations that left the fast path, one in 64 is timed; a hit of the fast path takes a few ns and
+    /* Of calls that left the fast path, one in 63 is timed if it allocates; a hit of the fast path takes a few ns and
      * is not among them. Upper bounds of the bucket, four buckets per doubling. 0: no samples. */
     uint64_t slow_alloc_p50_ns;
     uint64_t slow_alloc_p95_ns;

@@ -31,8 +31,8 @@ struct hk_view {
 /* `resident` takes system calls (mincore) and locks; else that field is 0 and this is async-signal-safe. */
 void hk_export_view(struct hk_view *view, bool resident);
 
-/* write NULL: standard error */
-void hk_export_print(hak_write_t *write, void *arg);
+/* write NULL: standard error. resident: as above. */
+void hk_export_print(hak_write_t *write, void *arg, bool resident);
 void hk_export_json(hak_write_t *write, void *arg);
 
 /* "0.1.0" */

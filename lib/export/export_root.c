@@ -20,8 +20,14 @@
 #include <pthread.h>
 #include <signal.h>
 #include <string.h>
-#include <sys/single_threaded.h>
 #include <unistd.h>
+
+/* glibc 2.32; elsewhere one system call tells. */
+#if __has_include(<sys/single_threaded.h>)
+#include <sys/single_threaded.h>
+#else
+static const char __libc_single_threaded;
+#endif
 
 #define F(name, member, kind) HK_FIELD(name, member, kind)
 

@@ -130,12 +130,12 @@ static void print_class(struct hk_text *t, const hak_stats_class_t *row)
     hk_text_char(t, '\n');
 }
 
-void hk_export_print(hak_write_t *write, void *arg)
+void hk_export_print(hak_write_t *write, void *arg, bool resident)
 {
     struct hk_text t = {.used = 0, .write = write, .arg = arg};
     struct hk_view view;
 
-    hk_export_view(&view, true);
+    hk_export_view(&view, resident);
     print_head(&t, &view.total);
     for (unsigned group = 0; group < GROUP_PROCESS; group++)
         print_group(&t, &view.total, group);

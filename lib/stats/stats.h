@@ -17,7 +17,7 @@
 
 /* ---- times of slow allocations ---- */
 
-#define HK_LATENCY_EVERY 64    /* one slow allocation in so many is timed */
+#define HK_LATENCY_EVERY 63    /* one slow call in so many is timed; odd: malloc and free may alternate */
 #define HK_LATENCY_BUCKETS 128 /* four per doubling: 1 ns to 4 s */
 
 extern uint32_t hk_latency[HK_LATENCY_BUCKETS]; /* relaxed adds; wrap */
