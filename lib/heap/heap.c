@@ -83,7 +83,8 @@ void hk_heap_count_slab_out(struct hk_heap *heap, const struct hk_slab *slab)
     hk_count_add(&cs->nr_free, -(uint32_t)slab->nr_free);
 }
 
-unsigned hk_heap_take_blocks(struct hk_heap *heap, struct hk_slab *slab, void **blocks, unsigned n)
+/* Up to n blocks leave the slab, one of the heap's. */
+static unsigned take_blocks(struct hk_heap *heap, struct hk_slab *slab, void **blocks, unsigned n)
 {
     unsigned taken = hk_slab_take(slab, blocks, n);
 
@@ -286,7 +287,7 @@ static bool refill(struct hk_heap *heap, unsigned class)
 
     if (!slab)
         return false;
-    n = hk_heap_take_blocks(heap, slab, blocks, refill_count(r, cs, class));
+    n = take_blocks(heap, slab, blocks, refill_count(r, cs, class));
     for (unsigned i = 0; i < n; i++)
         r->cursor[i] = blocks[n - 1 - i];
     r->cursor += n;
@@ -298,14 +299,14 @@ static bool refill(struct hk_heap *heap, unsigned class)
     return true;
 }
 
-/* No magazine can be had: one block straight from a slab. */
-static void *take_one(struct hk_heap *heap, unsigned class)
+/* No magazine can be had, or nobody owns the heap: one block straight from a slab. */
+void *hk_heap_take_one(struct hk_heap *heap, unsigned class)
 {
     struct hk_slab *slab = hk_heap_usable_slab(heap, class);
     void *p = NULL;
 
     hk_count_add(&heap->stats.nr_single, 1);
-    if (slab && hk_heap_take_blocks(heap, slab, &p, 1) && HK_CHECKS)
+    if (slab && take_blocks(heap, slab, &p, 1) && HK_CHECKS)
         *hk_mark_of(p) = 0;
     return p;
 }
@@ -323,7 +324,7 @@ void *hk_heap_alloc_slow(struct hk_heap *heap, unsigned class)
     hk_lock(&heap->lock);
     if (HK_UNLIKELY(!heap->slabs[class].bottom) &&
         !set_capacity(heap, class, hk_policy()->class[class].cap_initial)) {
-        p = take_one(heap, class);
+        p = hk_heap_take_one(heap, class);
     } else {
         hk_heap_drain_locked(heap, heap, DRAIN_BYTES);
         p = pop(r);
