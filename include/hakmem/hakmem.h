@@ -123,4 +123,6 @@ int hak_ctl_set(const char *name, const char *value);
 }
 #endif
 
+#include <hakmem/stats.h>
+
 #endif

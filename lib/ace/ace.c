@@ -9,6 +9,7 @@
 #include "l25/l25_inline.h"
 #include "meta/meta.h"
 #include "os/os.h"
+#include "stats/stats.h"
 
 #include <string.h>
 
@@ -18,6 +19,7 @@
 #define TICK_NS UINT64_C(20000000)         /* work at most this often */
 
 const struct hk_foreign *hk_ace_foreign;
+void (*hk_ace_watch)(void);
 static const char *first_break; /* program break at start; constant after hk_ace_init */
 
 void hk_ace_init(void)
@@ -42,6 +44,7 @@ size_t hk_ace_cached_bytes(void)
 static void evict_now(const struct hk_big_range *range, void *arg)
 {
     (void)arg;
+    hk_trace(HK_TRACE_EVICT, 0, range->bytes);
     hk_batch_unmap(range->base, range->bytes, hk_policy()->batch);
 }
 
@@ -101,9 +104,9 @@ static void trim_if_over(struct hk_heap *heap)
 static void tick_idle(struct hk_heap *heap)
 {
     hk_heap_flush_idle(heap);
-    if (!heap->l25.used_since_flush)
+    if (heap->l25.uses_at_look == hk_l25_uses(&heap->l25))
         hk_l25_flush(&heap->l25);
-    heap->l25.used_since_flush = 0;
+    heap->l25.uses_at_look = hk_l25_uses(&heap->l25);
     hk_heap_reclaim(heap);
     hk_l25_expire(false);
     hk_bigcache_set_budget(cache_limit());
@@ -127,6 +130,8 @@ static HK_NOINLINE void tick_slow(struct hk_heap *heap)
     hk_span_purge_expired(now, policy->purge_delay_ns);
     if (policy->limit_bytes)
         trim_if_over(heap); /* live grows without a free */
+    if (HK_UNLIKELY(hk_ace_watch != NULL))
+        hk_ace_watch();
 }
 
 void hk_ace_obey(struct hk_heap *heap)
@@ -183,6 +188,54 @@ size_t hk_ace_purge(struct hk_heap *heap)
     return before - hk_min(before, hk_ace_cached_bytes());
 }
 
+/* ---- counters ------------------------------------------------------------------------------ */
+
+static bool is_in_region(uintptr_t word)
+{
+    return word == HK_PM_SPAN || word == HK_PM_RUN || word >= HK_PM_KINDS;
+}
+
+/* Neighbouring granules of regions in one question; a region that goes meanwhile counts 0. */
+static size_t resident_in_leaf(uintptr_t first)
+{
+    size_t bytes = 0;
+
+    for (size_t i = 0; i < HK_LEAF_GRANULES; i++) {
+        const char *p = (const char *)(first + i * HK_GRANULE);
+        uintptr_t word = hk_pagemap_word(p);
+        size_t n = 0;
+
+        while (i + n < HK_LEAF_GRANULES && is_in_region(hk_pagemap_word(p + n * HK_GRANULE)))
+            n++;
+        if (n > 0)
+            bytes += hk_os_resident(p, n * HK_GRANULE);
+        else if (word == HK_PM_LOOSE)
+            bytes += hk_os_resident(p, (size_t)hk_pagemap_desc(p));
+        i += n > 0 ? n - 1 : 0;
+    }
+    return bytes;
+}
+
+static void add_resident(const struct hk_big_range *range, void *bytes)
+{
+    *(size_t *)bytes += hk_os_resident(range->base, range->bytes);
+}
+
+size_t hk_ace_resident_bytes(void)
+{
+    size_t bytes = hk_meta_touched_bytes() + hk_big_resident_bytes();
+
+    for (size_t entry = 0; entry < HK_ROOT_ENTRIES; entry++) {
+        const struct hk_pm_leaf *leaf = hk_pagemap_leaf((uintptr_t)entry << HK_ROOT_SHIFT);
+        if (leaf == &hk_pagemap.zero)
+            continue;
+        bytes += hk_os_resident(leaf, sizeof *leaf);
+        bytes += resident_in_leaf((uintptr_t)entry << HK_ROOT_SHIFT);
+    }
+    hk_bigcache_each(add_resident, &bytes);
+    return bytes + hk_heaps_counters()->nr_heaps * HK_HEAP_ALIGN;
+}
+
 /* ---- alloc --------------------------------------------------------------------------------- */
 
 static unsigned class_for(size_t n, size_t align)
@@ -220,14 +273,11 @@ static void *alloc_once(struct hk_heap *heap, size_t n, size_t align, bool *zero
     return hk_big_alloc(n, align, site, zero);
 }
 
-void *hk_ace_alloc(struct hk_heap *heap, size_t n, size_t align, bool zero, const void *site)
+static void *alloc_and_clear(struct hk_heap *heap, size_t n, size_t align, bool zero, const void *site)
 {
     bool is_zero;
-    void *p;
+    void *p = alloc_once(heap, n, align, &is_zero, site);
 
-    n += n == 0; /* a block of its own for malloc(0) */
-    hk_ace_tick(heap);
-    p = alloc_once(heap, n, align, &is_zero, site);
     if (HK_UNLIKELY(!p)) {
         hk_ace_purge(heap);
         p = alloc_once(heap, n, align, &is_zero, site);
@@ -237,6 +287,26 @@ void *hk_ace_alloc(struct hk_heap *heap, size_t n, size_t align, bool zero, cons
     if (p && zero && !is_zero)
         memset(p, 0, n);
     return p;
+}
+
+/* The clock of the vDSO; a system call only where there is none. */
+static HK_NOINLINE void *alloc_timed(struct hk_heap *heap, size_t n, size_t align, bool zero,
+                                     const void *site)
+{
+    uint64_t start = hk_os_fine_ns();
+    void *p = alloc_and_clear(heap, n, align, zero, site);
+
+    hk_latency_note(hk_os_fine_ns() - start);
+    return p;
+}
+
+void *hk_ace_alloc(struct hk_heap *heap, size_t n, size_t align, bool zero, const void *site)
+{
+    n += n == 0; /* a block of its own for malloc(0) */
+    hk_ace_tick(heap);
+    if (heap && HK_UNLIKELY(heap->ticks % HK_LATENCY_EVERY == 0))
+        return alloc_timed(heap, n, align, zero, site);
+    return alloc_and_clear(heap, n, align, zero, site);
 }
 
 size_t hk_ace_good_size(size_t n)
@@ -416,11 +486,13 @@ void *hk_ace_loose_alloc(size_t n, size_t align)
     bytes = hk_align_up(n + (n == 0), unit);
     p = hk_os_reserve(bytes, hk_max(align, unit));
     if (p && !hk_pagemap_cover(p, 1)) {
-        hk_os_release(p, bytes);
+        hk_os_abandon(p, bytes);
         p = NULL;
     }
-    if (p)
-        hk_pagemap_set(p, 1, HK_PM_LOOSE, (void *)bytes);
+    if (!p)
+        return NULL;
+    hk_pagemap_set(p, 1, HK_PM_LOOSE, (void *)bytes);
+    hk_add_relaxed(&hk_ace_counters.loose_bytes, bytes);
     return p;
 }
 
@@ -432,7 +504,8 @@ bool hk_ace_loose_free(void *p)
         return false;
     bytes = (size_t)hk_pagemap_desc(p);
     hk_pagemap_set(p, 1, HK_PM_GONE, NULL);
-    hk_os_release(p, bytes);
+    hk_sub_relaxed(&hk_ace_counters.loose_bytes, bytes);
+    hk_os_abandon(p, bytes);
     return true;
 }
 

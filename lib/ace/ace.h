@@ -71,9 +71,22 @@ size_t hk_ace_purge(struct hk_heap *heap);
 void hk_ace_background(struct hk_heap *heap);
 /* A thread ended: what it left dirty is nobody's hot memory, so little of it is kept. */
 void hk_ace_thread_ended(void);
+/* Relaxed adds; blocks that have no box below. */
+struct hk_ace_counters {
+    size_t live_bytes;      /* mappings of big blocks */
+    size_t nr_live;         /* big blocks */
+    size_t loose_bytes;     /* given to signal handlers */
+    size_t emergency_bytes; /* given by entry to threads that are about to abort; never freed */
+    size_t size_mismatches; /* sized frees, seen by entry, whose size did not fit the block */
+};
+extern struct hk_ace_counters hk_ace_counters;
+/* Bytes of all we have mapped that are in memory. System calls, and locks of ours. */
+size_t hk_ace_resident_bytes(void);
 size_t hk_ace_live_bytes(void);
 size_t hk_ace_cached_bytes(void);
 
+/* Called by ticks, at most every 20 ms, when set; by export. */
+extern void (*hk_ace_watch)(void);
 /* Blocks in libc's own heap (a plugin under RTLD_DEEPBIND calls libc's malloc) are libc's to free, resize and
  * measure. Set once by entry; NULL or false: there is no other allocator, such a pointer is an error. */
 struct hk_foreign {

@@ -447,6 +447,14 @@ size_t hk_bigcache_bytes(void)
     return hk_load_relaxed(&hk_bigcache_global.counters.bytes);
 }
 
+void hk_bigcache_each(void (*fn)(const struct hk_big_range *range, void *arg), void *arg)
+{
+    hk_lock(&hk_bigcache_global.lock);
+    for (entry_id id = oldest(); id; id = entry_at(id)->newer)
+        fn(&entry_at(id)->range, arg);
+    hk_unlock(&hk_bigcache_global.lock);
+}
+
 const struct hk_bigcache_counters *hk_bigcache_counters(void)
 {
     return &hk_bigcache_global.counters;

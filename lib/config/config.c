@@ -220,6 +220,21 @@ bool hk_config_is_settable(unsigned i)
     return hk_config_rows[i].settable;
 }
 
+void hk_config_layout(struct hk_config_layout *out)
+{
+    *out = (struct hk_config_layout){
+        .rows = hk_config_rows,
+        .row_bytes = sizeof hk_config_rows[0],
+        .type_offset = offsetof(struct option_row, type),
+        .field_offset = offsetof(struct option_row, offset),
+        .names = option_names,
+        .words = hk_config_words,
+        .names_bytes = sizeof option_names,
+        .words_bytes = hk_config_words_bytes(),
+        .sources = hk_config_global.source,
+    };
+}
+
 const char *hk_config_source(unsigned i)
 {
     switch (hk_config_global.source[i]) {

@@ -55,6 +55,8 @@ struct hk_config {
 #include "config/options.def"
 };
 
+enum hk_stats_option { HK_STATS_OFF, HK_STATS_COUNTERS, HK_STATS_EXPORT };
+
 enum hk_option {
 #define X(name, type, field, preset, min, max, words, unit, help) HK_OPTION_##name,
 #include "config/options.def"
@@ -93,6 +95,15 @@ void hk_config_commit(const struct hk_config_change *change, const char *by);
  * seccomp filter may kill the program for it.
  */
 size_t hk_config_limit(const struct hk_config *config);
+/* Where the option table and the sources lie, for readers from outside (hakmem/stats.h). */
+struct hk_config_layout {
+    const void *rows; /* HK_NR_OPTIONS of row_bytes */
+    size_t row_bytes, type_offset, field_offset;
+    const char *names, *words; /* one NUL-terminated string per option */
+    size_t names_bytes, words_bytes;
+    const uint8_t *sources; /* one per option */
+};
+void hk_config_layout(struct hk_config_layout *out);
 
 /* For display; i < HK_NR_OPTIONS. */
 const char *hk_config_name(unsigned i);

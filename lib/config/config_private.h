@@ -88,6 +88,8 @@ struct slice hk_config_slice(const char *text);
 /* False: not a value of this option, `into` is unchanged. */
 bool hk_config_parse(unsigned i, struct slice text, struct hk_config *into);
 void hk_config_store(struct hk_config *into, unsigned i, uint64_t value);
+extern const char hk_config_words[]; /* one string per option */
+size_t hk_config_words_bytes(void);
 void hk_config_put(struct hk_config_line *line, const char *text);
 void hk_config_put_slice(struct hk_config_line *line, struct slice text);
 void hk_config_put_value(struct hk_config_line *line, unsigned i, const struct hk_config *from);

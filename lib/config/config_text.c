@@ -6,7 +6,7 @@
 
 #include <string.h>
 
-static const char option_words[] =
+const char hk_config_words[] =
 #define X(name, type, field, preset, min, max, words, unit, help) words "\0"
 #include "config/options.def"
     ;
@@ -17,9 +17,14 @@ static const char option_words[] =
 /* Powers of 1024. */
 static const char size_suffixes[] = "KMG";
 
+size_t hk_config_words_bytes(void)
+{
+    return sizeof hk_config_words;
+}
+
 static const char *words_of(unsigned i)
 {
-    return hk_config_nth(option_words, i);
+    return hk_config_nth(hk_config_words, i);
 }
 
 struct slice hk_config_slice(const char *text)

@@ -15,7 +15,6 @@ void *hk_entry_alloc(size_t n, size_t align, bool zero, const void *site);
 void hk_entry_free(void *p, const void *site);
 /* The size is a hint: one that does not fit the block is counted, then the block is freed. */
 void hk_entry_free_sized(void *p, size_t size, const void *site);
-size_t hk_entry_size_mismatches(void);
 
 /* What an aligned block of `size` takes at least; a broken alignment gives `size`. */
 HK_INLINE size_t hk_entry_aligned_size(size_t size, size_t align)

@@ -5,6 +5,7 @@
 #include "ace/ace.h"
 #include "base/panic.h"
 #include "config/config.h"
+#include "export/export.h"
 #include "heap/heap_inline.h"
 #include "l25/l25_inline.h"
 #include "os/os.h"
@@ -46,6 +47,7 @@ static void *emergency_alloc(size_t n)
     p = hk_os_reserve(hk_align_up(n + 64, unit), unit);
     if (!p)
         return NULL;
+    hk_add_relaxed(&hk_ace_counters.emergency_bytes, hk_align_up(n + 64, unit));
     p[7] = n;
     return p + 8;
 }
@@ -243,19 +245,12 @@ HK_NOINLINE void hk_entry_free(void *p, const void *site)
     free_slow(p, site);
 }
 
-static size_t nr_size_mismatches; /* relaxed */
-
-size_t hk_entry_size_mismatches(void)
-{
-    return hk_load_relaxed(&nr_size_mismatches);
-}
-
 HK_NOINLINE void hk_entry_free_sized(void *p, size_t size, const void *site)
 {
     struct hk_block b;
 
     if (p && hk_ace_identify(p, &b) == HK_BLOCK_LIVE && !hk_size_is_plausible(b.usable, size))
-        hk_add_relaxed(&nr_size_mismatches, 1);
+        hk_add_relaxed(&hk_ace_counters.size_mismatches, 1);
     hk_entry_free(p, site);
 }
 
@@ -540,6 +535,7 @@ static __attribute__((constructor(101))) void start(void)
     hk_thread_start();
     hk_entry_obey_run();
     hk_entry_keep_stderr();
+    hk_export_start();
 }
 
 /* ---- mallopt ------------------------------------------------------------------------------- */

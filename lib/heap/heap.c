@@ -72,8 +72,35 @@ void hk_heap_unlink_partial(struct hk_heap *heap, struct hk_slab *slab)
     slab->listed = false;
 }
 
+void hk_heap_count_slab_in(struct hk_heap *heap, const struct hk_slab *slab)
+{
+    struct hk_class_slabs *cs = &heap->slabs[slab->class];
+
+    hk_count_add(&cs->nr_slabs, 1);
+    hk_count_add(&cs->nr_free, slab->nr_free);
+}
+
+void hk_heap_count_slab_out(struct hk_heap *heap, const struct hk_slab *slab)
+{
+    struct hk_class_slabs *cs = &heap->slabs[slab->class];
+
+    hk_count_add(&cs->nr_slabs, -1u);
+    hk_count_add(&cs->nr_free, -(uint32_t)slab->nr_free);
+}
+
+/* Up to n blocks leave the slab, one of the heap's. */
+static unsigned take_blocks(struct hk_heap *heap, struct hk_slab *slab, void **blocks, unsigned n)
+{
+    unsigned taken = hk_slab_take(slab, blocks, n);
+
+    hk_count_add(&heap->slabs[slab->class].nr_free, -taken);
+    return taken;
+}
+
 static void retire(struct hk_heap *heap, struct hk_slab *slab)
 {
+    hk_trace(HK_TRACE_RETIRE, slab->class, slab->base);
+    hk_heap_count_slab_out(heap, slab);
     hk_slab_retire(slab);
     hk_count_add(&heap->stats.nr_slabs_retired, 1);
 }
@@ -94,8 +121,8 @@ static void retire_if_spare(struct hk_heap *heap, struct hk_slab *slab)
     retire(heap, slab);
 }
 
-/* The slab is the heap's. */
-void hk_heap_give_block(struct hk_heap *heap, struct hk_slab *slab, void *p)
+/* The slab is the heap's. The caller counts the block; a slab that retires takes its count along. */
+static void give_block(struct hk_heap *heap, struct hk_slab *slab, void *p)
 {
     if (HK_UNLIKELY(!hk_slab_give(slab, p)))
         hk_panic(&(struct hk_diag){.what = "double free",
@@ -111,12 +138,21 @@ void hk_heap_give_block(struct hk_heap *heap, struct hk_slab *slab, void *p)
         retire_if_spare(heap, slab);
 }
 
+void hk_heap_give_block(struct hk_heap *heap, struct hk_slab *slab, void *p)
+{
+    hk_count_add(&heap->slabs[slab->class].nr_free, 1);
+    give_block(heap, slab, p);
+}
+
 static struct hk_slab *new_slab(struct hk_heap *heap, unsigned class)
 {
     struct hk_slab *slab = hk_slab_acquire(class, word_of(heap, class), heap);
 
-    if (slab)
-        hk_count_add(&heap->stats.nr_slabs_acquired, 1);
+    if (!slab)
+        return NULL;
+    hk_heap_count_slab_in(heap, slab);
+    hk_count_add(&heap->stats.nr_slabs_acquired, 1);
+    hk_trace(HK_TRACE_SLAB, class, slab->base);
     return slab;
 }
 
@@ -127,17 +163,23 @@ struct hk_slab *hk_heap_usable_slab(struct hk_heap *heap, unsigned class)
     struct hk_class_slabs *cs = &heap->slabs[class];
     struct hk_slab *slab = cs->current;
 
-    if (slab && slab->nr_free)
+    if (slab && slab->nr_free) {
+        hk_count_add(&heap->stats.nr_from_current, 1);
         return slab;
+    }
     slab = cs->partial;
-    if (slab)
+    if (slab) {
         hk_heap_unlink_partial(heap, slab);
+        hk_count_add(&heap->stats.nr_from_partial, 1);
+    }
     if (!slab && hk_policy()->steal && !heap->depot)
         slab = hk_heap_steal(heap, class);
     if (!slab)
         slab = new_slab(heap, class);
     if (slab)
         cs->current = slab;
+    else
+        hk_count_add(&heap->stats.nr_failed, 1);
     return slab;
 }
 
@@ -231,8 +273,10 @@ static void *take_larger(struct hk_heap *heap, unsigned class)
     for (unsigned c = class + 1; c < HK_NR_SIZED_CLASSES && hk_size_class[c].size <= most; c++) {
         bool aligned = natural_align(c) >= natural_align(class); /* the request may rely on it */
         void *p = aligned ? pop(&heap->record[c]) : NULL;
-        if (p)
+        if (p) {
+            hk_count_add(&heap->stats.nr_larger, 1);
             return p;
+        }
     }
     return NULL;
 }
@@ -248,23 +292,26 @@ static bool refill(struct hk_heap *heap, unsigned class)
 
     if (!slab)
         return false;
-    n = hk_slab_take(slab, blocks, refill_count(r, cs, class));
+    n = take_blocks(heap, slab, blocks, refill_count(r, cs, class));
     for (unsigned i = 0; i < n; i++)
         r->cursor[i] = blocks[n - 1 - i];
     r->cursor += n;
     if (cs->nr_refills < UINT16_MAX)
         cs->nr_refills++;
     hk_count_add(&heap->stats.nr_refills, 1);
+    hk_count_add(&heap->stats.nr_refills_mid, class >= HK_FIRST_POOL_CLASS);
+    hk_trace(HK_TRACE_REFILL, class, n);
     return true;
 }
 
-/* No magazine can be had: one block straight from a slab. */
-static void *take_one(struct hk_heap *heap, unsigned class)
+/* No magazine can be had, or nobody owns the heap: one block straight from a slab. */
+void *hk_heap_take_one(struct hk_heap *heap, unsigned class)
 {
     struct hk_slab *slab = hk_heap_usable_slab(heap, class);
     void *p = NULL;
 
-    if (slab && hk_slab_take(slab, &p, 1) && HK_CHECKS)
+    hk_count_add(&heap->stats.nr_single, 1);
+    if (slab && take_blocks(heap, slab, &p, 1) && HK_CHECKS)
         *hk_mark_of(p) = 0;
     return p;
 }
@@ -275,16 +322,20 @@ void *hk_heap_alloc_slow(struct hk_heap *heap, unsigned class)
     void *p;
 
     p = pop(r); /* not empty when fast paths are off */
-    if (p)
+    if (p) {
+        hk_count_add(&heap->stats.nr_popped, 1);
         return p;
+    }
     hk_lock(&heap->lock);
     if (HK_UNLIKELY(!heap->slabs[class].bottom) &&
         !set_capacity(heap, class, hk_policy()->class[class].cap_initial)) {
-        p = take_one(heap, class);
+        p = hk_heap_take_one(heap, class);
     } else {
         hk_heap_drain_locked(heap, heap, DRAIN_BYTES);
         p = pop(r);
-        if (!p)
+        if (p)
+            hk_count_add(&heap->stats.nr_drained, 1);
+        else
             p = take_larger(heap, class);
         if (!p && refill(heap, class))
             p = pop(r);
@@ -309,7 +360,7 @@ static unsigned flush_class(struct hk_heap *heap, unsigned class, unsigned nr_bl
     void *batch[32];
 
     while (nr_blocks > 0 && used > 0) {
-        unsigned n = nr_blocks < 32 ? nr_blocks : 32;
+        unsigned n = nr_blocks < 32 ? nr_blocks : 32, nr_astray = 0;
         n = n < used ? n : used;
         /* Out of the magazine first: a block is in one place at a time, whatever give does. */
         memcpy(batch, cs->bottom + 1, n * sizeof *batch);
@@ -321,11 +372,13 @@ static unsigned flush_class(struct hk_heap *heap, unsigned class, unsigned nr_bl
             if (HK_LIKELY(hk_load_relaxed(&slab->owner) == heap)) {
                 nr_pinning += slab != last && pins_slab(slab);
                 last = slab;
-                hk_heap_give_block(heap, slab, batch[i]);
+                give_block(heap, slab, batch[i]);
             } else {
                 hk_heap_free_remote(heap, batch[i], hk_pagemap_word(batch[i]));
+                nr_astray++;
             }
         }
+        hk_count_add(&cs->nr_free, n - nr_astray);
         nr_blocks -= n;
     }
     return nr_pinning;
@@ -345,9 +398,11 @@ static bool grow(struct hk_heap *heap, unsigned class, const struct hk_class_pol
 
     if (soft_cap(r, cs) < most) { /* was lowered */
         r->limit = cs->bottom + 1 + hk_min(most, soft_cap(r, cs) * 2u + 1);
-        return true;
+    } else if (cs->cap >= policy->cap_max || !set_capacity(heap, class, cs->cap * 2u + 1)) {
+        return false;
     }
-    return cs->cap < policy->cap_max && set_capacity(heap, class, cs->cap * 2u + 1);
+    hk_count_add(&heap->stats.nr_grown, 1);
+    return true;
 }
 
 /*
@@ -361,6 +416,7 @@ static void shrink(struct hk_heap *heap, unsigned class, unsigned cap)
 
     (void)flush_class(heap, class, UINT16_MAX);
     cs->nr_refills = 0;
+    hk_count_add(&heap->stats.nr_shrunk, 1);
     r->limit = cs->bottom + 1 + hk_min(cs->cap, cap);
 }
 
@@ -388,6 +444,7 @@ static void make_room(struct hk_heap *heap, unsigned class)
     if (flush_class(heap, class, half) * slab_bytes > PINNED_MAX_BYTES)
         shrink(heap, class, (unsigned)hk_min(policy->cap_initial, hk_max(3, PINNED_MAX_BYTES / slab_bytes)));
     hk_count_add(&heap->stats.nr_flushes, 1);
+    hk_trace(HK_TRACE_FLUSH, class, half);
 }
 
 void hk_heap_free_full(struct hk_heap *heap, unsigned class, void *p)
@@ -488,6 +545,7 @@ static void check_class(struct hk_heap *heap, unsigned class)
 {
     struct hk_class_record *r = &heap->record[class];
     struct hk_class_slabs *cs = &heap->slabs[class];
+    uint32_t nr_free = 0;
 
     if (cs->bottom) {
         if (cs->bottom[0] || r->cursor < cs->bottom + 1 || r->cursor > r->limit ||
@@ -500,11 +558,16 @@ static void check_class(struct hk_heap *heap, unsigned class)
     }
     for (struct hk_slab *slab = cs->partial; slab; slab = slab->next) {
         hk_slab_check(slab);
+        nr_free += slab->nr_free;
         if (slab->owner != heap || !slab->listed || slab->nr_free == 0 || slab == cs->current)
             hk_panic_internal("heap: partial list", slab);
     }
-    if (cs->current)
+    if (cs->current) {
         hk_slab_check(cs->current);
+        nr_free += cs->current->nr_free;
+    }
+    if (nr_free != cs->nr_free)
+        hk_panic_internal("heap: free blocks do not add up", cs);
 }
 
 void hk_heap_check(struct hk_heap *heap)

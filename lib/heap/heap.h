@@ -41,6 +41,7 @@
 
 #include "policy/policy.h"
 #include "slab/slab.h"
+#include "stats/stats.h"
 #include "l25/l25.h"
 
 #define HK_PARCEL_BLOCKS 61
@@ -71,6 +72,9 @@ struct hk_class_slabs {
     uint16_t cap;            /* of the array; the record's limit may be lower */
     uint16_t nr_refills;     /* since the last flush, saturating */
     uint16_t idle_refills;
+    /* Under the lock; read relaxed by the counters. Block counts wrap at 2^32. */
+    uint32_t nr_slabs;       /* of this heap */
+    uint32_t nr_free;        /* blocks that lie in them: sum of their nr_free */
 };
 
 /* A sender's parcel for one owner. Type-stable, in one global list for ever. */
@@ -81,7 +85,9 @@ struct hk_parcel {
     uint32_t count;             /* blocks [0, count) are dead and in transit; 0 once they are home */
     uint32_t bytes;
     void *blocks[HK_PARCEL_BLOCKS];
+    uint8_t class[HK_PARCEL_BLOCKS]; /* of each block, for the counters */
 };
+_Static_assert(HK_NR_CLASSES <= UINT8_MAX, "a class is a byte");
 
 struct hk_outbox {
     struct hk_heap *owner; /* whom the batch is for */
@@ -95,6 +101,13 @@ struct hk_heap_stats {
     size_t nr_refills, nr_flushes, nr_slabs_acquired, nr_slabs_retired, nr_slabs_stolen;
     size_t nr_remote_frees, nr_parcels_sent, nr_parcels_drained, nr_forwarded;
     size_t nr_published, nr_idle_flushes, nr_lost;
+    /* Why an empty magazine's refill ended early, in the order of the look ... */
+    size_t nr_popped, nr_drained, nr_larger, nr_single, nr_failed;
+    /* ... and where its slab came from; a new one: nr_slabs_acquired, of a parked heap: nr_slabs_stolen -
+     * nr_from_depot. */
+    size_t nr_from_current, nr_from_partial, nr_from_depot;
+    size_t nr_grown, nr_shrunk;
+    size_t nr_refills_mid; /* of nr_refills: pool classes */
 };
 
 struct hk_heap {
@@ -181,6 +194,18 @@ HK_INLINE unsigned hk_class_of_word(uintptr_t word)
 {
     return (unsigned)((word & (HK_HEAP_ALIGN - 1)) / sizeof(struct hk_class_record));
 }
+
+/* All parcels ever, linked by next_ever, and the addresses where both lists begin. */
+struct hk_parcel *hk_parcel_first(void);
+struct hk_parcel *const *hk_parcel_head(void);
+struct hk_heap *const *hk_heap_head(void);
+/* Written under a lock, read relaxed, each a number of its own. */
+struct hk_heaps_counters {
+    size_t chunk_bytes; /* mapped for heaps */
+    size_t nr_heaps;    /* made */
+    size_t nr_active;   /* with a thread */
+};
+const struct hk_heaps_counters *hk_heaps_counters(void);
 
 /* All heaps ever, newest first, linked by next_ever; acquire. */
 struct hk_heap *hk_heap_first(void);

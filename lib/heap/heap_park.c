@@ -16,13 +16,21 @@ static struct {
     struct hk_heap *parked;    /* stack, under the lock; without the depot */
     struct hk_heap *depot;     /* release D1 / acquire D2; constant once made */
     char *chunk, *chunk_end;   /* memory for new heaps, under the lock */
-    unsigned nr_heaps;         /* under the lock */
     unsigned nr_parked;        /* written under the lock, read relaxed: 0 means do not look */
-    unsigned nr_active;        /* the same */
+    struct hk_heaps_counters counters; /* the same; nr_active 1: do not share */
 } heaps;
 
 /* The first thread's heap needs no mapping: room for one at whatever address the library is loaded. */
 static HK_LARGE_BSS char first_chunk[2 * HK_HEAP_ALIGN];
+struct hk_heap *const *hk_heap_head(void)
+{
+    return &heaps.all;
+}
+
+const struct hk_heaps_counters *hk_heaps_counters(void)
+{
+    return &heaps.counters;
+}
 
 struct hk_heap *hk_heap_first(void)
 {
@@ -40,6 +48,8 @@ static bool new_chunk_locked(void)
     }
     if (!chunk)
         return false;
+    if (heaps.chunk) /* the first one is no mapping */
+        hk_count_add(&heaps.counters.chunk_bytes, bytes);
     heaps.chunk = chunk;
     heaps.chunk_end = chunk + bytes;
     return true;
@@ -53,7 +63,8 @@ static struct hk_heap *make_heap_locked(void)
         return NULL;
     heap = (struct hk_heap *)heaps.chunk;
     heaps.chunk += HK_HEAP_ALIGN;
-    heap->id = heaps.nr_heaps++;
+    heap->id = (unsigned)heaps.counters.nr_heaps;
+    hk_count_add(&heaps.counters.nr_heaps, 1);
     heap->next_ever = heaps.all;
     heap->lock = (struct hk_lock)HK_LOCK_INIT(HK_RANK_HEAP);
     hk_heap_setup(heap);
@@ -77,7 +88,8 @@ struct hk_heap *hk_heap_adopt(void)
         hk_lock(&heap->lock); /* not while somebody brings blocks home */
         hk_store_relaxed(&heap->state, HK_HEAP_ACTIVE);
         hk_unlock(&heap->lock);
-        hk_store_relaxed(&heaps.nr_active, heaps.nr_active + 1);
+        hk_store_relaxed(&heaps.counters.nr_active, heaps.counters.nr_active + 1);
+        hk_trace(HK_TRACE_ADOPT, 0, heap->id);
     }
     hk_unlock(&heaps_lock);
     return heap;
@@ -116,7 +128,7 @@ static void push_parked_locked(struct hk_heap *heap)
     heap->next_parked = heaps.parked;
     heaps.parked = heap;
     hk_store_relaxed(&heaps.nr_parked, heaps.nr_parked + 1);
-    hk_store_relaxed(&heaps.nr_active, heaps.nr_active - 1);
+    hk_store_relaxed(&heaps.counters.nr_active, heaps.counters.nr_active - 1);
 }
 
 void hk_heap_park(struct hk_heap *heap)
@@ -130,6 +142,7 @@ void hk_heap_park(struct hk_heap *heap)
     settle(heap);
     hk_unlock(&heap->lock);
     hk_heap_send_all(heap);
+    hk_trace(HK_TRACE_PARK, 0, heap->id);
     hk_lock(&heaps_lock);
     push_parked_locked(heap);
     hk_unlock(&heaps_lock);
@@ -156,8 +169,11 @@ static struct hk_slab *detach(struct hk_heap *parked, unsigned class, struct hk_
             slab = cs->current;
             cs->current = NULL;
         }
-        if (slab)
+        if (slab) {
+            hk_heap_count_slab_out(parked, slab);
             hk_slab_set_owner(slab, (uintptr_t)&thief->record[class], thief);
+            hk_heap_count_slab_in(thief, slab);
+        }
     }
     hk_unlock(&parked->lock);
     return slab;
@@ -169,6 +185,8 @@ struct hk_slab *hk_heap_steal(struct hk_heap *thief, unsigned class)
     struct hk_slab *slab = depot ? detach(depot, class, thief) : NULL;
     unsigned looks = 0;
 
+    if (slab)
+        hk_count_add(&thief->stats.nr_from_depot, 1);
     /* Relaxed: a stale 0 costs one slab made anew. */
     if (!slab && hk_load_relaxed(&heaps.nr_parked) > 0)
         for (struct hk_heap *h = hk_heap_first(); h && !slab && looks < MAX_STEAL_LOOKS; h = h->next_ever)
@@ -176,8 +194,10 @@ struct hk_slab *hk_heap_steal(struct hk_heap *thief, unsigned class)
                 slab = detach(h, class, thief);
                 looks++;
             }
-    if (slab)
+    if (slab) {
         hk_count_add(&thief->stats.nr_slabs_stolen, 1);
+        hk_trace(HK_TRACE_STEAL, class, slab->base);
+    }
     return slab;
 }
 
@@ -205,15 +225,12 @@ struct hk_heap *hk_heap_depot(void)
 void *hk_heap_alloc_from_depot(unsigned class)
 {
     struct hk_heap *depot = hk_heap_depot();
-    struct hk_slab *slab;
-    void *p = NULL;
+    void *p;
 
     if (!depot)
         return NULL;
     hk_lock(&depot->lock);
-    slab = hk_heap_usable_slab(depot, class);
-    if (slab && hk_slab_take(slab, &p, 1))
-        *hk_mark_of(p) = 0;
+    p = hk_heap_take_one(depot, class);
     hk_unlock(&depot->lock);
     return p;
 }
@@ -230,7 +247,7 @@ void hk_heap_settle_depot(void)
 
 bool hk_heap_is_alone(void)
 {
-    return hk_load_relaxed(&heaps.nr_active) <= 1;
+    return hk_load_relaxed(&heaps.counters.nr_active) <= 1;
 }
 
 /* Slabs with free blocks that an idle class holds go where others can find them. The heap is locked. */
@@ -243,16 +260,19 @@ static void publish_partial(struct hk_heap *heap, struct hk_heap *depot, unsigne
     while (cs->partial) {
         struct hk_slab *slab = cs->partial;
         hk_heap_unlink_partial(heap, slab);
+        hk_heap_count_slab_out(heap, slab);
         hk_slab_set_owner(slab, (uintptr_t)&depot->record[class], depot);
+        hk_heap_count_slab_in(depot, slab);
         hk_heap_link_partial(depot, slab);
         hk_count_add(&heap->stats.nr_published, 1);
+        hk_trace(HK_TRACE_PUBLISH, class, slab->base);
     }
     hk_unlock(&depot->lock);
 }
 
 void hk_heap_flush_idle(struct hk_heap *heap)
 {
-    bool shared = hk_load_relaxed(&heaps.nr_active) > 1 && hk_policy()->steal;
+    bool shared = hk_load_relaxed(&heaps.counters.nr_active) > 1 && hk_policy()->steal;
     struct hk_heap *depot = shared ? hk_heap_depot() : NULL;
 
     hk_lock(&heap->lock);

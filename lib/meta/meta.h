@@ -17,6 +17,8 @@
 void *hk_meta_alloc(size_t bytes); /* 1 <= bytes <= HK_META_MAX; rounded up to 64 x 2^k or a multiple of 64 to 1 KiB */
 void hk_meta_free(void *object, size_t bytes);
 size_t hk_meta_mapped_bytes(void);
+const size_t *hk_meta_mapped_field(void); /* the same, where it lies */
+size_t hk_meta_touched_bytes(void);       /* of these: ever used */
 extern struct hk_lock hk_meta_lock; /* for fork only */
 void hk_meta_check(void);
 

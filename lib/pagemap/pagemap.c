@@ -59,6 +59,11 @@ void hk_pagemap_set(const void *base, size_t nr_granules, uintptr_t word, void *
     }
 }
 
+const size_t *hk_pagemap_leaves_field(void)
+{
+    return &nr_leaves;
+}
+
 size_t hk_pagemap_mapped_bytes(void)
 {
     return hk_load_relaxed(&nr_leaves) * sizeof(struct hk_pm_leaf);

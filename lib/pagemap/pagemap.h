@@ -108,5 +108,6 @@ HK_INLINE void *hk_pagemap_desc(const void *p)
 bool hk_pagemap_cover(const void *base, size_t bytes);
 void hk_pagemap_set(const void *base, size_t nr_granules, uintptr_t word, void *desc);
 size_t hk_pagemap_mapped_bytes(void);
+const size_t *hk_pagemap_leaves_field(void); /* number of leaves, where it lies */
 
 #endif

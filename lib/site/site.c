@@ -3,7 +3,7 @@
 
 #define MIN_OBSERVATIONS 10
 
-static HK_LARGE_BSS struct hk_site_slot slots[HK_SITE_SLOTS];
+HK_LARGE_BSS struct hk_site_slot hk_site_slots[HK_SITE_SLOTS];
 static uint64_t nr_dropped;
 
 /* Fibonacci hashing (Knuth, TAOCP 3, 6.4): the high bits of a product are well mixed. */
@@ -17,7 +17,7 @@ static struct hk_site_slot *find(const void *site, bool claim)
     unsigned h = hash(site);
 
     for (unsigned i = 0; i < HK_SITE_PROBES; i++) {
-        struct hk_site_slot *slot = &slots[(h + i) % HK_SITE_SLOTS];
+        struct hk_site_slot *slot = &hk_site_slots[(h + i) % HK_SITE_SLOTS];
         const void *key = hk_load_relaxed(&slot->site);
 
         if (key == site)
@@ -67,7 +67,7 @@ void hk_site_note_free(const void *site, size_t bytes)
 
 bool hk_site_read(unsigned i, struct hk_site_slot *out)
 {
-    const struct hk_site_slot *slot = &slots[i];
+    const struct hk_site_slot *slot = &hk_site_slots[i];
 
     out->site = hk_load_relaxed(&slot->site);
     out->nr_allocs = hk_load_relaxed(&slot->nr_allocs);

@@ -25,6 +25,8 @@ struct hk_site_slot {
     uint64_t max_bytes; /* largest request */
 };
 
+extern struct hk_site_slot hk_site_slots[HK_SITE_SLOTS]; /* for readers from outside */
+
 /* n blocks, bytes together, the largest max_bytes. */
 void hk_site_note_allocs(const void *site, unsigned n, size_t bytes, size_t max_bytes);
 HK_INLINE void hk_site_note_alloc(const void *site, size_t bytes)

@@ -5,6 +5,7 @@
 #include "meta/meta.h"
 #include "os/os.h"
 #include "policy/policy.h"
+#include "stats/stats.h"
 
 #include <string.h>
 
@@ -223,7 +224,7 @@ static struct hk_region *map_region(size_t bytes, size_t align)
     char *base = r ? hk_os_reserve(bytes, align) : NULL;
 
     if (base && !hk_pagemap_cover(base, bytes)) {
-        hk_os_release(base, bytes);
+        hk_os_abandon(base, bytes);
         base = NULL;
     }
     if (!base) {
@@ -319,6 +320,7 @@ void *hk_span_acquire(size_t nr_granules, size_t align_granules, bool *zero, str
     fresh = new_region(nr_granules, align_granules); /* outside the lock: system calls */
     if (!fresh)
         return NULL;
+    hk_trace(HK_TRACE_REGION, 0, fresh->nr_granules * HK_GRANULE);
     hk_lock(&hk_span_lock);
     add_region_locked(fresh); /* and take from it directly: others must not empty it first */
     unsigned at = find_in_region(fresh, n, align);
@@ -376,6 +378,7 @@ static bool unmap_region(struct hk_region *r)
     char *base = r->base;
     unsigned n = r->nr_granules;
 
+    hk_trace(HK_TRACE_UNMAP, 0, n * HK_GRANULE);
     hk_pagemap_set(base, n, HK_PM_GONE, NULL);
     if (!hk_os_release(base, n * HK_GRANULE)) {
         hk_pagemap_set(base, n, HK_PM_SPAN, r);
@@ -444,6 +447,7 @@ static size_t purge_oldest_locked(void)
             span.stats.nr_unmaps++;
         return clean ? bytes : 0;
     }
+    hk_trace(HK_TRACE_PURGE, 0, bytes);
     dequeue(r);
     if (is_empty(r))
         span.nr_empty--;
@@ -514,6 +518,11 @@ void hk_span_stats(struct hk_span_stats *out)
     hk_lock(&hk_span_lock);
     *out = span.stats;
     hk_unlock(&hk_span_lock);
+}
+
+const struct hk_span_stats *hk_span_counters(void)
+{
+    return &span.stats;
 }
 
 static void check_region(const struct hk_region *r)

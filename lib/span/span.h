@@ -57,6 +57,7 @@ size_t hk_span_purge_to(size_t keep_bytes);
 size_t hk_span_dirty_bytes(void); /* relaxed; for thresholds */
 size_t hk_span_used_bytes(void);
 void hk_span_stats(struct hk_span_stats *out);
+const struct hk_span_stats *hk_span_counters(void); /* where they lie; each by itself */
 void hk_span_check(void);
 extern struct hk_lock hk_span_lock; /* for fork only */
 

@@ -154,11 +154,13 @@ static void on_panic(void)
 {
     thread_state = THREAD_PANICKING;
     hk_heap_self = (struct hk_heap *)&hk_heap_empty;
+    hk_trace_dump();
 }
 
 static void init_process(void)
 {
     hk_config_load(environ);
+    hk_trace_on = hk_config.trace_ring;
     hk_size_init(hk_os_random(hk_config.seed));
     fill_policy(&hk_policy_builtin);
     hk_policy_publish(&hk_policy_builtin);
@@ -195,7 +197,7 @@ static bool ensure_init(void)
  * The kernel's thread id without a system call where libc keeps it: an uncontended mutex notes its owner.
  * A seccomp filter may allow no gettid once the program runs.
  */
-static unsigned kernel_thread_id(void)
+unsigned hk_thread_kernel_id(void)
 {
 #ifdef __GLIBC__
     pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
@@ -219,7 +221,7 @@ static struct hk_heap *start_thread(void)
     heap = hk_heap_adopt();
     if (!heap)
         return NULL;
-    heap->thread_id = kernel_thread_id();
+    heap->thread_id = hk_thread_kernel_id();
     thread_state = THREAD_ALIVE;
     own_heap = heap;
     /* The heap is whole: setspecific may allocate from it. A key without a value has no destructor call;
@@ -361,7 +363,7 @@ static void after_fork_in_child(void)
         hk_lock_reset(&hk_config_lock); /* whoever had it is not here; else the interrupted call ends it */
     config_lock_taken = false;
     if (thread_state == THREAD_ALIVE)
-        own_heap->thread_id = kernel_thread_id();
+        own_heap->thread_id = hk_thread_kernel_id();
     if (_IO_list_resetlock)
         _IO_list_resetlock(); /* the only thread there is: whatever the count was */
 }

@@ -69,6 +69,8 @@ bool hk_thread_is_panicking(void);
 /* Inside a slow section, hk_config_lock held since the proposal: publishes what follows from the change,
  * then commits it. 0, or ENOMEM and nothing has changed. */
 int hk_thread_change_option(const struct hk_config_change *change, const char *by);
+/* The kernel's id of the calling thread, without a system call where libc keeps it. */
+unsigned hk_thread_kernel_id(void);
 /* Constructor's part: fork handlers, which allocate. */
 void hk_thread_start(void);
 
