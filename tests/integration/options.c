@@ -4,6 +4,7 @@
 #include "harness.h"
 
 #include <dlfcn.h>
+#include <hakmem/hakmem.h>
 #include <malloc.h>
 #include <pthread.h>
 #include <stdlib.h>
@@ -429,21 +430,24 @@ static int magazines_shrink(void)
 // Runs of 64 KiB to 2 MiB that the thread keeps come back at once, last in, first out.
 static size_t kept_runs(size_t bytes)
 {
-    void *p[32];
-    size_t kept = 0;
+    int (*get)(hak_stats_t *, size_t) = NULL;
+    void *symbol = dlsym(RTLD_DEFAULT, "hak_stats_get"), *p[32];
+    hak_stats_t before, after;
 
+    if (symbol == NULL)
+        return SIZE_MAX;
+    memcpy(&get, &symbol, sizeof get);
     for (size_t i = 0; i < COUNT(p); i++)
         p[i] = hide(malloc(bytes));
     for (size_t i = 0; i < COUNT(p); i++)
         free(p[i]);
-    struct mallinfo2 before = mallinfo2();
-    for (size_t i = 0; i < COUNT(p); i++) {
+    get(&before, sizeof before);
+    for (size_t i = 0; i < COUNT(p); i++)
         p[i] = hide(malloc(bytes));
-        kept += mallinfo2().keepcost == before.keepcost; // not from what all threads share
-    }
+    get(&after, sizeof after);
     for (size_t i = 0; i < COUNT(p); i++)
         free(p[i]);
-    return kept;
+    return (size_t)(after.run_hits_cache - before.run_hits_cache);
 }
 
 static int cap_large(void)

@@ -102,12 +102,12 @@ expect "else the whole path" 0 "$(readlink -f "$(dirname "$lib")")/libhakmem.so.
 # --- options ---
 
 config='HAKMEM_STATS_DUMP=off'
-expect "--report" 0 "" "*hakmem: mapped*" "$run" --report true
-expect "--report beats the environment" 0 "" "*hakmem: mapped*" env $config "$run" -r true
-expect "--report of a program that closes stderr at its end" 0 "/" "*hakmem: mapped*" "$run" -r ls -d /
+expect "--report" 0 "" "*hakmem: bytes: mapped*" "$run" --report true
+expect "--report beats the environment" 0 "" "*hakmem: bytes: mapped*" env $config "$run" -r true
+expect "--report of a program that closes stderr at its end" 0 "/" "*hakmem: bytes: mapped*" "$run" -r ls -d /
 if have bash; then # other shells end without exit handlers
-    expect "--report and the exit status" 7 "a" "hakmem: mapped*" "$run" -r bash -c '(echo a); exit 7'
-    reports=$("$run" -r bash -c '(echo a; exit 3); (exit 4); exit 5' 2>&1 | grep -c 'hakmem: mapped')
+    expect "--report and the exit status" 7 "a" "*hakmem: bytes: mapped*" "$run" -r bash -c '(echo a); exit 7'
+    reports=$("$run" -r bash -c '(echo a; exit 3); (exit 4); exit 5' 2>&1 | grep -c 'hakmem: bytes: mapped')
     if test "$reports" = 1; then
         ok "--report is the program's alone"
     else
