@@ -232,6 +232,19 @@ static void *take_larger(struct hk_heap *heap, unsigned class)
     return NULL;
 }
 
+/* Once due, the search is told of every refill until it starts. */
+static void count_down(struct hk_heap *heap, unsigned class, unsigned nr_blocks)
+{
+    struct hk_sampling *s = &heap->sampling;
+
+    s->countdown -= (int64_t)nr_blocks * heap->record[class].size;
+    if (HK_LIKELY(s->countdown > 0))
+        return;
+    s->due_class = (uint16_t)class;
+    s->due_blocks = (uint16_t)nr_blocks;
+    s->attention |= HK_SAMPLE_DUE;
+}
+
 /* Fills the empty magazine so that blocks leave it in address order. */
 static bool refill(struct hk_heap *heap, unsigned class)
 {
@@ -250,6 +263,7 @@ static bool refill(struct hk_heap *heap, unsigned class)
     if (cs->nr_refills < UINT16_MAX)
         cs->nr_refills++;
     hk_count_add(&heap->stats.nr_refills, 1);
+    count_down(heap, class, n);
     return true;
 }
 

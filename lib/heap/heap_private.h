@@ -30,7 +30,7 @@ struct hk_parcel *hk_parcel_first(void);
 struct hk_slab *hk_heap_steal(struct hk_heap *thief, unsigned class);
 /* The depot, made at its first use; NULL: no memory. */
 struct hk_heap *hk_heap_depot(void);
-/* What is empty in the depot goes back, if its lock is free. */
+/* What is empty in the depot and in the sampled heap goes back, if their locks are free. */
 void hk_heap_settle_depot(void);
 
 #endif

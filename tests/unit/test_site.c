@@ -57,10 +57,10 @@ START_TEST(events_add_up)
 {
     struct hk_site_slot slot;
 
-    hk_site_note_alloc(site_at(1), 100);
-    hk_site_note_alloc(site_at(2), 7);
-    hk_site_note_alloc(site_at(1), 300);
-    hk_site_note_alloc(site_at(1), 200);
+    hk_site_note_allocs(site_at(1), 1, 100, 100, 0);
+    hk_site_note_allocs(site_at(2), 1, 7, 7, 0);
+    hk_site_note_allocs(site_at(1), 1, 300, 300, 0);
+    hk_site_note_allocs(site_at(1), 1, 200, 200, 0);
     hk_site_note_free(site_at(1), 300);
     ck_assert(find(site_at(1), &slot));
     ck_assert_uint_eq(slot.nr_allocs, 3);
@@ -78,8 +78,8 @@ START_TEST(several_events_at_once)
 {
     struct hk_site_slot slot;
 
-    hk_site_note_allocs(site_at(3), 10, 5000, 900);
-    hk_site_note_allocs(site_at(3), 2, 100, 60);
+    hk_site_note_allocs(site_at(3), 10, 5000, 900, 0);
+    hk_site_note_allocs(site_at(3), 2, 100, 60, 0);
     ck_assert(find(site_at(3), &slot));
     ck_assert_uint_eq(slot.nr_allocs, 12);
     ck_assert_uint_eq(slot.total_bytes, 5100);
@@ -90,8 +90,8 @@ END_TEST
 
 START_TEST(no_site_is_dropped)
 {
-    hk_site_note_alloc(NULL, 100);
-    hk_site_note_allocs(NULL, 4, 100, 50);
+    hk_site_note_label(NULL, 100);
+    hk_site_note_allocs(NULL, 4, 100, 50, 0);
     hk_site_note_free(NULL, 100);
     ck_assert_uint_eq(hk_site_dropped(), 5);
     ck_assert_uint_eq(nr_used(), 0);
@@ -106,7 +106,7 @@ START_TEST(full_table_drops_and_counts)
     uint64_t counted = 0;
 
     for (size_t i = 0; i < 5000; i++)
-        hk_site_note_alloc(site_at(i * 37), 100 + i);
+        hk_site_note_allocs(site_at(i * 37), 1, 100 + i, 100 + i, 0);
     ck_assert_uint_le(nr_used(), HK_SITE_SLOTS);
     ck_assert_uint_ge(nr_used(), HK_SITE_SLOTS * 9 / 10); /* probes find the holes */
     for (unsigned i = 0; i < HK_SITE_SLOTS; i++)
@@ -122,12 +122,12 @@ START_TEST(slots_are_kept)
     uint64_t dropped;
 
     for (size_t i = 0; i < 20; i++)
-        hk_site_note_alloc(site_at(i), 100);
+        hk_site_note_allocs(site_at(i), 1, 100, 100, 0);
     for (size_t i = 100; i < 5000; i++)
-        hk_site_note_alloc(site_at(i), 100);
+        hk_site_note_allocs(site_at(i), 1, 100, 100, 0);
     dropped = hk_site_dropped();
     for (size_t i = 0; i < 20; i++) {
-        hk_site_note_alloc(site_at(i), 100);
+        hk_site_note_allocs(site_at(i), 1, 100, 100, 0);
         ck_assert(find(site_at(i), &slot));
         ck_assert_uint_eq(slot.nr_allocs, 2);
     }
@@ -142,7 +142,7 @@ START_TEST(a_site_has_one_slot)
 
     for (int round = 0; round < 3; round++)
         for (size_t i = 0; i < 2000; i++)
-            hk_site_note_alloc(site_at(i * 101), 1);
+            hk_site_note_allocs(site_at(i * 101), 1, 1, 1, 0);
     for (unsigned i = 0; i < HK_SITE_SLOTS; i++)
         for (unsigned j = 0; j < i; j++)
             if (hk_site_read(i, &a) && hk_site_read(j, &b))
@@ -156,7 +156,7 @@ static const char *purpose_of(uint64_t nr, size_t bytes)
 {
     struct hk_site_slot slot = {.site = site_at(1), .nr_allocs = nr, .total_bytes = nr * bytes};
 
-    return hk_site_purpose_of(&slot);
+    return hk_site_purpose_name(hk_site_infer(&slot, 0));
 }
 
 START_TEST(purposes)
@@ -182,7 +182,7 @@ static void *note(void *arg)
     size_t which = (size_t)(uintptr_t)arg;
 
     for (size_t i = 0; i < NR_ROUNDS; i++) {
-        hk_site_note_alloc(site_at(i % 32), 10 + which);
+        hk_site_note_allocs(site_at(i % 32), 1, 10 + which, 10 + which, 0);
         hk_site_note_free(site_at(i % 32), 10 + which);
     }
     return NULL;

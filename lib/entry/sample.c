@@ -1,0 +1,151 @@
+// SPDX-License-Identifier: MIT
+/*
+ * sample: which allocations up to 64 KiB the profile of call sites looks at.
+ *
+ * When.  A refill counts its bytes down in heap->sampling; intervals are exponential with mean prof_sample, so
+ *        every byte that leaves a slab is equally likely to make a sample due, whatever the pattern. One
+ *        that is due stands for mean / size blocks of the class that was refilled.
+ * Which. Not the call that refilled: that one always stands at a peak of what is in use, and a program that
+ *        keeps A and borrows B would show B alone. A search begins: the thread's fast paths stay off, and
+ *        after a random number of allocations of the class (fewer than the refill took, at most 16) the next
+ *        one is the sample. A search that meets too many other calls gives the fast paths back and waits for
+ *        the class's next slow path.
+ * Else.  Pairs of malloc and free that live in a magazine refill nothing. A look at the clock (every 20 ms
+ *        of slow paths) searches as well, for any class; what it finds counts for itself alone. A thread
+ *        that takes no slow path at all is not seen.
+ *
+ * The block comes from the sampled heap (heap.h), so its end takes the slow path by itself and comes here.
+ */
+#include "entry/entry_private.h"
+
+#include "ace/ace.h"
+#include "config/config.h"
+#include "heap/heap.h"
+#include "os/os.h"
+#include "site/site.h"
+
+#include <string.h>
+
+#define MAX_SKIP 16
+#define PATIENCE 64 /* calls with fast paths off, at most */
+#define ANY_CLASS UINT16_MAX
+#define FAR 64 /* means overdue from which the number of samples is its expectation */
+
+static void search(struct hk_sampling *s, unsigned class, unsigned nr_blocks, uint32_t nr_events)
+{
+    s->class = (uint16_t)class;
+    s->nr_events = nr_events;
+    s->skip = (uint8_t)hk_site_random_below(&s->random, nr_blocks < MAX_SKIP ? nr_blocks : MAX_SKIP);
+    s->patience = PATIENCE;
+    s->state = HK_SAMPLE_SEARCHES;
+}
+
+/* The intervals that have passed. */
+static uint32_t count_events(struct hk_sampling *s, uint64_t mean)
+{
+    uint64_t overdue = (uint64_t)-s->countdown, nr = 0;
+
+    if (overdue > FAR * mean) {
+        nr = overdue / mean;
+        s->countdown += (int64_t)(nr * mean);
+    }
+    for (; s->countdown <= 0; nr++)
+        s->countdown += (int64_t)hk_site_interval(&s->random, mean);
+    return (uint32_t)nr;
+}
+
+static void begin_due(struct hk_heap *heap)
+{
+    struct hk_sampling *s = &heap->sampling;
+    bool first = s->random == 0;
+    uint32_t nr_events;
+
+    if (first) {
+        s->random = hk_os_random(hk_config.seed ? hk_config.seed : heap->id);
+        if (hk_config.seed)
+            s->random = hk_config.seed * 2 * HK_HEAP_ALIGN + 2 * heap->id + 1;
+    }
+    nr_events = count_events(s, hk_config.prof_sample_bytes) - first; /* the first interval starts, no more */
+    if (nr_events)
+        search(s, s->due_class, s->due_blocks, nr_events);
+}
+
+void hk_entry_sample_attend(struct hk_heap *heap)
+{
+    struct hk_sampling *s = &heap->sampling;
+    uint8_t attention = s->attention;
+
+    s->attention = 0;
+    if (!hk_config.prof) {
+        s->countdown = INT64_MAX;
+        return;
+    }
+    if (s->state != HK_SAMPLE_RESTS) /* what is due stays due */
+        return;
+    if (attention & HK_SAMPLE_DUE)
+        begin_due(heap);
+    else if (s->random)
+        search(s, ANY_CLASS, MAX_SKIP, 0);
+}
+
+void hk_entry_sample_passes(struct hk_heap *heap)
+{
+    struct hk_sampling *s = &heap->sampling;
+
+    if (s->state != HK_SAMPLE_SEARCHES || --s->patience > 0)
+        return;
+    s->state = s->class == ANY_CLASS ? HK_SAMPLE_RESTS : HK_SAMPLE_WAITS;
+}
+
+/* Is this the one? */
+static bool is_wanted(struct hk_sampling *s, unsigned class)
+{
+    if (class >= HK_NR_CLASSES || (s->class != ANY_CLASS && s->class != class))
+        return false;
+    if (s->state == HK_SAMPLE_SEARCHES && s->skip > 0) {
+        s->skip--;
+        return false;
+    }
+    return true;
+}
+
+static uint32_t owner_number(const struct hk_heap *heap)
+{
+    return heap ? heap->id + 1 : 0; /* unlike the kernel's, it is the same after fork */
+}
+
+HK_NOINLINE void *hk_entry_sample_alloc(struct hk_heap *heap, size_t n, size_t align, bool zero,
+                                        const void *site)
+{
+    struct hk_sampling *s = &heap->sampling;
+    unsigned class = hk_ace_class(n, align);
+    struct hk_site_sample sample = {.thread = owner_number(heap), .bytes = (uint32_t)n};
+    void *p;
+
+    if (!is_wanted(s, class)) {
+        hk_entry_sample_passes(heap);
+        return NULL;
+    }
+    s->state = HK_SAMPLE_RESTS;
+    p = hk_heap_alloc_sampled(class);
+    if (!p)
+        return NULL;
+    if (zero)
+        memset(p, 0, n);
+    sample.site = hk_entry_caller(site, __builtin_frame_address(0), &sample.height);
+    sample.now_ns = hk_os_now_ns();
+    sample.weight_bytes = s->nr_events * (uint64_t)hk_config.prof_sample_bytes;
+    sample.block_bytes = hk_size_class[class].size;
+    (void)hk_site_sample(&sample, p);
+    return p;
+}
+
+void hk_entry_sample_freed(struct hk_heap *heap, const void *p)
+{
+    hk_site_sample_freed(p, owner_number(heap), hk_os_now_ns());
+}
+
+void hk_entry_sample_resized(struct hk_heap *heap, const void *p, size_t n, bool moves)
+{
+    hk_site_sample_resized(p, n, moves, owner_number(heap), hk_os_now_ns());
+}
