@@ -110,7 +110,7 @@ static void *alloc_inside(size_t n, size_t align, bool zero, const void *site)
 
     if (HK_UNLIKELY(!heap && hk_thread_is_panicking()))
         return emergency_alloc(n);
-    if (HK_UNLIKELY(heap && heap->sampling.state != HK_SAMPLE_RESTS))
+    if (HK_UNLIKELY(heap && (heap->sampling.searching || heap->sampling.nr_owed)))
         p = hk_entry_sample_alloc(heap, n, align, zero, site);
     if (HK_LIKELY(!p))
         p = hk_ace_alloc(heap, n, align, zero, site);
@@ -188,7 +188,7 @@ static void free_inside(void *p, const void *site)
     if (HK_UNLIKELY(!heap && hk_thread_is_panicking()))
         return;
     fill_old(p);
-    if (HK_UNLIKELY(heap && heap->sampling.state == HK_SAMPLE_SEARCHES))
+    if (HK_UNLIKELY(heap && heap->sampling.searching))
         hk_entry_sample_passes(heap);
     if (HK_UNLIKELY(hk_heap_is_sampled_word(hk_pagemap_word(p))))
         hk_entry_sample_freed(heap, p);
@@ -336,7 +336,7 @@ static void *realloc_inside(void *p, size_t n, const void *site)
         moved = emergency_alloc(n);
         return moved ? memcpy(moved, p, hk_min(n, emergency_size(p))) : NULL;
     }
-    if (HK_UNLIKELY(heap && n <= HK_FAST_MAX && heap->sampling.state == HK_SAMPLE_SEARCHES) ||
+    if (HK_UNLIKELY(heap && n <= HK_FAST_MAX && heap->sampling.searching) ||
         HK_UNLIKELY(hk_heap_is_sampled_word(hk_pagemap_word(p))))
         return realloc_with_sample(heap, p, n, site);
     moved = hk_ace_realloc(heap, p, n, site);

@@ -2,14 +2,14 @@
 /*
  * sample: which allocations up to 64 KiB the profile of call sites looks at.
  *
- * When.  A refill counts its bytes down in heap->sampling; intervals are exponential with mean prof_sample, so
- *        every byte that leaves a slab is equally likely to make a sample due, whatever the pattern. One
- *        that is due stands for mean / size blocks of the class that was refilled.
+ * When.  What enters a magazine from slabs, or from other threads, is counted down in heap->sampling; intervals
+ *        are exponential with mean prof_sample, so every such byte is equally likely to make a sample due,
+ *        whatever the pattern. One that is due stands for mean / size blocks of the class that was refilled.
  * Which. Not the call that refilled: that one always stands at a peak of what is in use, and a program that
  *        keeps A and borrows B would show B alone. A search begins: the thread's fast paths stay off, and
  *        after a random number of allocations of the class (fewer than the refill took, at most 16) the next
- *        one is the sample. A search that meets too many other calls gives the fast paths back and waits for
- *        the class's next slow path.
+ *        one is the sample. A search that meets too many other calls gives the fast paths back; the next slow
+ *        path of that class is the sample then.
  * Else.  Pairs of malloc and free that live in a magazine refill nothing. A look at the clock (every 20 ms
  *        of slow paths) searches as well, for any class; what it finds counts for itself alone. A thread
  *        that takes no slow path at all is not seen.
@@ -37,7 +37,7 @@ static void search(struct hk_sampling *s, unsigned class, unsigned nr_blocks, ui
     s->nr_events = nr_events;
     s->skip = (uint8_t)hk_site_random_below(&s->random, nr_blocks < MAX_SKIP ? nr_blocks : MAX_SKIP);
     s->patience = PATIENCE;
-    s->state = HK_SAMPLE_SEARCHES;
+    s->searching = true;
 }
 
 /* The intervals that have passed. */
@@ -80,7 +80,7 @@ void hk_entry_sample_attend(struct hk_heap *heap)
         s->countdown = INT64_MAX;
         return;
     }
-    if (s->state != HK_SAMPLE_RESTS) /* what is due stays due */
+    if (s->searching) /* what is due stays due */
         return;
     if (attention & HK_SAMPLE_DUE)
         begin_due(heap);
@@ -88,21 +88,39 @@ void hk_entry_sample_attend(struct hk_heap *heap)
         search(s, ANY_CLASS, MAX_SKIP, 0);
 }
 
+static void add_owed(struct hk_sampling *s, unsigned class, uint32_t nr_events)
+{
+    s->nr_owed += s->owed[class] == 0;
+    s->owed[class] = (uint16_t)hk_min(s->owed[class] + nr_events, UINT16_MAX);
+}
+
+/* What the class is owed becomes the sample's. */
+static void settle_owed(struct hk_sampling *s, unsigned class)
+{
+    s->nr_events += s->owed[class];
+    s->nr_owed -= s->owed[class] != 0;
+    s->owed[class] = 0;
+}
+
 void hk_entry_sample_passes(struct hk_heap *heap)
 {
     struct hk_sampling *s = &heap->sampling;
 
-    if (s->state != HK_SAMPLE_SEARCHES || --s->patience > 0)
+    if (!s->searching || --s->patience > 0)
         return;
-    s->state = s->class == ANY_CLASS ? HK_SAMPLE_RESTS : HK_SAMPLE_WAITS;
+    s->searching = false;
+    if (s->class != ANY_CLASS)
+        add_owed(s, s->class, s->nr_events);
 }
 
-/* Is this the one? */
+/* Is this the one that is searched for, or one of a class that is owed a sample? */
 static bool is_wanted(struct hk_sampling *s, unsigned class)
 {
-    if (class >= HK_NR_CLASSES || (s->class != ANY_CLASS && s->class != class))
+    if (class >= HK_NR_CLASSES)
         return false;
-    if (s->state == HK_SAMPLE_SEARCHES && s->skip > 0) {
+    if (!s->searching || (s->class != ANY_CLASS && s->class != class))
+        return !s->searching && s->owed[class];
+    if (s->skip > 0) {
         s->skip--;
         return false;
     }
@@ -126,10 +144,12 @@ HK_NOINLINE void *hk_entry_sample_alloc(struct hk_heap *heap, size_t n, size_t a
         hk_entry_sample_passes(heap);
         return NULL;
     }
-    s->state = HK_SAMPLE_RESTS;
+    s->nr_events = s->searching ? s->nr_events : 0;
+    s->searching = false;
     p = hk_heap_alloc_sampled(class);
     if (!p)
         return NULL;
+    settle_owed(s, class);
     if (zero)
         memset(p, 0, n);
     sample.site = hk_entry_caller(site, __builtin_frame_address(0), &sample.height);

@@ -232,8 +232,8 @@ static void *take_larger(struct hk_heap *heap, unsigned class)
     return NULL;
 }
 
-/* Once due, the search is told of every refill until it starts. */
-static void count_down(struct hk_heap *heap, unsigned class, unsigned nr_blocks)
+/* Blocks that did not come from the thread's own frees enter a magazine. Once due, every such event says so. */
+void hk_heap_count_down(struct hk_heap *heap, unsigned class, unsigned nr_blocks)
 {
     struct hk_sampling *s = &heap->sampling;
 
@@ -263,7 +263,7 @@ static bool refill(struct hk_heap *heap, unsigned class)
     if (cs->nr_refills < UINT16_MAX)
         cs->nr_refills++;
     hk_count_add(&heap->stats.nr_refills, 1);
-    count_down(heap, class, n);
+    hk_heap_count_down(heap, class, n);
     return true;
 }
 

@@ -100,24 +100,22 @@ struct hk_heap_stats {
 };
 
 /*
- * The profile of call sites (entry/sample.c). A refill counts its bytes down and says when a sample is due;
- * a look at the clock asks for one now and then. All else is entry's. Owner only.
+ * The profile of call sites (entry/sample.c). What a magazine gets from slabs and parcels is counted down, and when
+ * a sample is due that is said here; a look at the clock asks for one now and then. All else is entry's. Owner
+ * only.
  */
 enum hk_attention { HK_SAMPLE_DUE = 1, HK_SAMPLE_LOOK = 2 };
-enum hk_search {
-    HK_SAMPLE_RESTS,
-    HK_SAMPLE_SEARCHES, /* the thread's fast paths are off (hk_thread_leave) */
-    HK_SAMPLE_WAITS     /* for a slow path of the class */
-};
 struct hk_sampling {
     int64_t countdown;   /* bytes until a sample is due; negative: overdue by so many */
     uint64_t random;     /* state of the intervals' generator; 0: not started */
     uint32_t nr_events;  /* what the sample that is looked for stands for, in mean intervals */
+    uint16_t owed[HK_NR_CLASSES]; /* the same of searches that failed, by class */
+    uint16_t nr_owed;    /* classes with any */
     uint16_t due_class;  /* class and blocks of the refill that made it due */
     uint16_t due_blocks;
     uint16_t class;      /* of the block looked for */
     uint8_t attention;   /* enum hk_attention bits, set by slow paths */
-    uint8_t state;       /* enum hk_search */
+    bool searching;      /* the thread's fast paths are off (hk_thread_leave) */
     uint8_t skip;        /* allocations of the class that still pass */
     uint8_t patience;    /* calls until the search gives the fast paths back */
 };

@@ -16,6 +16,7 @@ void hk_heap_retire_empty(struct hk_heap *heap);
 /* And by the owner: magazines. */
 void hk_heap_flush_class(struct hk_heap *heap, unsigned class, unsigned nr_blocks);
 void hk_heap_setup(struct hk_heap *heap);
+void hk_heap_count_down(struct hk_heap *heap, unsigned class, unsigned nr_blocks);
 
 /* heap_remote.c */
 /* Takes blocks home from the inbox, about max_bytes of them (0: all). The lock is held; `self` is the

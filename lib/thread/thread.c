@@ -177,7 +177,7 @@ void hk_thread_leave(void)
         if (HK_UNLIKELY(own_heap->nr_deferred))
             free_deferred(own_heap);
         if (HK_LIKELY(!hk_load_relaxed(&fast_paths_off) &&
-                      own_heap->sampling.state != HK_SAMPLE_SEARCHES))
+                      !own_heap->sampling.searching))
             hk_heap_self = own_heap;
     }
     hk_signal_fence();
