@@ -8,8 +8,8 @@
  * Which. Not the call that refilled: that one always stands at a peak of what is in use, and a program that
  *        keeps A and borrows B would show B alone. A search begins: the thread's fast paths stay off, and
  *        after a random number of allocations of the class (fewer than the refill took, at most 16) the next
- *        one is the sample. A search that meets too many other calls gives the fast paths back; the next slow
- *        path of that class is the sample then.
+ *        one is the sample. A search that meets too many other calls gives the fast paths back; then, or when
+ *        another class is due meanwhile, the next slow path of that class is its sample.
  * Else.  Pairs of malloc and free that live in a magazine refill nothing. A look at the clock (every 20 ms
  *        of slow paths) searches as well, for any class; what it finds counts for itself alone. A thread
  *        that takes no slow path at all is not seen.
@@ -31,13 +31,28 @@
 #define ANY_CLASS UINT16_MAX
 #define FAR 64 /* means overdue from which the number of samples is its expectation */
 
-static void search(struct hk_sampling *s, unsigned class, unsigned nr_blocks, uint32_t nr_events)
+static void search(struct hk_sampling *s, unsigned class, unsigned skip)
 {
     s->class = (uint16_t)class;
-    s->nr_events = nr_events;
-    s->skip = (uint8_t)hk_site_random_below(&s->random, nr_blocks < MAX_SKIP ? nr_blocks : MAX_SKIP);
+    s->skip = (uint8_t)skip;
     s->patience = PATIENCE;
     s->searching = true;
+}
+
+static void add_owed(struct hk_sampling *s, unsigned class, uint32_t nr_events)
+{
+    s->nr_owed += s->owed[class] == 0;
+    s->owed[class] = (uint16_t)hk_min(s->owed[class] + nr_events, UINT16_MAX);
+}
+
+/* In mean intervals. */
+static uint32_t take_owed(struct hk_sampling *s, unsigned class)
+{
+    uint32_t nr_events = s->owed[class];
+
+    s->nr_owed -= nr_events != 0;
+    s->owed[class] = 0;
+    return nr_events;
 }
 
 /* The intervals that have passed. */
@@ -54,20 +69,31 @@ static uint32_t count_events(struct hk_sampling *s, uint64_t mean)
     return (uint32_t)nr;
 }
 
-static void begin_due(struct hk_heap *heap)
+static void start(struct hk_heap *heap)
+{
+    uint64_t seed = hk_config.seed;
+
+    /* A given seed makes the same stream in every run; each heap has its own. */
+    heap->sampling.random = seed ? hk_site_mix(seed * 2 * HK_HEAP_ALIGN + 2 * heap->id + 1) | 1
+                                 : hk_os_random(heap->id);
+}
+
+/* What is due is owed to the class that made it due, at once: later refills are of other classes. */
+static void note_due(struct hk_heap *heap)
 {
     struct hk_sampling *s = &heap->sampling;
     bool first = s->random == 0;
+    unsigned range = s->due_blocks < MAX_SKIP ? s->due_blocks : MAX_SKIP;
     uint32_t nr_events;
 
-    if (first) {
-        s->random = hk_os_random(hk_config.seed ? hk_config.seed : heap->id);
-        if (hk_config.seed)
-            s->random = hk_config.seed * 2 * HK_HEAP_ALIGN + 2 * heap->id + 1;
-    }
+    if (first)
+        start(heap);
     nr_events = count_events(s, hk_config.prof_sample_bytes) - first; /* the first interval starts, no more */
-    if (nr_events)
-        search(s, s->due_class, s->due_blocks, nr_events);
+    if (nr_events == 0)
+        return;
+    add_owed(s, s->due_class, nr_events);
+    if (!s->searching)
+        search(s, s->due_class, hk_site_random_below(&s->random, range));
 }
 
 void hk_entry_sample_attend(struct hk_heap *heap)
@@ -76,55 +102,28 @@ void hk_entry_sample_attend(struct hk_heap *heap)
     uint8_t attention = s->attention;
 
     s->attention = 0;
-    if (!hk_config.prof) {
+    if (!hk_config.prof)
         s->countdown = INT64_MAX;
-        return;
-    }
-    if (s->searching) /* what is due stays due */
-        return;
-    if (attention & HK_SAMPLE_DUE)
-        begin_due(heap);
-    else if (s->random)
-        search(s, ANY_CLASS, MAX_SKIP, 0);
-}
-
-static void add_owed(struct hk_sampling *s, unsigned class, uint32_t nr_events)
-{
-    s->nr_owed += s->owed[class] == 0;
-    s->owed[class] = (uint16_t)hk_min(s->owed[class] + nr_events, UINT16_MAX);
-}
-
-/* What the class is owed becomes the sample's. */
-static void settle_owed(struct hk_sampling *s, unsigned class)
-{
-    s->nr_events += s->owed[class];
-    s->nr_owed -= s->owed[class] != 0;
-    s->owed[class] = 0;
+    else if (attention & HK_SAMPLE_DUE)
+        note_due(heap);
+    else if (s->random && !s->searching) /* the clock chooses: the stream of the seed stays */
+        search(s, ANY_CLASS, (unsigned)(hk_site_mix(heap->last_tick_ns) % MAX_SKIP));
 }
 
 void hk_entry_sample_passes(struct hk_heap *heap)
 {
-    struct hk_sampling *s = &heap->sampling;
-
-    if (!s->searching || --s->patience > 0)
-        return;
-    s->searching = false;
-    if (s->class != ANY_CLASS)
-        add_owed(s, s->class, s->nr_events);
+    if (heap->sampling.searching && --heap->sampling.patience == 0)
+        heap->sampling.searching = false;
 }
 
-/* Is this the one that is searched for, or one of a class that is owed a sample? */
+/* Is this the one that is searched for, or one of another class that is owed a sample? */
 static bool is_wanted(struct hk_sampling *s, unsigned class)
 {
     if (class >= HK_NR_CLASSES)
         return false;
     if (!s->searching || (s->class != ANY_CLASS && s->class != class))
-        return !s->searching && s->owed[class];
-    if (s->skip > 0) {
-        s->skip--;
-        return false;
-    }
-    return true;
+        return s->owed[class] > 0;
+    return s->skip == 0 || s->skip-- == 0;
 }
 
 static uint32_t owner_number(const struct hk_heap *heap)
@@ -144,17 +143,16 @@ HK_NOINLINE void *hk_entry_sample_alloc(struct hk_heap *heap, size_t n, size_t a
         hk_entry_sample_passes(heap);
         return NULL;
     }
-    s->nr_events = s->searching ? s->nr_events : 0;
-    s->searching = false;
-    p = hk_heap_alloc_sampled(class);
+    p = hk_heap_alloc_sampled(heap, class);
     if (!p)
         return NULL;
-    settle_owed(s, class);
+    sample.weight_bytes = take_owed(s, class) * (uint64_t)hk_config.prof_sample_bytes;
+    if (s->searching && (s->class == class || s->class == ANY_CLASS))
+        s->searching = false;
     if (zero)
         memset(p, 0, n);
     sample.site = hk_entry_caller(site, __builtin_frame_address(0), &sample.height);
     sample.now_ns = hk_os_now_ns();
-    sample.weight_bytes = s->nr_events * (uint64_t)hk_config.prof_sample_bytes;
     sample.block_bytes = hk_size_class[class].size;
     (void)hk_site_sample(&sample, p);
     return p;

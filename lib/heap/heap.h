@@ -108,8 +108,7 @@ enum hk_attention { HK_SAMPLE_DUE = 1, HK_SAMPLE_LOOK = 2 };
 struct hk_sampling {
     int64_t countdown;   /* bytes until a sample is due; negative: overdue by so many */
     uint64_t random;     /* state of the intervals' generator; 0: not started */
-    uint32_t nr_events;  /* what the sample that is looked for stands for, in mean intervals */
-    uint16_t owed[HK_NR_CLASSES]; /* the same of searches that failed, by class */
+    uint16_t owed[HK_NR_CLASSES]; /* what the next sample of a class stands for, in mean intervals */
     uint16_t nr_owed;    /* classes with any */
     uint16_t due_class;  /* class and blocks of the refill that made it due */
     uint16_t due_blocks;
@@ -181,8 +180,8 @@ bool hk_heap_free_remote(struct hk_heap *heap, void *p, uintptr_t word);
 /* For threads without a heap. */
 void *hk_heap_alloc_from_depot(unsigned class);
 
-/* A block that the profile will follow; NULL: no memory. */
-void *hk_heap_alloc_sampled(unsigned class);
+/* A block that the profile will follow, counted down as if from a refill of `heap`; NULL: no memory. */
+void *hk_heap_alloc_sampled(struct hk_heap *heap, unsigned class);
 /* p is checked and marked; it goes back to its slab at once. */
 void hk_heap_free_sampled(void *p);
 /* May be NULL. Release D3 / acquire D4. */

@@ -130,6 +130,8 @@ uint64_t hk_site_interval(uint64_t *state, uint64_t mean);
 /* Uniform below n > 0. */
 unsigned hk_site_random_below(uint64_t *state, unsigned n);
 
+uint64_t hk_site_mix(uint64_t x);
+
 /* In a fork child, alone. */
 void hk_site_fork_child(void);
 

@@ -16,6 +16,5 @@ struct hk_site_slot *hk_site_find(const void *site, bool claim, uint64_t now_ns)
 /* The slot starts anew for the same site. NULL: somebody else was first. */
 struct hk_site_slot *hk_site_renew(struct hk_site_slot *slot, const void *site);
 void hk_site_raise_max(uint64_t *max, uint64_t value);
-uint64_t hk_site_mix(uint64_t x);
 
 #endif
