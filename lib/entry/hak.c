@@ -124,6 +124,10 @@ static hak_site_t as_public(const struct hk_site_slot *slot)
     };
 
     site.average_bytes = site.allocs ? site.total_bytes / site.allocs : 0;
+    if (slot->size_p50.count == 0) { /* few blocks, all large: sizes are noted now and then */
+        site.size_p50 = site.average_bytes;
+        site.size_p99 = site.max_bytes;
+    }
     memcpy(site.build_id, slot->build_id, sizeof site.build_id);
     return site;
 }

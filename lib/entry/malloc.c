@@ -73,7 +73,7 @@ void hk_entry_tell_sites(struct hk_heap *heap)
         return;
     hk_site_note_allocs(heap->site_pending.site, heap->site_pending.nr_allocs, heap->site_pending.bytes,
                         heap->site_pending.max_bytes, heap->last_tick_ns);
-    if (heap->ticks % 8 == 0) /* the quantiles cost more than the counts */
+    if (heap->ticks % 64 == 0) /* the quantiles cost more than the counts */
         hk_site_note_size(heap->site_pending.site, heap->site_pending.bytes / heap->site_pending.nr_allocs);
     heap->site_pending.nr_allocs = 0;
 }

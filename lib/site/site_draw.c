@@ -39,7 +39,7 @@ uint64_t hk_site_interval(uint64_t *state, uint64_t mean)
 {
     uint64_t u = (next(state) >> 16) + 1;
     uint64_t minus_ln_16 = ((UINT64_C(48) << 16) - log2_16(u)) * LN2_16 >> 16;
-    uint64_t distance = mean / 65536 * minus_ln_16 + (mean % 65536 * minus_ln_16 >> 16);
+    uint64_t distance = mean / 65536 * minus_ln_16 + ((mean % 65536 * minus_ln_16 + 32768) >> 16);
 
     return distance ? distance : 1;
 }
