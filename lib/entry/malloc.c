@@ -27,7 +27,7 @@
 #endif
 #define CALLER() __builtin_return_address(0)
 
-#define MAX_PENDING_SITES 256 /* calls gathered before the site table hears of them */
+#define MAX_PENDING_SITES 384 /* calls gathered before the site table hears of them */
 
 /* M_PERTURB: fill byte, 0 for none. Then no fast path is taken. */
 static uint8_t perturb;
@@ -189,7 +189,7 @@ static void free_inside(void *p, const void *site)
         return;
     fill_old(p);
     if (HK_UNLIKELY(heap && heap->sampling.searching))
-        hk_entry_sample_passes(heap);
+        hk_entry_sample_passes(heap, 1);
     if (HK_UNLIKELY(hk_heap_is_sampled_word(hk_pagemap_word(p))))
         hk_entry_sample_freed(heap, p);
     hk_ace_free(heap, p, site);

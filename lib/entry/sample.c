@@ -11,8 +11,8 @@
  *        one is the sample. A search that meets too many other calls gives the fast paths back; then, or when
  *        another class is due meanwhile, the next slow path of that class is its sample.
  * Else.  Pairs of malloc and free that live in a magazine refill nothing. A look at the clock (every 20 ms
- *        of slow paths) searches as well, for any class; what it finds counts for itself alone. A thread
- *        that takes no slow path at all is not seen.
+ *        of slow paths) searches as well, for any class; what it finds counts for itself alone. Looks that
+ *        find nothing become rarer. A thread that takes no slow path at all is not seen.
  *
  * The block comes from the sampled heap (heap.h), so its end takes the slow path by itself and comes here.
  */
@@ -27,7 +27,8 @@
 #include <string.h>
 
 #define MAX_SKIP 16
-#define PATIENCE 64 /* calls with fast paths off, at most */
+#define PATIENCE 64   /* calls with fast paths off, at most */
+#define LARGE_COST 16 /* of these, for a block above 64 KiB: its fast path saves more */
 #define ANY_CLASS UINT16_MAX
 #define FAR 64 /* means overdue from which the number of samples is its expectation */
 
@@ -92,8 +93,19 @@ static void note_due(struct hk_heap *heap)
     if (nr_events == 0)
         return;
     add_owed(s, s->due_class, nr_events);
-    if (!s->searching)
-        search(s, s->due_class, hk_site_random_below(&s->random, range));
+    if (!s->searching) /* without a step of the generator: one seed, one stream of intervals */
+        search(s, s->due_class, (unsigned)(hk_site_mix(~s->random) % range));
+}
+
+/* The clock chooses which call: the stream of the seed stays as it is. */
+static void note_look(struct hk_heap *heap)
+{
+    struct hk_sampling *s = &heap->sampling;
+
+    if (s->looks_left > 0)
+        s->looks_left--;
+    else
+        search(s, ANY_CLASS, (unsigned)(hk_site_mix(heap->last_tick_ns) % MAX_SKIP));
 }
 
 void hk_entry_sample_attend(struct hk_heap *heap)
@@ -106,14 +118,22 @@ void hk_entry_sample_attend(struct hk_heap *heap)
         s->countdown = INT64_MAX;
     else if (attention & HK_SAMPLE_DUE)
         note_due(heap);
-    else if (s->random && !s->searching) /* the clock chooses: the stream of the seed stays */
-        search(s, ANY_CLASS, (unsigned)(hk_site_mix(heap->last_tick_ns) % MAX_SKIP));
+    else if (s->random && !s->searching)
+        note_look(heap);
 }
 
-void hk_entry_sample_passes(struct hk_heap *heap)
+void hk_entry_sample_passes(struct hk_heap *heap, unsigned cost)
 {
-    if (heap->sampling.searching && --heap->sampling.patience == 0)
-        heap->sampling.searching = false;
+    struct hk_sampling *s = &heap->sampling;
+
+    if (!s->searching)
+        return;
+    s->patience -= (uint8_t)hk_min(s->patience, cost);
+    if (s->patience > 0)
+        return;
+    s->searching = false;
+    if (s->class == ANY_CLASS) /* nothing small is going on */
+        s->looks_left = s->looks_off = (uint8_t)(s->looks_off < 63 ? s->looks_off * 2 + 1 : 63);
 }
 
 /* Is this the one that is searched for, or one of another class that is owed a sample? */
@@ -140,7 +160,7 @@ HK_NOINLINE void *hk_entry_sample_alloc(struct hk_heap *heap, size_t n, size_t a
     void *p;
 
     if (!is_wanted(s, class)) {
-        hk_entry_sample_passes(heap);
+        hk_entry_sample_passes(heap, class < HK_NR_CLASSES ? 1 : LARGE_COST);
         return NULL;
     }
     p = hk_heap_alloc_sampled(heap, class);
@@ -149,6 +169,7 @@ HK_NOINLINE void *hk_entry_sample_alloc(struct hk_heap *heap, size_t n, size_t a
     sample.weight_bytes = take_owed(s, class) * (uint64_t)hk_config.prof_sample_bytes;
     if (s->searching && (s->class == class || s->class == ANY_CLASS))
         s->searching = false;
+    s->looks_off = 0;
     if (zero)
         memset(p, 0, n);
     sample.site = hk_entry_caller(site, __builtin_frame_address(0), &sample.height);

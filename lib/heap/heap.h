@@ -117,6 +117,8 @@ struct hk_sampling {
     bool searching;      /* the thread's fast paths are off (hk_thread_leave) */
     uint8_t skip;        /* allocations of the class that still pass */
     uint8_t patience;    /* calls until the search gives the fast paths back */
+    uint8_t looks_off;   /* looks that pass without a search, after ones that found nothing: 0, 1, 3, ... 63 */
+    uint8_t looks_left;  /* of those */
 };
 
 struct hk_heap {

@@ -127,9 +127,7 @@ unsigned hk_site_paths(const struct hk_site_slot *slot);
 
 /* Distance to the next sample: exponential with this mean (>= 1), at least 1. Advances *state, never 0. */
 uint64_t hk_site_interval(uint64_t *state, uint64_t mean);
-/* Uniform below n > 0. */
-unsigned hk_site_random_below(uint64_t *state, unsigned n);
-
+/* A bijection that looks random. */
 uint64_t hk_site_mix(uint64_t x);
 
 /* In a fork child, alone. */

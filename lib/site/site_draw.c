@@ -43,8 +43,3 @@ uint64_t hk_site_interval(uint64_t *state, uint64_t mean)
 
     return distance ? distance : 1;
 }
-
-unsigned hk_site_random_below(uint64_t *state, unsigned n)
-{
-    return (unsigned)((next(state) >> 32) * n >> 32);
-}

@@ -473,21 +473,6 @@ START_TEST(intervals_are_exponential)
 }
 END_TEST
 
-START_TEST(small_numbers_are_uniform)
-{
-    unsigned seen[16] = {0};
-    uint64_t state = 99;
-
-    for (int i = 0; i < 160000; i++)
-        seen[hk_site_random_below(&state, 16)]++;
-    for (int i = 0; i < 16; i++) {
-        ck_assert_uint_ge(seen[i], 9500); /* five sigma */
-        ck_assert_uint_le(seen[i], 10500);
-    }
-    ck_assert_uint_eq(hk_site_random_below(&state, 1), 0);
-}
-END_TEST
-
 /* ---- threads ------------------------------------------------------------------------------- */
 
 #define NR_THREADS 4
@@ -625,7 +610,6 @@ int main(void)
     tcase_add_test(tc, another_module_starts_anew);
     tcase_add_test(tc, fork_child_finds_nothing_held);
     tcase_add_test(tc, intervals_are_exponential);
-    tcase_add_test(tc, small_numbers_are_uniform);
     tcase_add_test(tc, threads_lose_nothing);
     tcase_add_test(tc, threads_share_the_samples);
     return run_suite(suite);
