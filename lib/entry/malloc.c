@@ -27,7 +27,7 @@
 #endif
 #define CALLER() __builtin_return_address(0)
 
-#define MAX_PENDING_SITES 288 /* calls gathered before the site table hears of them */
+#define MAX_PENDING_SITES 304 /* calls gathered before the site table hears of them */
 
 /* M_PERTURB: fill byte, 0 for none. Then no fast path is taken. */
 static uint8_t perturb;
