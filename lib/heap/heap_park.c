@@ -226,14 +226,20 @@ void *hk_heap_alloc_sampled(struct hk_heap *heap, unsigned class)
     return p;
 }
 
-/* The owner of a sampled slab never changes, and it is known to whoever was handed p. */
+/*
+ * The owner of a sampled slab never changes, and it is known to whoever was handed p. Of small blocks the last empty slab
+ * stays for the next sample; of larger ones it would be a page or more per class for a sample that may never come.
+ */
 void hk_heap_free_sampled(void *p)
 {
     struct hk_slab *slab = hk_slab_of(p);
     struct hk_heap *sampled = slab->owner;
+    unsigned class = slab->class;
 
     hk_lock(&sampled->lock);
     hk_heap_give_block(sampled, slab, p);
+    if (class >= HK_FIRST_POOL_CLASS)
+        hk_heap_retire_empty_class(sampled, class);
     hk_unlock(&sampled->lock);
 }
 
