@@ -78,11 +78,25 @@ typedef struct hak_site {
     uint64_t average_bytes;
     uint64_t max_bytes;
     const char *purpose;  /* static string */
+    /* Labelled calls and blocks above 64 KiB are counted; what is above includes estimates for the others, from
+     * this many samples. What follows is of samples alone, and 0 without any. */
+    uint64_t samples;
+    uint64_t samples_ended;   /* freed, or moved by realloc */
+    uint64_t samples_grown;   /* by realloc */
+    uint64_t samples_handed;  /* freed by another thread than allocated */
+    uint64_t size_p50;        /* bytes asked for; half of the bytes are in blocks up to this */
+    uint64_t size_p99;
+    uint64_t lifetime_p50_ns; /* of those that ended */
+    uint64_t lifetime_p99_ns;
+    uint64_t call_paths;      /* about how many ways lead to the site, up to 255 */
+    const void *module;       /* site - module is the same in every run; NULL: no module known */
+    uint8_t build_id[20];     /* the module's GNU build-id; zeros: none */
 } hak_site_t;
 
 /*
- * Calls `callback` for each known site: labelled ones, and those of blocks above 64 KiB. Stops when it
- * answers non-zero and returns that, else 0. The callback may allocate.
+ * Calls `callback` for each known site: labelled ones, those of blocks above 64 KiB, and what samples found
+ * (options prof and prof_sample). Stops when it answers non-zero and returns that, else 0. The callback may
+ * allocate.
  */
 int hak_site_foreach(int (*callback)(const hak_site_t *site, void *arg), void *arg);
 /* Purpose inferred for a site: a static string, "unknown" until the 10th observation. */

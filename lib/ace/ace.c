@@ -120,6 +120,7 @@ static HK_NOINLINE void tick_slow(struct hk_heap *heap)
     if (now - heap->last_tick_ns < TICK_NS)
         return;
     heap->last_tick_ns = now;
+    heap->sampling.attention |= HK_SAMPLE_LOOK;
     hk_heap_tick(heap);
     if (now - heap->last_idle_ns >= policy->idle_flush_ns) {
         heap->last_idle_ns = now;
@@ -238,7 +239,7 @@ size_t hk_ace_resident_bytes(void)
 
 /* ---- alloc --------------------------------------------------------------------------------- */
 
-static unsigned class_for(size_t n, size_t align)
+unsigned hk_ace_class(size_t n, size_t align)
 {
     if (align <= 16)
         return n <= HK_FAST_MAX ? hk_size_to_class(n ? n : 1) : HK_NR_CLASSES;
@@ -263,7 +264,7 @@ static void *run_alloc(struct hk_heap *heap, size_t n, size_t align, const void 
 
 static void *alloc_once(struct hk_heap *heap, size_t n, size_t align, bool *zero, const void *site)
 {
-    unsigned class = class_for(n, align);
+    unsigned class = hk_ace_class(n, align);
 
     *zero = false;
     if (class < HK_NR_CLASSES)
@@ -311,7 +312,7 @@ void *hk_ace_alloc(struct hk_heap *heap, size_t n, size_t align, bool zero, cons
 
 size_t hk_ace_good_size(size_t n)
 {
-    unsigned class = class_for(n, 16);
+    unsigned class = hk_ace_class(n, 16);
 
     if (class < HK_NR_CLASSES)
         return hk_size_class[class].size;
@@ -537,6 +538,8 @@ static void free_small(struct hk_heap *heap, void *p, const struct hk_block *b)
         *hk_mark_of(p) = hk_size_class[class].magic;
     if (heap && hk_heap_of_word(b->word) == heap) {
         hk_heap_free_full(heap, class, p);
+    } else if (HK_UNLIKELY(hk_heap_is_sampled_word(b->word))) {
+        hk_heap_free_sampled(p);
     } else {
         hk_heap_free_remote(heap, p, b->word);
     }

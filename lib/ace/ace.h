@@ -49,6 +49,8 @@ bool hk_ace_resize(struct hk_heap *heap, void *p, size_t n, const void *site);
 void *hk_ace_realloc(struct hk_heap *heap, void *p, size_t n, const void *site);
 size_t hk_ace_usable(const void *p, const void *site);
 size_t hk_ace_good_size(size_t n);
+/* The size class that serves such a request; HK_NR_CLASSES: none, it is larger. */
+unsigned hk_ace_class(size_t n, size_t align);
 
 /*
  * For a signal handler that interrupted a slow section of its own thread: a mapping per block, made with

@@ -15,6 +15,7 @@
 #include <dlfcn.h>
 #include <errno.h>
 #include <malloc.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -26,7 +27,7 @@
 #endif
 #define CALLER() __builtin_return_address(0)
 
-#define MAX_PENDING_SITES 256 /* calls gathered before the site table hears of them */
+#define MAX_PENDING_SITES 304 /* calls gathered before the site table hears of them */
 
 /* M_PERTURB: fill byte, 0 for none. Then no fast path is taken. */
 static uint8_t perturb;
@@ -69,11 +70,13 @@ static void fill_new(void *p, size_t n, bool zero)
 
 void hk_entry_tell_sites(struct hk_heap *heap)
 {
-    if (heap && heap->site_pending.nr_allocs)
-        hk_site_note_allocs(heap->site_pending.site, heap->site_pending.nr_allocs,
-                            heap->site_pending.bytes, heap->site_pending.max_bytes);
-    if (heap)
-        heap->site_pending.nr_allocs = 0;
+    if (!heap || heap->site_pending.nr_allocs == 0)
+        return;
+    hk_site_note_allocs(heap->site_pending.site, heap->site_pending.nr_allocs, heap->site_pending.bytes,
+                        heap->site_pending.max_bytes, heap->last_tick_ns);
+    if (heap->ticks % 64 == 0) /* the quantiles cost more than the counts */
+        hk_site_note_size(heap->site_pending.site, heap->site_pending.bytes / heap->site_pending.nr_allocs);
+    heap->site_pending.nr_allocs = 0;
 }
 
 static inline void add_pending(struct hk_heap *heap, size_t n)
@@ -88,7 +91,7 @@ static inline void add_pending(struct hk_heap *heap, size_t n)
 static void note_site(struct hk_heap *heap, const void *site, size_t n)
 {
     if (HK_UNLIKELY(!heap)) {
-        hk_site_note_alloc(site, n);
+        hk_site_note_allocs(site, 1, n, n, 0);
         return;
     }
     if (HK_UNLIKELY(heap->site_pending.site != site ||
@@ -104,11 +107,16 @@ static void note_site(struct hk_heap *heap, const void *site, size_t n)
 static void *alloc_inside(size_t n, size_t align, bool zero, const void *site)
 {
     struct hk_heap *heap = hk_thread_heap();
-    void *p;
+    void *p = NULL;
 
     if (HK_UNLIKELY(!heap && hk_thread_is_panicking()))
         return emergency_alloc(n);
-    p = hk_ace_alloc(heap, n, align, zero, site);
+    if (HK_UNLIKELY(heap && (heap->sampling.searching || heap->sampling.nr_owed)))
+        p = hk_entry_sample_alloc(heap, n, align, zero, site);
+    if (HK_LIKELY(!p))
+        p = hk_ace_alloc(heap, n, align, zero, site);
+    if (HK_UNLIKELY(heap && heap->sampling.attention))
+        hk_entry_sample_attend(heap);
     if (p && n > HK_FAST_MAX)
         note_site(heap, site, n);
     if (p)
@@ -181,6 +189,10 @@ static void free_inside(void *p, const void *site)
     if (HK_UNLIKELY(!heap && hk_thread_is_panicking()))
         return;
     fill_old(p);
+    if (HK_UNLIKELY(heap && heap->sampling.searching))
+        hk_entry_sample_passes(heap, 1);
+    if (HK_UNLIKELY(hk_heap_is_sampled_word(hk_pagemap_word(p))))
+        hk_entry_sample_freed(heap, p);
     hk_ace_free(heap, p, site);
 }
 
@@ -237,7 +249,7 @@ HK_NOINLINE void hk_entry_free(void *p, const void *site)
         if (word == HK_PM_RUN) {
             if (free_cached_run(heap, p, hk_load_relaxed(&leaf->desc[hk_pagemap_index(a)])))
                 return;
-        } else if (word >= HK_PM_KINDS && hk_heap_of_word(word) != heap) {
+        } else if (word >= HK_PM_KINDS && hk_heap_of_word(word) != heap && !hk_heap_is_sampled_word(word)) {
             if (free_remote_block(heap, p, word))
                 return;
         }
@@ -287,6 +299,28 @@ HK_EXPORT void *calloc(size_t count, size_t size)
     return hk_entry_alloc(n, 16, true, CALLER());
 }
 
+/*
+ * The block is a sample, or the new one may become one: hk_ace_realloc in steps, each told to the profile
+ * before the old address can be somebody else's block.
+ */
+static void *realloc_with_sample(struct hk_heap *heap, void *p, size_t n, const void *site)
+{
+    bool sampled = hk_heap_is_sampled_word(hk_pagemap_word(p));
+    bool stays = hk_ace_resize(heap, p, n, site);
+    size_t usable = hk_ace_usable(p, site);
+    void *moved = stays ? p : alloc_inside(n, 16, false, site);
+
+    if (!moved)
+        return n <= usable ? p : NULL; /* a shrink never fails */
+    if (sampled)
+        hk_entry_sample_resized(heap, p, n, moved != p);
+    if (moved != p) {
+        memcpy(moved, p, hk_min(n, usable));
+        hk_ace_free(heap, p, site);
+    }
+    return moved;
+}
+
 static void *realloc_inside(void *p, size_t n, const void *site)
 {
     struct hk_heap *heap = hk_thread_heap();
@@ -296,7 +330,13 @@ static void *realloc_inside(void *p, size_t n, const void *site)
         moved = emergency_alloc(n);
         return moved ? memcpy(moved, p, hk_min(n, emergency_size(p))) : NULL;
     }
-    return hk_ace_realloc(heap, p, n, site);
+    if (HK_UNLIKELY(heap && n <= HK_FAST_MAX && heap->sampling.searching) ||
+        HK_UNLIKELY(hk_heap_is_sampled_word(hk_pagemap_word(p))))
+        return realloc_with_sample(heap, p, n, site);
+    moved = hk_ace_realloc(heap, p, n, site);
+    if (HK_UNLIKELY(heap && heap->sampling.attention))
+        hk_entry_sample_attend(heap);
+    return moved;
 }
 
 /* In a signal handler that interrupted a slow section. */
@@ -536,6 +576,8 @@ static __attribute__((constructor(101))) void start(void)
     hk_entry_obey_run();
     hk_entry_keep_stderr();
     hk_export_start();
+    pthread_atfork(NULL, NULL, hk_site_fork_child);
+    hk_entry_caller_start();
 }
 
 /* ---- mallopt ------------------------------------------------------------------------------- */

@@ -140,7 +140,17 @@ static field runs_fields[] = {
 struct hak_stats_field hk_export_site_fields[] = {
     F("key", site, ADDRESS), F("allocs", nr_allocs, COUNTER), F("frees", nr_frees, COUNTER),
     F("total_bytes", total_bytes, BYTES_TOTAL), F("live_bytes", live_bytes, BYTES),
-    F("max_bytes", max_bytes, BYTES)};
+    F("max_bytes", max_bytes, BYTES),
+    F("est_allocs_256ths", est_allocs, COUNTER), F("est_frees_256ths", est_frees, COUNTER),
+    F("est_bytes", est_bytes, BYTES_TOTAL), F("est_live_bytes", est_live_bytes, BYTES),
+    F("samples", nr_samples, COUNTER), F("samples_ended", nr_ended, COUNTER),
+    F("samples_grown", nr_grown, COUNTER), F("samples_handed", nr_handed, COUNTER),
+    F("samples_brief", nr_brief, COUNTER), F("samples_long", nr_long, COUNTER),
+    F("last_ns", last_ns, NS), F("paths", paths, NUMBER), F("base", base, ADDRESS),
+    F("build_id", build_id, ARRAY), F("purpose", purpose, ENUM), F("labelled", labelled, ENUM),
+    F("size_p50_4096ths", size_p50.height[2], BYTES), F("size_p99_4096ths", size_p99.height[2], BYTES),
+    F("lifetime_p50_4096ths", lifetime_p50.height[2], NS),
+    F("lifetime_p99_4096ths", lifetime_p99.height[2], NS)};
 #undef ROW
 const size_t hk_export_nr_site_fields = sizeof hk_export_site_fields / sizeof *hk_export_site_fields;
 

@@ -281,6 +281,19 @@ static void *take_larger(struct hk_heap *heap, unsigned class)
     return NULL;
 }
 
+/* Blocks that did not come from the thread's own frees enter a magazine. Once due, every such event says so. */
+void hk_heap_count_down(struct hk_heap *heap, unsigned class, unsigned nr_blocks)
+{
+    struct hk_sampling *s = &heap->sampling;
+
+    s->countdown -= (int64_t)nr_blocks * heap->record[class].size;
+    if (HK_LIKELY(s->countdown > 0))
+        return;
+    s->due_class = (uint16_t)class;
+    s->due_blocks = (uint16_t)nr_blocks;
+    s->attention |= HK_SAMPLE_DUE;
+}
+
 /* Fills the empty magazine so that blocks leave it in address order. */
 static bool refill(struct hk_heap *heap, unsigned class)
 {
@@ -301,6 +314,7 @@ static bool refill(struct hk_heap *heap, unsigned class)
     hk_count_add(&heap->stats.nr_refills, 1);
     hk_count_add(&heap->stats.nr_refills_mid, class >= HK_FIRST_POOL_CLASS);
     hk_trace(HK_TRACE_REFILL, class, n);
+    hk_heap_count_down(heap, class, n);
     return true;
 }
 

@@ -19,7 +19,9 @@
  *
  * Life of a heap: ACTIVE (a thread owns it) -> PARKED at thread exit (no magazines, slabs for the taking)
  * -> ACTIVE again when a new thread adopts it. The depot is a heap that stays parked; it serves threads
- * that have no heap and holds slabs that idle threads gave up. Heaps are never unmapped.
+ * that have no heap and holds slabs that idle threads gave up. Heaps are never unmapped. The sampled heap is
+ * a second one of that kind: its slabs hold the blocks that the profile follows, and nothing else. Their page-map
+ * words are no thread's own, so that free and realloc of such a block take the slow path by themselves.
  *
  * Remote free: the sender collects pointers in a parcel per owner and pushes it on the owner's inbox (one
  * CAS per parcel). The owner empties the inbox at a refill; when the inbox holds more than
@@ -110,6 +112,28 @@ struct hk_heap_stats {
     size_t nr_refills_mid; /* of nr_refills: pool classes */
 };
 
+/*
+ * The profile of call sites (entry/sample.c). What a magazine gets from slabs and parcels is counted down, and when
+ * a sample is due that is said here; a look at the clock asks for one now and then. All else is entry's. Owner
+ * only.
+ */
+enum hk_attention { HK_SAMPLE_DUE = 1, HK_SAMPLE_LOOK = 2 };
+struct hk_sampling {
+    int64_t countdown;   /* bytes until a sample is due; negative: overdue by so many */
+    uint64_t random;     /* state of the intervals' generator; 0: not started */
+    uint16_t owed[HK_NR_CLASSES]; /* what the next sample of a class stands for, in mean intervals */
+    uint16_t nr_owed;    /* classes with any */
+    uint16_t due_class;  /* class and blocks of the refill that made it due */
+    uint16_t due_blocks;
+    uint16_t class;      /* of the block looked for */
+    uint8_t attention;   /* enum hk_attention bits, set by slow paths */
+    bool searching;      /* the thread's fast paths are off (hk_thread_leave) */
+    uint8_t skip;        /* allocations of the class that still pass */
+    uint8_t patience;    /* calls until the search gives the fast paths back */
+    uint8_t looks_off;   /* looks that pass without a search, after ones that found nothing: 0, 1, 3, ... 63 */
+    uint8_t looks_left;  /* of those */
+};
+
 struct hk_heap {
     /* Fast path. First, so that record - heap < sizeof records means "mine". */
     struct hk_class_record record[HK_NR_CLASSES];
@@ -136,7 +160,8 @@ struct hk_heap {
     unsigned ticks;
     unsigned id;                   /* small number, constant */
     unsigned thread_id;            /* kernel's, for diagnostics */
-    bool depot;
+    bool depot;  /* no thread's: the depot, or the sampled heap */
+    struct hk_sampling sampling;
     struct hk_heap_stats stats;
     struct hk_heap *next_ever;     /* list of all heaps, constant once linked */
     struct hk_heap *next_parked;   /* under hk_heaps_lock */
@@ -169,6 +194,13 @@ void hk_heap_free_full(struct hk_heap *heap, unsigned class, void *p);
 bool hk_heap_free_remote(struct hk_heap *heap, void *p, uintptr_t word);
 /* For threads without a heap. */
 void *hk_heap_alloc_from_depot(unsigned class);
+
+/* A block that the profile will follow, counted down as if from a refill of `heap`; NULL: no memory. */
+void *hk_heap_alloc_sampled(struct hk_heap *heap, unsigned class);
+/* p is checked and marked; it goes back to its slab at once. */
+void hk_heap_free_sampled(void *p);
+/* May be NULL. Release D3 / acquire D4. */
+extern HK_HIDDEN struct hk_heap *hk_heap_sampled;
 
 /* Is p, a block start, dead in some magazine, batch or slab? word: its page-map word. */
 bool hk_heap_holds(const void *p, uintptr_t word);
@@ -206,6 +238,11 @@ struct hk_heaps_counters {
     size_t nr_active;   /* with a thread */
 };
 const struct hk_heaps_counters *hk_heaps_counters(void);
+/* Of a live block that the profile follows? Relaxed: whoever has such a block was handed it. */
+HK_INLINE bool hk_heap_is_sampled_word(uintptr_t word)
+{
+    return word >= HK_PM_KINDS && hk_heap_of_word(word) == hk_load_relaxed(&hk_heap_sampled);
+}
 
 /* All heaps ever, newest first, linked by next_ever; acquire. */
 struct hk_heap *hk_heap_first(void);

@@ -190,7 +190,7 @@ struct hk_slab *hk_heap_steal(struct hk_heap *thief, unsigned class)
     /* Relaxed: a stale 0 costs one slab made anew. */
     if (!slab && hk_load_relaxed(&heaps.nr_parked) > 0)
         for (struct hk_heap *h = hk_heap_first(); h && !slab && looks < MAX_STEAL_LOOKS; h = h->next_ever)
-            if (hk_load_relaxed(&h->state) == HK_HEAP_PARKED) {
+            if (hk_load_relaxed(&h->state) == HK_HEAP_PARKED && h != hk_load_relaxed(&hk_heap_sampled)) {
                 slab = detach(h, class, thief);
                 looks++;
             }
@@ -203,46 +203,89 @@ struct hk_slab *hk_heap_steal(struct hk_heap *thief, unsigned class)
 
 /* ---- depot --------------------------------------------------------------------------------- */
 
+/* A heap that no thread owns. */
+static struct hk_heap *make_shared(struct hk_heap **which)
+{
+    hk_lock(&heaps_lock);
+    if (!*which) {
+        struct hk_heap *heap = make_heap_locked();
+        if (heap) {
+            heap->depot = true;
+            hk_store_relaxed(&heap->state, HK_HEAP_PARKED);
+            /* D1 release, pairs with D2: publishes depot and state. The sampled heap: D3 release, pairs with
+             * D4: the same. */
+            hk_store_release(which, heap);
+        }
+    }
+    hk_unlock(&heaps_lock);
+    return hk_load_relaxed(which); /* ours, or made under the lock before */
+}
+
 struct hk_heap *hk_heap_depot(void)
 {
     struct hk_heap *depot = hk_load_acquire(&heaps.depot); /* D2 acquire, pairs with D1 */
 
-    if (HK_LIKELY(depot))
-        return depot;
-    hk_lock(&heaps_lock);
-    if (!heaps.depot) {
-        depot = make_heap_locked();
-        if (depot) {
-            depot->depot = true;
-            hk_store_relaxed(&depot->state, HK_HEAP_PARKED);
-            hk_store_release(&heaps.depot, depot); /* D1 release, pairs with D2: publishes depot and state */
-        }
-    }
-    hk_unlock(&heaps_lock);
-    return heaps.depot;
+    return HK_LIKELY(depot) ? depot : make_shared(&heaps.depot);
+}
+
+static void *alloc_from(struct hk_heap *shared, unsigned class)
+{
+    void *p;
+
+    if (!shared)
+        return NULL;
+    hk_lock(&shared->lock);
+    p = hk_heap_take_one(shared, class);
+    hk_unlock(&shared->lock);
+    return p;
 }
 
 void *hk_heap_alloc_from_depot(unsigned class)
 {
-    struct hk_heap *depot = hk_heap_depot();
-    void *p;
+    return alloc_from(hk_heap_depot(), class);
+}
 
-    if (!depot)
-        return NULL;
-    hk_lock(&depot->lock);
-    p = hk_heap_take_one(depot, class);
-    hk_unlock(&depot->lock);
+struct hk_heap *hk_heap_sampled;
+
+void *hk_heap_alloc_sampled(struct hk_heap *heap, unsigned class)
+{
+    struct hk_heap *sampled = hk_load_acquire(&hk_heap_sampled); /* D4 acquire, pairs with D3 */
+    void *p = alloc_from(HK_LIKELY(sampled) ? sampled : make_shared(&hk_heap_sampled), class);
+
+    if (p)
+        hk_heap_count_down(heap, class, 1);
     return p;
+}
+
+/*
+ * The owner of a sampled slab never changes, and it is known to whoever was handed p. Of small blocks the last empty slab
+ * stays for the next sample; of larger ones it would be a page or more per class for a sample that may never come.
+ */
+void hk_heap_free_sampled(void *p)
+{
+    struct hk_slab *slab = hk_slab_of(p);
+    struct hk_heap *sampled = slab->owner;
+    unsigned class = slab->class;
+
+    hk_lock(&sampled->lock);
+    hk_heap_give_block(sampled, slab, p);
+    if (class >= HK_FIRST_POOL_CLASS)
+        hk_heap_retire_empty_class(sampled, class);
+    hk_unlock(&sampled->lock);
+}
+
+static void settle_shared(struct hk_heap *shared)
+{
+    if (!shared || !hk_try_lock(&shared->lock))
+        return;
+    hk_heap_retire_empty(shared);
+    hk_unlock(&shared->lock);
 }
 
 void hk_heap_settle_depot(void)
 {
-    struct hk_heap *depot = hk_load_acquire(&heaps.depot); /* D2 acquire, pairs with D1 */
-
-    if (!depot || !hk_try_lock(&depot->lock))
-        return;
-    hk_heap_retire_empty(depot);
-    hk_unlock(&depot->lock);
+    settle_shared(hk_load_acquire(&heaps.depot));    /* D2 acquire, pairs with D1 */
+    settle_shared(hk_load_acquire(&hk_heap_sampled)); /* D4 acquire, pairs with D3 */
 }
 
 bool hk_heap_is_alone(void)

@@ -20,6 +20,7 @@ void hk_heap_setup(struct hk_heap *heap);
 /* The slab is, or is no longer, one of the heap's: its numbers go with it. */
 void hk_heap_count_slab_in(struct hk_heap *heap, const struct hk_slab *slab);
 void hk_heap_count_slab_out(struct hk_heap *heap, const struct hk_slab *slab);
+void hk_heap_count_down(struct hk_heap *heap, unsigned class, unsigned nr_blocks);
 
 /* heap_remote.c */
 /* Takes blocks home from the inbox, about max_bytes of them (0: all). The lock is held; `self` is the
@@ -33,7 +34,7 @@ void hk_heap_send_all(struct hk_heap *heap);
 struct hk_slab *hk_heap_steal(struct hk_heap *thief, unsigned class);
 /* The depot, made at its first use; NULL: no memory. */
 struct hk_heap *hk_heap_depot(void);
-/* What is empty in the depot goes back, if its lock is free. */
+/* What is empty in the depot and in the sampled heap goes back, if their locks are free. */
 void hk_heap_settle_depot(void);
 
 #endif

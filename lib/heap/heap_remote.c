@@ -158,10 +158,12 @@ static void take_home(struct hk_heap *self, struct hk_heap *heap, struct hk_slab
 {
     struct hk_class_record *r = &heap->record[slab->class];
 
-    if (self == heap && r->cursor < r->limit)
+    if (self == heap && r->cursor < r->limit) {
         *r->cursor++ = p;
-    else
+        hk_heap_count_down(heap, slab->class, 1);
+    } else {
         hk_heap_give_block(heap, slab, p);
+    }
 }
 
 /* Empties a parcel and returns it to its sender. Blocks whose slab has another owner now go to `astray`;

@@ -251,7 +251,8 @@ void hk_thread_leave(void)
     if (thread_state == THREAD_ALIVE) {
         if (HK_UNLIKELY(own_heap->nr_deferred))
             free_deferred(own_heap);
-        if (HK_LIKELY(!hk_load_relaxed(&fast_paths_off)))
+        if (HK_LIKELY(!hk_load_relaxed(&fast_paths_off) &&
+                      !own_heap->sampling.searching))
             hk_heap_self = own_heap;
     }
     hk_signal_fence();

@@ -1092,6 +1092,131 @@ START_TEST(heap_blocks_freed_without_a_heap)
 }
 END_TEST
 
+/* ---- sampled heap -------------------------------------------------------------------------- */
+
+/* As ace does. */
+static void put_sampled(void *p)
+{
+    *hk_mark_of(p) = hk_size_class[hk_class_of_word(hk_pagemap_word(p))].magic;
+    hk_heap_free_sampled(p);
+}
+
+START_TEST(sampled_blocks_are_of_no_thread)
+{
+    void *p[2 * HK_NR_CLASSES];
+
+    make_heaps(2);
+    for (unsigned i = 0; i < 2 * HK_NR_CLASSES; i++) {
+        unsigned c = i % HK_NR_CLASSES;
+        p[i] = hk_heap_alloc_sampled(heap[0], c);
+        ck_assert_ptr_nonnull(p[i]);
+        ck_assert_uint_eq(hk_class_of_word(hk_pagemap_word(p[i])), c);
+        ck_assert(hk_heap_is_sampled_word(hk_pagemap_word(p[i])));
+        ck_assert(!free_fast(p[i]) && !hk_heap_keeps(p[i], 16) && !holds(p[i]));
+    }
+    ck_assert(!hk_heap_is_sampled_word(hk_pagemap_word(get(100))));
+    ck_assert(!hk_heap_is_sampled_word(HK_PM_RUN) && !hk_heap_is_sampled_word(HK_PM_UNKNOWN));
+    for (unsigned i = 0; i < 2 * HK_NR_CLASSES; i++) {
+        become(heap[i % 2]);
+        put_sampled(p[i]);
+        ck_assert(is_dead(p[i]));
+    }
+    become(heap[0]);
+    check_all();
+}
+END_TEST
+
+START_TEST(sampled_slabs_are_not_stolen)
+{
+    void *p;
+
+    make_heaps(1);
+    p = hk_heap_alloc_sampled(heap[0], hk_size_to_class(96));
+    get_many(500, 96);
+    ck_assert_uint_eq(heap[0]->stats.nr_slabs_stolen, 0);
+    ck_assert(hk_heap_is_sampled_word(hk_pagemap_word(p)));
+    put_sampled(p);
+}
+END_TEST
+
+START_TEST(empty_sampled_slabs_go_back)
+{
+    make_heaps(1);
+    for (unsigned c = HK_FIRST_POOL_CLASS; c < HK_NR_CLASSES; c++)
+        put_sampled(hk_heap_alloc_sampled(heap[0], c));
+    ck_assert_uint_eq(hk_span_used_bytes(), 0);
+    for (unsigned c = 0; c < HK_FIRST_POOL_CLASS; c++)
+        put_sampled(hk_heap_alloc_sampled(heap[0], c));
+    ck_assert_uint_gt(hk_span_used_bytes(), 0); /* the last slab of a small class stays */
+    hk_heap_reclaim(NULL);
+    ck_assert_uint_eq(hk_span_used_bytes(), 0);
+}
+END_TEST
+
+/* What enters a magazine from slabs and parcels, or is a sample, is counted down; recycled blocks are not. */
+START_TEST(bytes_are_counted_down)
+{
+    struct hk_sampling *s;
+    unsigned class = hk_size_to_class(100);
+    int64_t before, size = hk_size_class[class].size;
+
+    make_heaps(2);
+    s = &heap[0]->sampling;
+    s->countdown = before = 1000000;
+    block[0] = get(100);
+    ck_assert_int_eq(before - s->countdown, 16 * size); /* a refill */
+    ck_assert_uint_eq(s->attention, 0);
+    for (unsigned i = 1; i < 16; i++)
+        block[i] = get(100);
+    put(get(100)); /* the last refill for long */
+    before = s->countdown;
+    for (int round = 0; round < 100; round++)
+        put(get(100));
+    ck_assert_int_eq(s->countdown, before);
+    put_sampled(hk_heap_alloc_sampled(heap[0], class));
+    ck_assert_int_eq(before - s->countdown, size);
+
+    before = s->countdown;
+    become(heap[1]);
+    for (unsigned i = 0; i < 10; i++)
+        put_slow(heap[1], block[i]);
+    hk_heap_tick(heap[1]);
+    become(heap[0]);
+    hk_heap_tick(heap[0]); /* takes the parcel home */
+    ck_assert_int_eq(before - s->countdown, 10 * size);
+}
+END_TEST
+
+START_TEST(refill_says_when_a_sample_is_due)
+{
+    struct hk_sampling *s;
+
+    make_heaps(1);
+    s = &heap[0]->sampling;
+    s->countdown = 16 * 112 + 1;
+    (void)get(100);
+    ck_assert_int_eq(s->countdown, 1);
+    ck_assert_uint_eq(s->attention, 0);
+    (void)get(3000);
+    ck_assert_uint_eq(s->attention, HK_SAMPLE_DUE);
+    ck_assert_uint_eq(s->due_class, hk_size_to_class(3000));
+    ck_assert_uint_gt(s->due_blocks, 0);
+    ck_assert_int_eq(1 - s->countdown, s->due_blocks * (int64_t)hk_size_class[s->due_class].size);
+}
+END_TEST
+
+START_TEST(no_memory_for_a_sample)
+{
+    make_heaps(1);
+    fake_os_fail_all(FAKE_MAP, ENOMEM);
+    heap[0]->sampling.countdown = 5;
+    ck_assert_ptr_null(hk_heap_alloc_sampled(heap[0], 3));
+    ck_assert_int_eq(heap[0]->sampling.countdown, 5);
+    fake_os_fail_all(FAKE_MAP, 0);
+    ck_assert_ptr_nonnull(hk_heap_alloc_sampled(heap[0], 3));
+}
+END_TEST
+
 /* ---- no memory ----------------------------------------------------------------------------- */
 
 /* Descriptors of every size are gone, and no more can be mapped. */
@@ -1611,6 +1736,12 @@ int main(void)
     tcase_add_test(tc, threads_without_a_heap_use_the_depot);
     tcase_add_test(tc, depot_gives_back_what_is_empty);
     tcase_add_test(tc, depot_blocks_go_home_from_a_heap);
+    tcase_add_test(tc, sampled_blocks_are_of_no_thread);
+    tcase_add_test(tc, sampled_slabs_are_not_stolen);
+    tcase_add_test(tc, empty_sampled_slabs_go_back);
+    tcase_add_test(tc, bytes_are_counted_down);
+    tcase_add_test(tc, refill_says_when_a_sample_is_due);
+    tcase_add_test(tc, no_memory_for_a_sample);
     tcase_add_test(tc, heap_blocks_freed_without_a_heap);
 
     tc = new_case(suite, "refusals", setup, teardown);
