@@ -7,7 +7,7 @@
  *        whatever the pattern. One that is due stands for mean / size blocks of the class that was refilled.
  * Which. Not the call that refilled: that one always stands at a peak of what is in use, and a program that
  *        keeps A and borrows B would show B alone. A search begins: the thread's fast paths stay off, and
- *        after a random number of allocations of the class (fewer than the refill took, at most 16) the next
+ *        after a random number of allocations of the class (fewer than the refill took, at most 8) the next
  *        one is the sample. A search that meets too many other calls gives the fast paths back; then, or when
  *        another class is due meanwhile, the next slow path of that class is its sample.
  * Else.  Pairs of malloc and free that live in a magazine refill nothing. A look at the clock (every 100 ms
@@ -26,8 +26,8 @@
 
 #include <string.h>
 
-#define MAX_SKIP 16
-#define PATIENCE 64 /* calls with fast paths off, at most */
+#define MAX_SKIP 8
+#define PATIENCE 24 /* calls with fast paths off, at most */
 #define ANY_CLASS UINT16_MAX
 #define FAR 64 /* means overdue from which the number of samples is its expectation */
 
