@@ -17,6 +17,7 @@
 #define KEPT_AT_THREAD_EXIT (4 * HK_MIB)   /* dirty bytes, while other threads run */
 #define KEPT_WHEN_ALONE (512 * HK_KIB)     /* when the last other thread is gone */
 #define TICK_NS UINT64_C(20000000)         /* work at most this often */
+#define LOOK_NS UINT64_C(100000000)        /* the profile looks at what is going on */
 
 const struct hk_foreign *hk_ace_foreign;
 void (*hk_ace_watch)(void);
@@ -119,8 +120,9 @@ static HK_NOINLINE void tick_slow(struct hk_heap *heap)
 
     if (now - heap->last_tick_ns < TICK_NS)
         return;
+    if (now / LOOK_NS != heap->last_tick_ns / LOOK_NS)
+        heap->sampling.attention |= HK_SAMPLE_LOOK;
     heap->last_tick_ns = now;
-    heap->sampling.attention |= HK_SAMPLE_LOOK;
     hk_heap_tick(heap);
     if (now - heap->last_idle_ns >= policy->idle_flush_ns) {
         heap->last_idle_ns = now;

@@ -30,12 +30,12 @@ void hk_entry_keep_stderr(void);
 bool hk_entry_is_child_of_run(void);
 /*
  * Samples (sample.c), inside slow sections. attend: heap->sampling.attention is set. alloc: a search is on; NULL:
- * not this one, or no memory. passes: a call that is no candidate; cost 1. freed, resized: p is live and lies in a slab of
+ * not this one, or no memory. passes: a call that is no candidate. freed, resized: p is live and lies in a slab of
  * the sampled heap; what becomes of it is told before it happens.
  */
 void hk_entry_sample_attend(struct hk_heap *heap);
 void *hk_entry_sample_alloc(struct hk_heap *heap, size_t n, size_t align, bool zero, const void *site);
-void hk_entry_sample_passes(struct hk_heap *heap, unsigned cost);
+void hk_entry_sample_passes(struct hk_heap *heap);
 void hk_entry_sample_freed(struct hk_heap *heap, const void *p);
 void hk_entry_sample_resized(struct hk_heap *heap, const void *p, size_t n, bool moves);
 

@@ -190,7 +190,7 @@ static void free_inside(void *p, const void *site)
         return;
     fill_old(p);
     if (HK_UNLIKELY(heap && heap->sampling.searching))
-        hk_entry_sample_passes(heap, 1);
+        hk_entry_sample_passes(heap);
     if (HK_UNLIKELY(hk_heap_is_sampled_word(hk_pagemap_word(p))))
         hk_entry_sample_freed(heap, p);
     hk_ace_free(heap, p, site);

@@ -7,10 +7,10 @@
  *        whatever the pattern. One that is due stands for mean / size blocks of the class that was refilled.
  * Which. Not the call that refilled: that one always stands at a peak of what is in use, and a program that
  *        keeps A and borrows B would show B alone. A search begins: the thread's fast paths stay off, and
- *        after a random number of allocations of the class (fewer than the refill took, at most 16) the next
+ *        after a random number of allocations of the class (fewer than the refill took, at most 8) the next
  *        one is the sample. A search that meets too many other calls gives the fast paths back; then, or when
  *        another class is due meanwhile, the next slow path of that class is its sample.
- * Else.  Pairs of malloc and free that live in a magazine refill nothing. A look at the clock (every 20 ms
+ * Else.  Pairs of malloc and free that live in a magazine refill nothing. A look at the clock (every 100 ms
  *        of slow paths) searches as well, for any class; what it finds counts for itself alone. Looks that
  *        find nothing become rarer. A thread that takes no slow path at all is not seen.
  *
@@ -26,9 +26,8 @@
 
 #include <string.h>
 
-#define MAX_SKIP 16
-#define PATIENCE 64   /* calls with fast paths off, at most */
-#define LARGE_COST 16 /* of these, for a block above 64 KiB: its fast path saves more */
+#define MAX_SKIP 8
+#define PATIENCE 24 /* calls with fast paths off, at most */
 #define ANY_CLASS UINT16_MAX
 #define FAR 64 /* means overdue from which the number of samples is its expectation */
 
@@ -122,14 +121,11 @@ void hk_entry_sample_attend(struct hk_heap *heap)
         note_look(heap);
 }
 
-void hk_entry_sample_passes(struct hk_heap *heap, unsigned cost)
+void hk_entry_sample_passes(struct hk_heap *heap)
 {
     struct hk_sampling *s = &heap->sampling;
 
-    if (!s->searching)
-        return;
-    s->patience -= (uint8_t)hk_min(s->patience, cost);
-    if (s->patience > 0)
+    if (!s->searching || --s->patience > 0)
         return;
     s->searching = false;
     if (s->class == ANY_CLASS) /* nothing small is going on */
@@ -160,7 +156,7 @@ HK_NOINLINE void *hk_entry_sample_alloc(struct hk_heap *heap, size_t n, size_t a
     void *p;
 
     if (!is_wanted(s, class)) {
-        hk_entry_sample_passes(heap, class < HK_NR_CLASSES ? 1 : LARGE_COST);
+        hk_entry_sample_passes(heap);
         return NULL;
     }
     p = hk_heap_alloc_sampled(heap, class);

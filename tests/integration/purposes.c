@@ -148,7 +148,7 @@ static void small_parser(void)
 static void interpreter(void)
 {
     uint64_t start = now_ms();
-    static void *kept[100000];
+    static void *kept[250000];
 
     for (size_t i = 0; i < COUNT(kept); i++) {
         void *borrowed[4];
@@ -177,12 +177,12 @@ static void symbol_table(void)
 // Pairs that never leave the magazine; now and then something else takes a slow path.
 static void borrower(void)
 {
-    uint64_t end = now_ms() + 900;
+    uint64_t end = now_ms() + 4000;
 
     while (now_ms() < end) {
         for (int i = 0; i < 2000; i++)
             free(make(site_a, 64, 64));
-        for (int i = 0; i < 20; i++)
+        for (int i = 0; i < 10; i++)
             free(hide(malloc(100 * KIB + (size_t)i * 16 * KIB)));
     }
 }
