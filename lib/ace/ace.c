@@ -379,7 +379,7 @@ void *hk_ace_loose_alloc(size_t n, size_t align)
     size_t unit = hk_max(HK_GRANULE, hk_os_page_bytes()), bytes;
     void *p;
 
-    if (n > PTRDIFF_MAX - unit || hk_lock_is_mine(&hk_pagemap_lock))
+    if (n > PTRDIFF_MAX - unit)
         return NULL;
     bytes = hk_align_up(n + (n == 0), unit);
     p = hk_os_reserve(bytes, hk_max(align, unit));

@@ -52,7 +52,7 @@ size_t hk_ace_good_size(size_t n);
 
 /*
  * For a signal handler that interrupted a slow section of its own thread: a mapping per block, made with
- * system calls alone. NULL also when the page map would have to grow under a lock we hold.
+ * system calls alone, and no lock.
  */
 void *hk_ace_loose_alloc(size_t n, size_t align);
 /* True: p was a loose block and is free now. */

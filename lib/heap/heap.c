@@ -14,6 +14,7 @@ __thread struct hk_heap *hk_heap_self = (struct hk_heap *)&hk_heap_empty;
 #define DRAIN_BYTES (256 * HK_KIB) /* per refill, so that no malloc pauses for a flood of frees */
 #define PINNED_MAX_BYTES (256 * HK_KIB) /* slabs that one shrunk magazine may pin */
 #define GROW_AFTER_REFILLS 1 /* refills between two flushes that show a magazine too small */
+#define GAP 4 /* slots left empty below and above what is put into an empty magazine */
 
 /* What the cursor of a class without a magazine points behind: empty and full at once. */
 static void *no_blocks[1];
@@ -187,8 +188,52 @@ static unsigned refill_count(const struct hk_class_record *r, const struct hk_cl
     if (cs->nr_refills >= 32)
         n = 2 * n;
     n = n < policy->refill_hot ? n : policy->refill_hot;
-    n = n < soft_cap(r, cs) ? n : soft_cap(r, cs);
+    n = hk_min(n, (unsigned)(r->limit - r->cursor));
     return n < MAX_REFILL ? n : MAX_REFILL;
+}
+
+/*
+ * Gaps. A signal handler may have interrupted this thread inside the fast path of free, which has read the
+ * cursor of a magazine nearly empty and will still store its block there and add one slot. If the handler's
+ * malloc filled the magazine from that place on, a block would be overwritten and the new top slot be stale.
+ * So what is put into an empty magazine leaves some NULLs below, where such a store lands, and as many
+ * above, where the cursor then stands; NULLs in a magazine mean "look further down". The fast paths take
+ * them for the bottom, slow paths skip them.
+ */
+static unsigned gap_slots(const struct hk_class_record *r, const struct hk_class_slabs *cs)
+{
+    unsigned cap = soft_cap(r, cs);
+
+    return cap < 3 ? 0 : (unsigned)hk_min(GAP, hk_max(cap / 4, 1));
+}
+
+static void skip_gap(struct hk_class_record *r, const struct hk_class_slabs *cs)
+{
+    while (cs->bottom && r->cursor > cs->bottom + 1 && !r->cursor[-1])
+        r->cursor--;
+}
+
+/* The magazine is empty. `limit` is lowered, so that what comes in leaves the upper gap; returns the old one. */
+static void **open_gap(struct hk_class_record *r, const struct hk_class_slabs *cs)
+{
+    unsigned n = gap_slots(r, cs);
+    void **limit = r->limit;
+
+    for (unsigned i = 0; i < n; i++)
+        r->cursor[i] = NULL;
+    r->cursor += n;
+    r->limit -= n;
+    return limit;
+}
+
+static void close_gap(struct hk_class_record *r, const struct hk_class_slabs *cs, void **limit)
+{
+    unsigned n;
+
+    r->limit = limit;
+    n = gap_slots(r, cs);
+    for (unsigned i = 0; n && i <= n; i++) /* one more: a block was taken, and may come back */
+        r->cursor[i] = NULL;
 }
 
 static void *pop(struct hk_class_record *r)
@@ -232,7 +277,7 @@ static void *take_larger(struct hk_heap *heap, unsigned class)
     return NULL;
 }
 
-/* Fills the empty magazine so that blocks leave it in address order. */
+/* Fills the magazine, empty but for the gap, so that blocks leave it in address order. */
 static bool refill(struct hk_heap *heap, unsigned class)
 {
     struct hk_class_record *r = &heap->record[class];
@@ -264,26 +309,38 @@ static void *take_one(struct hk_heap *heap, unsigned class)
     return p;
 }
 
+/* The magazine is empty. */
+static void *fill_and_pop(struct hk_heap *heap, unsigned class)
+{
+    struct hk_class_record *r = &heap->record[class];
+    void **limit = open_gap(r, &heap->slabs[class]);
+    void *p;
+
+    hk_heap_drain_locked(heap, heap, DRAIN_BYTES);
+    p = pop(r);
+    if (!p)
+        p = take_larger(heap, class);
+    if (!p && refill(heap, class))
+        p = pop(r);
+    close_gap(r, &heap->slabs[class], limit);
+    return p;
+}
+
 void *hk_heap_alloc_slow(struct hk_heap *heap, unsigned class)
 {
     struct hk_class_record *r = &heap->record[class];
     void *p;
 
+    skip_gap(r, &heap->slabs[class]);
     p = pop(r); /* not empty when fast paths are off */
     if (p)
         return p;
     hk_lock(&heap->lock);
     if (HK_UNLIKELY(!heap->slabs[class].bottom) &&
-        !set_capacity(heap, class, hk_policy()->class[class].cap_initial)) {
+        !set_capacity(heap, class, hk_policy()->class[class].cap_initial))
         p = take_one(heap, class);
-    } else {
-        hk_heap_drain_locked(heap, heap, DRAIN_BYTES);
-        p = pop(r);
-        if (!p)
-            p = take_larger(heap, class);
-        if (!p && refill(heap, class))
-            p = pop(r);
-    }
+    else
+        p = fill_and_pop(heap, class);
     hk_unlock(&heap->lock);
     return p;
 }
@@ -312,7 +369,10 @@ static unsigned flush_class(struct hk_heap *heap, unsigned class, unsigned nr_bl
         used -= n;
         r->cursor = cs->bottom + 1 + used;
         for (unsigned i = 0; i < n; i++) {
-            struct hk_slab *slab = hk_slab_of(batch[i]);
+            struct hk_slab *slab;
+            if (!batch[i]) /* a gap */
+                continue;
+            slab = hk_slab_of(batch[i]);
             if (HK_LIKELY(hk_load_relaxed(&slab->owner) == heap)) {
                 nr_pinning += slab != last && pins_slab(slab);
                 last = slab;
@@ -384,7 +444,7 @@ void hk_heap_free_full(struct hk_heap *heap, unsigned class, void *p)
 {
     struct hk_class_record *r = &heap->record[class];
 
-    if (r->cursor == r->limit) {
+    if (r->cursor >= r->limit) {
         hk_lock(&heap->lock);
         make_room(heap, class);
         hk_unlock(&heap->lock);

@@ -45,7 +45,7 @@
 
 #define HK_PARCEL_BLOCKS 61
 #define HK_NR_OUTBOXES 8
-#define HK_MAX_DEFERRED 30
+#define HK_NR_DEFERRED_SLOTS 30
 #define HK_INBOX_MAX_BYTES HK_MIB /* more than that: the owner sleeps */
 #define HK_HEAP_ALIGN ((size_t)8192) /* heap = word & -HK_HEAP_ALIGN */
 
@@ -83,6 +83,14 @@ struct hk_parcel {
     void *blocks[HK_PARCEL_BLOCKS];
 };
 
+/* Blocks that signal handlers freed in a slow section, beyond the slots in the heap: one mapping each. */
+struct hk_deferred {
+    struct hk_deferred *next;
+    unsigned count; /* slots claimed; may exceed capacity */
+    unsigned capacity;
+    void *blocks[];
+};
+
 struct hk_outbox {
     struct hk_heap *owner; /* whom the batch is for */
     struct hk_parcel *parcel;
@@ -116,8 +124,11 @@ struct hk_heap {
         size_t bytes, max_bytes;
         unsigned nr_allocs;
     } site_pending;
-    void *deferred[HK_MAX_DEFERRED]; /* freed by signal handlers during a slow section (thread.h) */
-    unsigned nr_deferred;
+    /* Freed by signal handlers during a slow section (thread.h). They interrupt each other and whoever empties
+     * this, all on one thread: a slot is claimed by compare-and-swap and taken by exchange. */
+    void *deferred[HK_NR_DEFERRED_SLOTS];
+    struct hk_deferred *more_deferred; /* when the slots are full */
+    bool any_deferred;                 /* set after a block was put in, cleared before they are looked for */
     size_t cap_bytes;              /* sum of cap * size */
     uint64_t last_tick_ns, last_idle_ns;
     unsigned ticks;

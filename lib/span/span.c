@@ -37,7 +37,7 @@ struct hk_region {
 static struct {
     struct hk_region *bins[NR_BINS];
     struct hk_region *oldest, *newest; /* dirty queue, by the time a region became dirty */
-    struct hk_span_stats stats;     /* written under the lock; two fields are read relaxed */
+    struct hk_span_stats stats;     /* written under the lock by relaxed stores, read relaxed */
     size_t nr_empty;                /* regions with no used granule */
 } span;
 
@@ -264,7 +264,7 @@ static struct hk_region *new_region(size_t nr_granules, size_t align_granules)
 static void add_region_locked(struct hk_region *r)
 {
     add_stat(&span.stats.mapped_bytes, r->nr_granules * HK_GRANULE);
-    span.stats.nr_regions++;
+    add_stat(&span.stats.nr_regions, 1);
     span.nr_empty++;
     rebin(r);
 }
@@ -366,7 +366,7 @@ static void forget_region_locked(struct hk_region *r)
     dequeue(r);
     add_stat(&span.stats.mapped_bytes, -(r->nr_granules * HK_GRANULE));
     add_stat(&span.stats.dirty_bytes, -(count_bits(&r->dirty, 0, r->nr_granules) * HK_GRANULE));
-    span.stats.nr_regions--;
+    add_stat(&span.stats.nr_regions, -(size_t)1);
     span.nr_empty--;
 }
 
@@ -441,7 +441,7 @@ static size_t purge_oldest_locked(void)
         if (!gone)
             readd_region_locked(r, clean);
         else
-            span.stats.nr_unmaps++;
+            add_stat(&span.stats.nr_unmaps, 1);
         return clean ? bytes : 0;
     }
     dequeue(r);
@@ -469,7 +469,7 @@ static size_t purge_oldest_locked(void)
     /* What the kernel refused stays dirty but is not queued: it would be refused again at once. The
      * next release into the region queues it anew. */
     add_stat(&span.stats.dirty_bytes, kept * HK_GRANULE);
-    span.stats.nr_purges += nr_calls;
+    add_stat(&span.stats.nr_purges, nr_calls);
     add_stat(&span.stats.nr_purged_bytes, bytes - kept * HK_GRANULE);
     return bytes - kept * HK_GRANULE;
 }
@@ -511,9 +511,20 @@ size_t hk_span_used_bytes(void)
 
 void hk_span_stats(struct hk_span_stats *out)
 {
-    hk_lock(&hk_span_lock);
-    *out = span.stats;
-    hk_unlock(&hk_span_lock);
+    const struct hk_span_stats *s = &span.stats;
+
+    /* Relaxed, no lock: the caller is in no slow section, and a signal handler that allocates would wait for
+     * its own thread. The numbers may be some steps apart. */
+    *out = (struct hk_span_stats){
+        .mapped_bytes = hk_load_relaxed(&s->mapped_bytes),
+        .used_bytes = hk_load_relaxed(&s->used_bytes),
+        .dirty_bytes = hk_load_relaxed(&s->dirty_bytes),
+        .nr_regions = hk_load_relaxed(&s->nr_regions),
+        .nr_purges = hk_load_relaxed(&s->nr_purges),
+        .nr_purged_bytes = hk_load_relaxed(&s->nr_purged_bytes),
+        .nr_unmaps = hk_load_relaxed(&s->nr_unmaps),
+    };
+    out->used_bytes = hk_min(out->used_bytes, out->mapped_bytes);
 }
 
 static void check_region(const struct hk_region *r)

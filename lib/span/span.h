@@ -20,6 +20,7 @@
 #define HK_SPAN_H
 
 #include "pagemap/pagemap.h"
+#include "sync/lock.h"
 
 #define HK_REGION_BYTES (2 * HK_MIB)
 #define HK_REGION_GRANULES (HK_REGION_BYTES / HK_GRANULE)
@@ -56,6 +57,7 @@ size_t hk_span_purge_to(size_t keep_bytes);
 
 size_t hk_span_dirty_bytes(void); /* relaxed; for thresholds */
 size_t hk_span_used_bytes(void);
+/* Without the lock: fields may be some steps apart, but used_bytes <= mapped_bytes. */
 void hk_span_stats(struct hk_span_stats *out);
 void hk_span_check(void);
 extern struct hk_lock hk_span_lock; /* for fork only */
