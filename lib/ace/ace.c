@@ -110,6 +110,7 @@ static HK_NOINLINE void tick_slow(struct hk_heap *heap)
     if (now - heap->last_tick_ns < TICK_NS)
         return;
     heap->last_tick_ns = now;
+    hk_heap_inherit(heap);
     hk_heap_tick(heap);
     if (now - heap->last_idle_ns >= policy->idle_flush_ns) {
         heap->last_idle_ns = now;

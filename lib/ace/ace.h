@@ -75,11 +75,11 @@ size_t hk_ace_cached_bytes(void);
 /* foreign pointers in libc's own heap go there; set once by entry. */
 extern void (*hk_ace_next_free)(void *p);
 
-/* Around fork: takes every lock of the data plane in rank order. A lock that the calling thread holds
- * already (fork from a signal handler that interrupted us) is left to it, in parent and child. */
-void hk_ace_fork_prepare(struct hk_heap *mine);
+/* Around fork: takes every lock of the data plane in rank order. `inside`: the fork comes from a signal handler
+ * that interrupted a slow section. A lock that the section holds is left to it, in parent and child. */
+void hk_ace_fork_prepare(bool inside);
 void hk_ace_fork_parent(void);
-void hk_ace_fork_child(struct hk_heap *mine);
+void hk_ace_fork_child(struct hk_heap *mine, bool inside);
 
 void hk_ace_check(struct hk_heap *heap);
 

@@ -270,3 +270,8 @@ size_t hk_big_live_bytes(void)
 {
     return hk_load_relaxed(&bigs.live_bytes);
 }
+
+void hk_big_forget(void)
+{
+    bigs.free = NULL;
+}

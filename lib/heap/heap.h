@@ -135,6 +135,7 @@ struct hk_heap {
     unsigned id;                   /* small number, constant */
     unsigned thread_id;            /* kernel's, for diagnostics */
     bool depot;
+    bool orphan;                   /* its thread is in the parent; written by fork and hk_heap_inherit */
     struct hk_heap_stats stats;
     struct hk_heap *next_ever;     /* list of all heaps, constant once linked */
     struct hk_heap *next_parked;   /* under hk_heaps_lock */
@@ -194,11 +195,16 @@ HK_INLINE unsigned hk_class_of_word(uintptr_t word)
 /* All heaps ever, newest first, linked by next_ever; acquire. */
 struct hk_heap *hk_heap_first(void);
 
-/* Around fork: all heaps' locks, so that no heap is caught half changed. In the child the heaps of the
- * threads that are gone are parked, their magazines flushed. `mine`: the calling thread's heap or NULL. */
-void hk_heap_fork_prepare(struct hk_heap *mine);
+/*
+ * Around fork: all heaps' locks, so that no heap is caught half changed. prepare: false if a lock could not
+ * be had in time; with `force` it goes on with the next. In the child the heaps of the threads that are gone are
+ * parked, their magazines flushed; `mine`: the calling thread's heap or NULL. `inside`: a slow section of the
+ * calling thread is interrupted; then that waits for hk_heap_inherit, called where no lock is held.
+ */
+bool hk_heap_fork_prepare(bool force);
 void hk_heap_fork_parent(void);
-void hk_heap_fork_child(struct hk_heap *mine);
+void hk_heap_fork_child(struct hk_heap *mine, bool inside);
+void hk_heap_inherit(struct hk_heap *mine);
 
 /* At most one thread has a heap; relaxed. */
 bool hk_heap_is_alone(void);

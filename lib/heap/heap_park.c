@@ -19,6 +19,7 @@ static struct {
     unsigned nr_heaps;         /* under the lock */
     unsigned nr_parked;        /* written under the lock, read relaxed: 0 means do not look */
     unsigned nr_active;        /* the same */
+    bool has_orphans;          /* set in a fork child: hk_heap_inherit has work */
 } heaps;
 
 struct hk_heap *hk_heap_first(void)
@@ -271,30 +272,20 @@ void hk_heap_tick(struct hk_heap *heap)
 
 /* ---- fork ---------------------------------------------------------------------------------- */
 
-/* The calling thread's own lock may be its own already: fork from a signal handler. */
-static struct hk_heap *fork_skipped;
-static bool fork_skipped_list;
-
-void hk_heap_fork_prepare(struct hk_heap *mine)
+bool hk_heap_fork_prepare(bool force)
 {
-    fork_skipped_list = hk_lock_is_mine(&heaps_lock);
-    if (!fork_skipped_list)
-        hk_lock_nested(&heaps_lock);
-    fork_skipped = mine && hk_lock_is_mine(&mine->lock) ? mine : NULL;
-    for (struct hk_heap *h = hk_heap_first(); h; h = h->next_ever)
-        if (!hk_lock_is_mine(&h->lock))
-            hk_lock_nested(&h->lock);
-        else
-            fork_skipped = h;
+    bool complete = hk_lock_for_fork(&heaps_lock);
+
+    for (struct hk_heap *h = hk_heap_first(); h && (complete || force); h = h->next_ever)
+        complete &= hk_lock_for_fork(&h->lock);
+    return complete;
 }
 
 void hk_heap_fork_parent(void)
 {
     for (struct hk_heap *h = hk_heap_first(); h; h = h->next_ever)
-        if (h != fork_skipped)
-            hk_unlock(&h->lock);
-    if (!fork_skipped_list)
-        hk_unlock(&heaps_lock);
+        hk_unlock_after_fork(&h->lock);
+    hk_unlock_after_fork(&heaps_lock);
 }
 
 /* A heap whose thread is gone. Its magazines were at rest but for one block at most, the one that the
@@ -311,19 +302,56 @@ static void inherit(struct hk_heap *heap)
     push_parked_locked(heap);
 }
 
-void hk_heap_fork_child(struct hk_heap *mine)
+static void inherit_all(struct hk_heap *mine)
 {
+    hk_lock(&heaps_lock);
     for (struct hk_heap *h = hk_heap_first(); h; h = h->next_ever)
-        if (h != fork_skipped)
-            hk_lock_reset(&h->lock);
-    if (!fork_skipped_list)
-        hk_lock_reset(&heaps_lock);
-    if (fork_skipped || fork_skipped_list)
-        return; /* interrupted in the middle of something: leave the others as they are */
-    for (struct hk_heap *h = hk_heap_first(); h; h = h->next_ever)
-        if (h != mine && h->state == HK_HEAP_ACTIVE) {
+        if (h != mine && h->orphan) {
+            h->orphan = false;
             hk_lock(&h->lock);
             inherit(h);
             hk_unlock(&h->lock);
         }
+    hk_unlock(&heaps_lock);
+}
+
+void hk_heap_inherit(struct hk_heap *mine)
+{
+    if (HK_LIKELY(!hk_load_relaxed(&heaps.has_orphans)))
+        return;
+    hk_store_relaxed(&heaps.has_orphans, false);
+    inherit_all(mine);
+}
+
+/*
+ * What a thread that is gone was changing (see hk_ace_fork_prepare). Its heap stays locked for ever, which
+ * all others take for busy; the lists of heaps start anew.
+ */
+static void forget_lists(void)
+{
+    heaps.parked = NULL;
+    hk_store_relaxed(&heaps.nr_parked, 0u);
+    heaps.chunk = heaps.chunk_end = NULL;
+    hk_lock_reset(&heaps_lock);
+}
+
+void hk_heap_fork_child(struct hk_heap *mine, bool inside)
+{
+    bool whole = hk_lock_reset_after_fork(&heaps_lock);
+
+    for (struct hk_heap *h = hk_heap_first(); h; h = h->next_ever) {
+        bool usable = hk_lock_reset_after_fork(&h->lock);
+        /* Without a heap of its own, an interrupted section may be about to get any of them. */
+        h->orphan = usable && h != mine && h->state == HK_HEAP_ACTIVE && (mine || !inside);
+        if (usable)
+            continue;
+        whole = false; /* a parked heap that cannot be adopted */
+        if (h == heaps.depot)
+            heaps.depot = NULL;
+    }
+    if (!whole && !hk_lock_is_mine(&heaps_lock))
+        forget_lists();
+    hk_store_relaxed(&heaps.has_orphans, true);
+    if (!inside)
+        hk_heap_inherit(mine);
 }

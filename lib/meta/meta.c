@@ -94,6 +94,13 @@ size_t hk_meta_mapped_bytes(void)
     return hk_load_relaxed(&meta.mapped_bytes);
 }
 
+void hk_meta_forget(void)
+{
+    for (unsigned i = 0; i < NR_LISTS; i++)
+        meta.free[i] = NULL;
+    meta.bump = meta.end = NULL;
+}
+
 void hk_meta_check(void)
 {
     if (meta.bump > meta.end)

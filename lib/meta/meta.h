@@ -18,6 +18,8 @@ void *hk_meta_alloc(size_t bytes); /* 1 <= bytes <= HK_META_MAX; rounded up to 6
 void hk_meta_free(void *object, size_t bytes);
 size_t hk_meta_mapped_bytes(void);
 extern struct hk_lock hk_meta_lock; /* for fork only */
+/* In a fork child, when a thread that is gone was changing it: free descriptors are lost. */
+void hk_meta_forget(void);
 void hk_meta_check(void);
 
 #endif

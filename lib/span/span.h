@@ -61,5 +61,9 @@ size_t hk_span_used_bytes(void);
 void hk_span_stats(struct hk_span_stats *out);
 void hk_span_check(void);
 extern struct hk_lock hk_span_lock; /* for fork only */
+/* In a fork child. inherit: what threads that are gone were purging is dirty again. forget: one of them was
+ * changing the lists: regions of before are never used again, and what is released into them is lost. */
+void hk_span_inherit(void);
+void hk_span_forget(void);
 
 #endif

@@ -318,27 +318,57 @@ extern void _IO_list_lock(void) __attribute__((weak));
 extern void _IO_list_unlock(void) __attribute__((weak));
 extern void _IO_list_resetlock(void) __attribute__((weak));
 
+/*
+ * From prepare to the end of the parent's or the child's handler the thread holds all locks: signals wait,
+ * and it is in a slow section, so that a fork handler of the program that was registered before ours and
+ * allocates is served. Written while every lock is held.
+ */
+static struct {
+    sigset_t signals; /* the thread's mask before */
+    bool inside;      /* the fork comes from a handler that interrupted a section */
+} forking;
+
 static void prepare_fork(void)
 {
+    sigset_t all, before;
+    bool inside;
+
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
     if (_IO_list_lock)
         _IO_list_lock();
-    hk_ace_fork_prepare(thread_state == THREAD_ALIVE ? own_heap : NULL);
+    inside = !hk_thread_enter();
+    hk_ace_fork_prepare(inside);
+    forking.signals = before;
+    forking.inside = inside;
+}
+
+static void end_fork(sigset_t before, bool inside)
+{
+    if (!inside)
+        hk_thread_leave();
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
 }
 
 static void after_fork_in_parent(void)
 {
+    sigset_t before = forking.signals;
+    bool inside = forking.inside;
+
     hk_ace_fork_parent();
     if (_IO_list_unlock)
         _IO_list_unlock();
+    end_fork(before, inside);
 }
 
 static void after_fork_in_child(void)
 {
-    hk_ace_fork_child(thread_state == THREAD_ALIVE ? own_heap : NULL);
+    hk_ace_fork_child(thread_state == THREAD_ALIVE ? own_heap : NULL, forking.inside);
     if (thread_state == THREAD_ALIVE)
         own_heap->thread_id = kernel_thread_id();
     if (_IO_list_resetlock)
         _IO_list_resetlock(); /* the only thread there is: whatever the count was */
+    end_fork(forking.signals, forking.inside);
 }
 
 /* ---- background ---------------------------------------------------------------------------- */

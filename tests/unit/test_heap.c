@@ -1453,7 +1453,7 @@ static void expect(bool ok, const char *what)
 
 static void fork_child_inherits(void)
 {
-    hk_heap_fork_child(heap[0]); /* as after fork() in thread 0 */
+    hk_heap_fork_child(heap[0], false); /* as after fork() in thread 0 */
     expect(heap[0]->state == HK_HEAP_ACTIVE, "own heap is active");
     for (int i = 1; i < 3; i++) {
         expect(heap[i]->state == HK_HEAP_PARKED, "others are parked");
@@ -1491,7 +1491,7 @@ START_TEST(fork_child_inherits_the_heaps_of_others)
         put(block[i]); /* outbox */
     put(get(5000));
     become(heap[0]);
-    hk_heap_fork_prepare(heap[0]);
+    ck_assert(hk_heap_fork_prepare(false));
     for (int i = 0; i < 3; i++)
         ck_assert(hk_lock_is_mine(&heap[i]->lock));
     struct child child = run_child(fork_child_inherits);
@@ -1509,21 +1509,24 @@ END_TEST
 
 static void child_of_interrupted_section(void)
 {
-    hk_heap_fork_child(heap[0]);
+    hk_heap_fork_child(heap[0], true);
     expect(hk_lock_is_mine(&heap[0]->lock), "the lock stays with the interrupted section");
     expect(heap[1]->state == HK_HEAP_ACTIVE, "others are left alone");
     expect(hk_try_lock(&heap[1]->lock), "but their locks are free");
+    hk_unlock(&heap[1]->lock);
+    hk_unlock(&heap[0]->lock);
+    hk_heap_inherit(heap[0]);
+    expect(heap[1]->state == HK_HEAP_PARKED, "until the section has ended");
+    check_all();
 }
 
 /* fork from a signal handler that interrupted a slow path of its own thread. */
 START_TEST(fork_inside_a_slow_section)
 {
-    if (HK_DEBUG)
-        return; /* heaps_lock is taken after a lock of higher rank */
     make_heaps(2);
     get_many(100, 50);
     hk_lock(&heap[0]->lock);
-    hk_heap_fork_prepare(heap[0]);
+    ck_assert(hk_heap_fork_prepare(false));
     struct child child = run_child(child_of_interrupted_section);
     hk_heap_fork_parent();
     ck_assert_msg(child_exited_0(&child), "%s", child.text);
@@ -1531,6 +1534,44 @@ START_TEST(fork_inside_a_slow_section)
     ck_assert(!hk_lock_is_mine(&heap[1]->lock));
     hk_unlock(&heap[0]->lock);
     put_many(50);
+}
+END_TEST
+
+static void child_of_two_interrupted_sections(void)
+{
+    hk_heap_fork_child(heap[0], true);
+    hk_unlock(&heap[0]->lock);
+    hk_heap_inherit(heap[0]);
+    expect(heap[1]->state == HK_HEAP_ACTIVE, "a heap half changed is not inherited");
+    expect(heap[2]->state == HK_HEAP_PARKED, "a whole one is");
+    become(heap[0]);
+    put_many(50); /* to the heap that stays locked: they wait in its inbox for ever */
+    for (unsigned i = 0; i < 500; i++)
+        memset(block[i] = get(100), (int)i, 16);
+    for (unsigned i = 0; i < 500; i++)
+        expect(*(unsigned char *)block[i] == (i & 0xff), "blocks of its own");
+    expect(hk_heap_adopt() != heap[1], "nor adopted");
+}
+
+/* And thread 1 does the same and waits for us. */
+START_TEST(fork_while_another_thread_never_lets_go)
+{
+    make_heaps(3);
+    become(heap[1]);
+    get_many(100, 50);
+    become(heap[0]);
+    hk_lock(&heap[0]->lock);
+    take_away(&heap[1]->lock);
+    ck_assert(!hk_heap_fork_prepare(false));
+    hk_heap_fork_parent();
+    ck_assert(!hk_heap_fork_prepare(true));
+    ck_assert(hk_lock_is_mine(&heap[2]->lock));
+    struct child child = run_child(child_of_two_interrupted_sections);
+    hk_heap_fork_parent();
+    ck_assert_msg(child_exited_0(&child), "%s", child.text);
+    ck_assert(!hk_lock_is_mine(&heap[2]->lock));
+    hk_unlock(&heap[0]->lock);
+    give_back(&heap[1]->lock);
 }
 END_TEST
 
@@ -1690,6 +1731,7 @@ int main(void)
     tc = new_case(suite, "fork", setup, teardown);
     tcase_add_test(tc, fork_child_inherits_the_heaps_of_others);
     tcase_add_test(tc, fork_inside_a_slow_section);
+    tcase_add_test(tc, fork_while_another_thread_never_lets_go);
 
     tc = new_case(suite, "negative controls", setup, teardown);
     tcase_add_test(tc, check_finds_damage);
