@@ -309,6 +309,26 @@ static void *take_one(struct hk_heap *heap, unsigned class)
     return p;
 }
 
+/*
+ * An idle look may come from a signal handler that interrupted this class's fast path: a malloc that has read the
+ * top block, a free that has read the cursor. So the first look leaves the top block where malloc's
+ * subtraction will find it, and NULLs above, where free's addition may lead. And it lowers the limit
+ * below any cursor, so that the next free comes here and shows that the class is in use: a loop of malloc and
+ * free has the cursor at the same place at every look.
+ */
+static void watch(struct hk_class_record *r, struct hk_class_slabs *cs)
+{
+    cs->limit_in_use = r->limit;
+    r->limit = cs->bottom + 1;
+}
+
+static void unwatch(struct hk_class_record *r, struct hk_class_slabs *cs)
+{
+    if (cs->limit_in_use)
+        r->limit = cs->limit_in_use;
+    cs->limit_in_use = NULL;
+}
+
 /* The magazine is empty. */
 static void *fill_and_pop(struct hk_heap *heap, unsigned class)
 {
@@ -331,6 +351,7 @@ void *hk_heap_alloc_slow(struct hk_heap *heap, unsigned class)
     struct hk_class_record *r = &heap->record[class];
     void *p;
 
+    unwatch(r, &heap->slabs[class]);
     skip_gap(r, &heap->slabs[class]);
     p = pop(r); /* not empty when fast paths are off */
     if (p)
@@ -391,6 +412,22 @@ void hk_heap_flush_class(struct hk_heap *heap, unsigned class, unsigned nr_block
     (void)flush_class(heap, class, nr_blocks);
 }
 
+void hk_heap_flush_watched(struct hk_heap *heap, unsigned class)
+{
+    struct hk_class_record *r = &heap->record[class];
+    struct hk_class_slabs *cs = &heap->slabs[class];
+    unsigned used = (unsigned)(r->cursor - cs->bottom) - 1;
+
+    if (cs->limit_in_use) {
+        unwatch(r, cs);
+        hk_heap_flush_class(heap, class, UINT16_MAX);
+        return;
+    }
+    hk_heap_flush_class(heap, class, used - 1);
+    memset(r->cursor, 0, (used - 1) * sizeof *r->cursor);
+    watch(r, cs);
+}
+
 /* Both ends of the magazine were hit: it is too small. */
 static bool grow(struct hk_heap *heap, unsigned class, const struct hk_class_policy *policy)
 {
@@ -444,6 +481,7 @@ void hk_heap_free_full(struct hk_heap *heap, unsigned class, void *p)
 {
     struct hk_class_record *r = &heap->record[class];
 
+    unwatch(r, &heap->slabs[class]);
     if (r->cursor >= r->limit) {
         hk_lock(&heap->lock);
         make_room(heap, class);
@@ -540,8 +578,9 @@ static void check_class(struct hk_heap *heap, unsigned class)
     struct hk_class_slabs *cs = &heap->slabs[class];
 
     if (cs->bottom) {
-        if (cs->bottom[0] || r->cursor < cs->bottom + 1 || r->cursor > r->limit ||
-            r->limit > cs->bottom + 1 + cs->cap)
+        void **limit = cs->limit_in_use ? cs->limit_in_use : r->limit;
+        if (cs->bottom[0] || r->cursor < cs->bottom + 1 || r->cursor > limit ||
+            limit > cs->bottom + 1 + cs->cap)
             hk_panic_internal("heap: magazine bounds", r);
         for (void **top = r->cursor; top[-1]; top--)
             if (hk_slab_of(top[-1])->class != class ||

@@ -68,6 +68,7 @@ struct hk_class_slabs {
     /* Owner only. */
     void **bottom;           /* the magazine's array: bottom[0] == NULL, blocks in bottom[1..cap] */
     void **idle_cursor;      /* cursor at the last idle look */
+    void **limit_in_use;     /* the record's limit while the class is watched (hk_heap_flush_idle), else NULL */
     uint16_t cap;            /* of the array; the record's limit may be lower */
     uint16_t nr_refills;     /* since the last flush, saturating */
     uint16_t idle_refills;

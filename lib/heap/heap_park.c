@@ -77,6 +77,7 @@ static void drop_magazines(struct hk_heap *heap)
         struct hk_class_slabs *cs = &heap->slabs[c];
         void **bottom = cs->bottom;
         cs->bottom = NULL;
+        cs->limit_in_use = NULL;
         if (bottom)
             hk_meta_free(bottom, (cs->cap + 1u) * sizeof(void *));
         cs->cap = 0;
@@ -249,7 +250,7 @@ void hk_heap_flush_idle(struct hk_heap *heap)
                     cs->idle_refills == cs->nr_refills;
 
         if (idle && heap->record[c].cursor > cs->bottom + 1) {
-            hk_heap_flush_class(heap, c, UINT16_MAX);
+            hk_heap_flush_watched(heap, c);
             hk_count_add(&heap->stats.nr_idle_flushes, 1);
         }
         if (idle)

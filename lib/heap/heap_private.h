@@ -16,6 +16,8 @@ void hk_heap_retire_empty(struct hk_heap *heap);
 /* And by the owner: magazines. */
 void hk_heap_flush_class(struct hk_heap *heap, unsigned class, unsigned nr_blocks);
 void hk_heap_setup(struct hk_heap *heap);
+/* For an idle look: the magazine goes back in two steps, the second if the class was not used in between. */
+void hk_heap_flush_watched(struct hk_heap *heap, unsigned class);
 
 /* heap_remote.c */
 /* Takes blocks home from the inbox, about max_bytes of them (0: all). The lock is held; `self` is the

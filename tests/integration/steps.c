@@ -5,8 +5,9 @@
 // forks right there, and which then finishes the operation and looks whether the heap is whole. So each
 // child tries one interruption, and the parent goes on as if nothing had been.
 //
-// HK_STEPS=all tries every visit of every instruction instead of the first ones of each, HK_STEPS=show prints
-// every address, and lets the children's messages through.
+// By default a third of the instructions of slow paths is tried by each kind of handler; HK_STEPS=all tries all,
+// in every operation and up to 80 visits of each (hours), HK_STEPS=once the first visits (minutes), HK_STEPS=show is
+// the default with the counts, and lets the children's messages through. Where all goes well nothing is printed.
 #include "harness.h"
 
 #include <dlfcn.h>
@@ -131,7 +132,7 @@ static void prepare(size_t size)
     for (unsigned i = 0; i < COUNT(extra); i++)
         extra[i] = fill(i % 4 != 3 ? size : 200 + (size_t)i * 100);
     for (unsigned i = 0; action == free_many && i < COUNT(pile); i++)
-        pile[i] = fill(i % 8 != 0 ? 64 : 20000);
+        pile[i] = fill(i % 8 != 0 ? 3000 : 48); // of no operation's size
 }
 
 // --- what handlers do ---
@@ -274,7 +275,66 @@ static unsigned visits_max = 1, nr_children, nr_unsafe;
 static volatile unsigned nr_steps; // raise() is a leaf function to the compiler
 static struct unsafe unsafe[256];
 static uint8_t *visits, *visits_in_all; // by offset into the code; of the operation, and shared by all
+static unsigned phase; // 0, 1 or 2
 static bool show;
+
+static bool in_fast_path(uintptr_t address)
+{
+    uintptr_t start;
+    size_t size;
+
+    return function_at(address, &start, &size) != NULL;
+}
+
+// Exported functions hold the fast paths and are tried whole in each operation. Of the rest, unless all are
+// wanted, every third address, another third for each kind of handler, and in one operation only.
+static bool is_chosen(uintptr_t address)
+{
+    uintptr_t i = address - code_start;
+
+    if (visits[i] >= visits_max)
+        return false;
+    if (visits_max > 1 || in_fast_path(address))
+        return true;
+    return visits_in_all[i] == 0 && (i * 0x9e3779b1u >> 16) % 3 == phase;
+}
+
+// --- two threads, each interrupted somewhere, that fork from their handlers at once ---
+
+static volatile sig_atomic_t pairing;
+static __thread unsigned steps_left;
+static pthread_barrier_t both_are_there;
+
+static void fork_with_the_other(void)
+{
+    steps_left = 0;
+    pthread_barrier_wait(&both_are_there);
+    pid_t child = fork();
+    if (child == 0) {
+        alarm(5);
+        balanced();
+        pid_t second = fork();
+        if (second == 0) {
+            balanced();
+            _exit(0);
+        }
+        _exit(second < 0 || end_of(second) != 0);
+    }
+    if (child < 0 || end_of(child) != 0)
+        _exit(5);
+    balanced();
+}
+
+static void step_of_pair(ucontext_t *context, uintptr_t address)
+{
+    context->uc_mcontext.gregs[FLAGS] |= TRAP_FLAG;
+    if (address >= code_start && address < code_end && steps_left > 0 && --steps_left == 0) {
+        context->uc_mcontext.gregs[FLAGS] &= ~TRAP_FLAG;
+        fork_with_the_other();
+    }
+    if (steps_left == 0)
+        context->uc_mcontext.gregs[FLAGS] &= ~TRAP_FLAG;
+}
 
 static void try_here(ucontext_t *context, uintptr_t address)
 {
@@ -304,6 +364,11 @@ static void on_trap(int number, siginfo_t *info, void *context_)
 
     (void)number;
     (void)info;
+    if (pairing) {
+        step_of_pair(context, address);
+        errno = saved;
+        return;
+    }
     if (!stepping || in_child) {
         context->uc_mcontext.gregs[FLAGS] &= ~TRAP_FLAG;
         return;
@@ -312,8 +377,7 @@ static void on_trap(int number, siginfo_t *info, void *context_)
     nr_steps++;
     if (counting || address < code_start || address >= code_end)
         return;
-    if (visits[address - code_start] >= visits_max ||
-        visits_in_all[address - code_start] >= 3 * visits_max)
+    if (!is_chosen(address))
         return;
     visits[address - code_start]++;
     visits_in_all[address - code_start]++;
@@ -598,7 +662,7 @@ static void report(const char *name)
     if (show)
         printf("# %s: %u steps, %u children, %u unsafe\n", name, nr_steps, nr_children, nr_unsafe);
     for (unsigned i = 0; i < nr_unsafe; i++) {
-        uintptr_t start = 0;
+        uintptr_t start = 0; // (addr2line -f finds the line)
         size_t size = 0;
         const char *function = function_at(unsafe[i].address, &start, &size);
         printf("# unsafe in %s: library + %#jx", name, (uintmax_t)(unsafe[i].address - load_base));
@@ -648,16 +712,48 @@ static bool run_operation(const struct operation *op, void (*handler)(void))
     return status == 0;
 }
 
-static int run_all(void (*handler)(void))
+// The instruction that moves a cursor by one slot: add or sub $8 on memory.
+static bool moves_cursor(const unsigned char *code)
 {
-    unsigned total = 0;
+    return (code[0] & 0xf8) == 0x48 && code[1] == 0x83 && (code[2] & 0xc0) == 0 &&
+           ((code[2] & 0x38) == 0x00 || (code[2] & 0x38) == 0x28) && code[3] == 8;
+}
+
+#define WINDOW_BYTES        32
+#define WINDOW_INSTRUCTIONS 5
+
+// The documented window: in an exported function, at the instruction that moves the cursor or just before.
+static bool in_window(uintptr_t address)
+{
+    uintptr_t start;
+    size_t size;
+
+    if (function_at(address, &start, &size) == NULL)
+        return false;
+    for (uintptr_t a = address; a < address + WINDOW_BYTES && a + 4 <= start + size; a++)
+        if (moves_cursor((const unsigned char *)a))
+            return true;
+    return false;
+}
+
+// `window`: the handler may be unsafe there, and is. Everywhere else none may.
+static int run_all(void (*handler)(void), bool window)
+{
+    unsigned outside = 0, inside = 0;
 
     for (unsigned i = 0; i < COUNT(operations); i++) {
-        if (getenv("HK_STEPS_ONLY") && strcmp(getenv("HK_STEPS_ONLY"), operations[i].name)) continue;
+        unsigned here = 0;
         CHECK(run_operation(&operations[i], handler));
-        total += nr_unsafe;
+        for (unsigned k = 0; k < nr_unsafe; k++)
+            if (window && in_window(unsafe[k].address))
+                here++;
+            else
+                outside++;
+        CHECK_MSG(here <= WINDOW_INSTRUCTIONS, "%u unsafe instructions", here);
+        inside += here;
     }
-    CHECK_EQ(0, total);
+    CHECK_EQ(0, outside);
+    CHECK_MSG((inside != 0) == window, "%u unsafe: does this test still see anything?", inside);
     return PASS;
 }
 
@@ -669,7 +765,10 @@ static bool set_up(void)
     if (!CAN_STEP || !find_library())
         return false;
     show = mode != NULL && strcmp(mode, "show") == 0;
-    visits_max = mode != NULL && strcmp(mode, "all") == 0 ? 80 : 1;
+    if (mode != NULL && strcmp(mode, "all") == 0)
+        visits_max = 80;
+    else if (mode != NULL && strcmp(mode, "once") == 0)
+        visits_max = 2;
     visits = hide(calloc(1, code_end - code_start));
     visits_in_all = mmap(NULL, code_end - code_start, PROT_READ | PROT_WRITE,
                          MAP_SHARED | MAP_ANONYMOUS, -1, 0);
@@ -682,38 +781,94 @@ static bool set_up(void)
     return nr_steps != 0;
 }
 
-static int run_case_with(void (*handler)(void))
+static int run_case_with(void (*handler)(void), unsigned phase_, bool window)
 {
     if (!set_up())
         return skip("no trap flag here");
-    return run_all(handler);
+    phase = phase_;
+    return run_all(handler, window);
 }
 
 static int handler_is_balanced(void)
 {
-    return run_case_with(balanced);
+    return run_case_with(balanced, 0, false);
 }
 
 static int handler_is_unbalanced(void)
 {
-    return run_case_with(unbalanced);
+    return run_case_with(unbalanced, 1, true);
 }
 
 static int handler_frees_many(void)
 {
-    return run_case_with(free_many);
+    return run_case_with(free_many, 2, false);
 }
 
 static int handler_forks(void)
 {
-    return run_case_with(fork_here);
+    return run_case_with(fork_here, 0, false);
+}
+
+static void *one_of_pair(void *steps)
+{
+    steps_left = (unsigned)(uintptr_t)steps;
+    raise(SIGTRAP);
+    struct block a = fill(3000), b = fill(100 * KIB), c = fill(3 * MIB);
+    bool good = holds(&a) && holds(&b) && holds(&c);
+    free(a.p);
+    free(b.p);
+    free(c.p);
+    malloc_trim(0);
+    if (steps_left != 0)
+        fork_with_the_other(); // the operations were shorter
+    return good ? steps : NULL;
+}
+
+static _Noreturn void run_pair(unsigned first, unsigned second)
+{
+    pthread_t thread[2];
+    void *good[2];
+
+    alarm(20);
+    if (!show)
+        dup2(open("/dev/null", O_WRONLY), STDERR_FILENO);
+    pairing = 1;
+    op_size = 64;
+    pthread_barrier_init(&both_are_there, NULL, 2);
+    pthread_create(&thread[0], NULL, one_of_pair, (void *)(uintptr_t)first);
+    pthread_create(&thread[1], NULL, one_of_pair, (void *)(uintptr_t)second);
+    pthread_join(thread[0], &good[0]);
+    pthread_join(thread[1], &good[1]);
+    balanced();
+    _exit(good[0] == NULL || good[1] == NULL);
+}
+
+static int two_handlers_fork(void)
+{
+    static const unsigned at[] = {90, 210, 333, 480, 700, 951, 1300, 1777, 2500};
+    unsigned fine = visits_max > 1 ? 20 : 1;
+
+    if (!set_up())
+        return skip("no trap flag here");
+    for (unsigned i = 0; i < COUNT(at); i++)
+        for (unsigned k = i; k < COUNT(at); k++)
+            for (unsigned d = 0; d < fine; d++) {
+                pid_t child = fork();
+                if (child == 0)
+                    run_pair(at[i] + 7 * d, at[k] + 11 * i + 5 * d);
+                int status = end_of(child);
+                CHECK_MSG(status == 0, "%u and %u steps: status %#x", at[i] + 7 * d,
+                          at[k] + 11 * i + 5 * d, (unsigned)status);
+            }
+    return PASS;
 }
 
 static const struct test_case cases[] = {
-    {"a handler that allocates and frees, at every instruction", handler_is_balanced, 120},
-    {"a handler that frees other blocks and keeps some, at every instruction", handler_is_unbalanced, 120},
-    {"a handler that frees 300 blocks, at every instruction", handler_frees_many, 120},
-    {"a handler that forks, at every instruction", handler_forks, 120},
+    {"a handler that allocates and frees, at every instruction", handler_is_balanced, 600},
+    {"a handler that frees other blocks and keeps some, at every instruction", handler_is_unbalanced, 600},
+    {"a handler that frees 300 blocks, at every instruction", handler_frees_many, 600},
+    {"a handler that forks, at every instruction", handler_forks, 600},
+    {"two handlers that fork at once", two_handlers_fork, 600},
 };
 
 int main(int argc, char **argv)

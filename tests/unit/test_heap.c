@@ -621,9 +621,13 @@ START_TEST(idle_class_is_flushed_busy_one_is_not)
     ck_assert_uint_gt(in_magazine(heap[0], idle), 0);
     get(256);
     hk_heap_flush_idle(heap[0]);
+    ck_assert_uint_eq(in_magazine(heap[0], idle), 1);
+    ck_assert_uint_gt(in_magazine(heap[0], busy), 1);
+    get(256);
+    hk_heap_flush_idle(heap[0]);
     ck_assert_uint_eq(in_magazine(heap[0], idle), 0);
-    ck_assert_uint_gt(in_magazine(heap[0], busy), 0);
-    ck_assert_uint_eq(heap[0]->stats.nr_idle_flushes, 1);
+    ck_assert_uint_gt(in_magazine(heap[0], busy), 1);
+    ck_assert_uint_eq(heap[0]->stats.nr_idle_flushes, 2);
     ck_assert_uint_eq(heap[0]->stats.nr_published, 0); /* there is nobody to share with */
 }
 END_TEST
@@ -642,6 +646,43 @@ static void go_idle(struct hk_heap *h)
     hk_heap_flush_idle(h);
     hk_heap_flush_idle(h);
 }
+
+/* The looks come from a signal handler that interrupts the fast path at its worst place. */
+START_TEST(idle_look_inside_the_fast_path)
+{
+    unsigned c = hk_size_to_class(64);
+    struct hk_class_record *r;
+
+    make_heaps(1);
+    r = &heap[0]->record[c];
+    void *keep = get(64);
+    put(get(64));
+    hk_heap_flush_idle(heap[0]);
+    for (int i = 0; i < 10; i++) { /* a loop of malloc and free: the same cursor at each look */
+        void *p = r->cursor[-1]; /* malloc has read its block */
+        ck_assert_ptr_nonnull(p);
+        hk_heap_flush_idle(heap[0]);
+        r->cursor--;
+        *hk_mark_of(p) = 0;
+        ck_assert(!is_in_slab(p));
+        void **slot = r->cursor; /* free has read its cursor */
+        if (slot < r->limit) {
+            hk_heap_flush_idle(heap[0]);
+            *hk_mark_of(p) = r->magic;
+            *slot = p;
+            r->cursor++;
+        } else {
+            put_slow(heap[0], p);
+        }
+        ck_assert_ptr_eq(get(64), p);
+        put(p);
+        hk_heap_check(heap[0]);
+    }
+    put(keep);
+    flush_everything(1);
+    nothing_is_lost();
+}
+END_TEST
 
 START_TEST(partial_slabs_of_an_idle_class_serve_others)
 {
@@ -1682,6 +1723,7 @@ int main(void)
     tcase_add_test(tc, empty_slabs_are_retired);
     tcase_add_test(tc, pool_without_magazines);
     tcase_add_test(tc, idle_class_is_flushed_busy_one_is_not);
+    tcase_add_test(tc, idle_look_inside_the_fast_path);
     tcase_add_test(tc, partial_slabs_of_an_idle_class_serve_others);
     tcase_add_test(tc, nothing_is_published_without_steal);
     tcase_add_test(tc, empty_slabs_are_not_published);
