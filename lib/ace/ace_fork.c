@@ -44,12 +44,17 @@ static bool take_all(bool force)
     return complete;
 }
 
-void hk_ace_fork_parent(void)
+static void give_back(void)
 {
     for (unsigned i = NR_LOCKS; i-- > 0;)
         hk_unlock_after_fork(lock_number(i));
     hk_heap_fork_parent();
     hk_unlock_after_fork(&gate);
+}
+
+void hk_ace_fork_parent(void)
+{
+    give_back();
 }
 
 /*
@@ -59,16 +64,20 @@ void hk_ace_fork_parent(void)
  */
 void hk_ace_fork_prepare(bool inside)
 {
+    if (inside)
+        hk_lock_fork_inside(1);
     for (unsigned round = 0;; round++) {
         bool force = inside && round >= ROUNDS;
 
         while (!hk_lock_for_fork(&gate))
             ;
         if (take_all(force) || force)
-            return;
-        hk_ace_fork_parent();
+            break;
+        give_back();
         sched_yield();
     }
+    if (inside)
+        hk_lock_fork_inside(-1);
 }
 
 void hk_ace_fork_child(struct hk_heap *mine, bool inside)
@@ -77,6 +86,7 @@ void hk_ace_fork_child(struct hk_heap *mine, bool inside)
         if (!hk_lock_reset_after_fork(lock_number(i)))
             forget(i);
     hk_lock_reset(&gate);
+    hk_lock_fork_nobody_inside();
     if (!inside)
         hk_span_inherit();
     hk_heap_fork_child(mine, inside);

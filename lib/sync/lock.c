@@ -126,6 +126,18 @@ bool hk_lock_is_mine(const struct hk_lock *lock)
     return (hk_load_relaxed(&lock->word) & ~WAITERS) == me();
 }
 
+static unsigned nr_forks_inside; /* relaxed adds: who reads an old value looks again a millisecond later */
+
+void hk_lock_fork_nobody_inside(void)
+{
+    hk_store_relaxed(&nr_forks_inside, 0u);
+}
+
+void hk_lock_fork_inside(int change)
+{
+    hk_add_relaxed(&nr_forks_inside, (unsigned)change);
+}
+
 /* The ranks held stay as they are: a section that was interrupted goes on with them. */
 bool hk_lock_for_fork(struct hk_lock *lock)
 {
@@ -136,7 +148,7 @@ bool hk_lock_for_fork(struct hk_lock *lock)
     for (int i = 0; !try_take(lock, me()) && !spin(lock); i++) {
         if (wait_once(lock, &a_while))
             break;
-        if (i == FORK_WAITS)
+        if (i >= FORK_WAITS && hk_load_relaxed(&nr_forks_inside) > 0)
             return false;
     }
     lock->for_fork = 1;

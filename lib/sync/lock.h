@@ -47,9 +47,12 @@ bool hk_lock_is_mine(const struct hk_lock *lock);
 
 /*
  * Around fork, in any order and whatever the calling thread holds: a lock that it holds already is left to it.
- * False after some 20 ms: the holder may be waiting for us.
+ * Waits for others; but while some fork is under way in an interrupted section (+1 .. -1), its own or
+ * another's, false after some 20 ms: the holder may be waiting for us.
  */
 bool hk_lock_for_fork(struct hk_lock *lock);
+void hk_lock_fork_inside(int change);
+void hk_lock_fork_nobody_inside(void); /* in the child: whoever was is gone */
 void hk_unlock_after_fork(struct hk_lock *lock); /* in the parent, or given up; no effect on others */
 /* In the child, where the calling thread is alone. False: a thread that is gone holds it for ever. */
 bool hk_lock_reset_after_fork(struct hk_lock *lock);

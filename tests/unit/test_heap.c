@@ -1603,9 +1603,11 @@ START_TEST(fork_while_another_thread_never_lets_go)
     become(heap[0]);
     hk_lock(&heap[0]->lock);
     take_away(&heap[1]->lock);
+    hk_lock_fork_inside(1);
     ck_assert(!hk_heap_fork_prepare(false));
     hk_heap_fork_parent();
     ck_assert(!hk_heap_fork_prepare(true));
+    hk_lock_fork_inside(-1);
     ck_assert(hk_lock_is_mine(&heap[2]->lock));
     struct child child = run_child(child_of_two_interrupted_sections);
     hk_heap_fork_parent();

@@ -252,7 +252,9 @@ START_TEST(fork_gives_up_a_lock_that_is_never_let_go)
 
     pthread_create(&thread, NULL, hold, &low);
     pthread_join(thread, NULL);
+    hk_lock_fork_inside(1);
     ck_assert(!hk_lock_for_fork(&low));
+    hk_lock_fork_inside(-1);
     hk_unlock_after_fork(&low);
     ck_assert(!hk_try_lock(&low));
     ck_assert(!hk_lock_reset_after_fork(&low)); /* held by a thread that is gone */
