@@ -61,17 +61,26 @@ static bool spin(struct hk_lock *lock)
     return false;
 }
 
-/* After waiting, the lock is taken with the bit set: others may wait still. */
+/* After waiting, the lock is taken with the bit set: others may wait still. False: its holder will wake them. */
+static bool take_or_mark(struct hk_lock *lock, uintptr_t *holder)
+{
+    for (;;) {
+        if (try_take(lock, me() | WAITERS))
+            return true;
+        *holder = hk_load_relaxed(&lock->word);
+        if (*holder != 0 &&
+            ((*holder & WAITERS) || hk_cas_relaxed(&lock->word, holder, *holder | WAITERS)))
+            return false;
+    }
+}
+
 static bool wait_once(struct hk_lock *lock, const struct timespec *timeout)
 {
     uintptr_t holder;
 
-    if (try_take(lock, me() | WAITERS))
+    if (take_or_mark(lock, &holder))
         return true;
-    holder = hk_load_relaxed(&lock->word);
-    if (holder != 0 &&
-        ((holder & WAITERS) || hk_cas_relaxed(&lock->word, &holder, holder | WAITERS)))
-        futex(lock, FUTEX_WAIT_PRIVATE, (uint32_t)(holder | WAITERS), timeout);
+    futex(lock, FUTEX_WAIT_PRIVATE, (uint32_t)(holder | WAITERS), timeout);
     return false;
 }
 
@@ -142,15 +151,21 @@ void hk_lock_fork_inside(int change)
 bool hk_lock_for_fork(struct hk_lock *lock)
 {
     const struct timespec a_while = {0, 1000000};
+    uintptr_t holder;
 
     if (hk_lock_is_mine(lock))
         return true;
-    for (int i = 0; !try_take(lock, me()) && !spin(lock); i++) {
-        if (wait_once(lock, &a_while))
-            break;
-        if (i >= FORK_WAITS && hk_load_relaxed(&nr_forks_inside) > 0)
-            return false;
+    if (try_take(lock, me()) || spin(lock)) {
+        lock->for_fork = 1;
+        return true;
     }
+    /* Who gives up may have been woken in another's place: so not before the holder is marked. */
+    for (int i = 0; !wait_once(lock, &a_while); i++)
+        if (i >= FORK_WAITS && hk_load_relaxed(&nr_forks_inside) > 0) {
+            if (take_or_mark(lock, &holder))
+                break;
+            return false;
+        }
     lock->for_fork = 1;
     return true;
 }
