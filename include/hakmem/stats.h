@@ -263,7 +263,7 @@ enum hak_stats_kind {
  *   heaps[1]     chunks nr_heaps nr_active                     chunks: bytes
  *   size[]       size slab_mask slots                          size classes
  *   heap*        id thread_id state depot, l25_granules, counters as in struct hak_stats
- *     heap.slabs[]      of each heap: bottom (address) nr_slabs nr_free
+ *     heap.slabs[]      of each heap: bottom (address) nr_slabs nr_free nr_gaps
  *     heap.magazine[]   of each heap: cursor (address)
  *     heap.runs[]       of each heap: count, cached runs per run class
  *   parcel*      count bytes classes (array of size class numbers, the first `count` count)
@@ -284,7 +284,7 @@ enum hak_stats_kind {
  *
  * With those the identity is, over all heaps h and classes c, with granule = 16384:
  *
- *   magazines(h,c) = bottom ? (cursor - bottom) / word_bytes - 1 : 0
+ *   magazines(h,c) = bottom ? (cursor - bottom) / word_bytes - 1 - nr_gaps : 0
  *   slab_free  = sum nr_free(h,c) * size(c) + nr_slabs(h,c) * (slab_mask(c) + 1 - slots(c) * size(c))
  *   in_parcels = sum over parcels with count > 0 of bytes
  *   small      = sum (nr_slabs * slots - nr_free - magazines) * size  - in_parcels

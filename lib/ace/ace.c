@@ -123,6 +123,7 @@ static HK_NOINLINE void tick_slow(struct hk_heap *heap)
     if (now / LOOK_NS != heap->last_tick_ns / LOOK_NS)
         heap->sampling.attention |= HK_SAMPLE_LOOK;
     heap->last_tick_ns = now;
+    hk_heap_inherit(heap);
     hk_heap_tick(heap);
     if (now - heap->last_idle_ns >= policy->idle_flush_ns) {
         heap->last_idle_ns = now;
@@ -484,7 +485,7 @@ void *hk_ace_loose_alloc(size_t n, size_t align)
     size_t unit = hk_max(HK_GRANULE, hk_os_page_bytes()), bytes;
     void *p;
 
-    if (n > PTRDIFF_MAX - unit || hk_lock_is_mine(&hk_pagemap_lock))
+    if (n > PTRDIFF_MAX - unit)
         return NULL;
     bytes = hk_align_up(n + (n == 0), unit);
     p = hk_os_reserve(bytes, hk_max(align, unit));

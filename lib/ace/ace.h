@@ -54,7 +54,7 @@ unsigned hk_ace_class(size_t n, size_t align);
 
 /*
  * For a signal handler that interrupted a slow section of its own thread: a mapping per block, made with
- * system calls alone. NULL also when the page map would have to grow under a lock we hold.
+ * system calls alone, and no lock.
  */
 void *hk_ace_loose_alloc(size_t n, size_t align);
 /* True: p was a loose block and is free now. */
@@ -98,11 +98,11 @@ struct hk_foreign {
 };
 extern const struct hk_foreign *hk_ace_foreign;
 
-/* Around fork: takes every lock of the data plane in rank order. A lock that the calling thread holds
- * already (fork from a signal handler that interrupted us) is left to it, in parent and child. */
-void hk_ace_fork_prepare(struct hk_heap *mine);
+/* Around fork: takes every lock of the data plane in rank order. `inside`: the fork comes from a signal handler
+ * that interrupted a slow section. A lock that the section holds is left to it, in parent and child. */
+void hk_ace_fork_prepare(bool inside);
 void hk_ace_fork_parent(void);
-void hk_ace_fork_child(struct hk_heap *mine);
+void hk_ace_fork_child(struct hk_heap *mine, bool inside);
 
 void hk_ace_check(struct hk_heap *heap);
 

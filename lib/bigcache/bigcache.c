@@ -557,3 +557,13 @@ struct hk_lock *hk_bigcache_lock(void)
 {
     return &hk_bigcache_global.lock;
 }
+
+void hk_bigcache_forget(void)
+{
+    memset(hk_bigcache_entry, 0, sizeof hk_bigcache_entry);
+    memset(hk_bigcache_ring, 0, sizeof hk_bigcache_ring);
+    memset(hk_bigcache_global.class_first, 0, sizeof hk_bigcache_global.class_first);
+    hk_bigcache_global.free_first = 0;
+    hk_bigcache_global.nr_cached = hk_bigcache_global.nr_touched = 0;
+    hk_store_relaxed(&hk_bigcache_global.counters.bytes, (size_t)0);
+}

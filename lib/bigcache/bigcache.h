@@ -98,5 +98,7 @@ const struct hk_bigcache_counters *hk_bigcache_counters(void);
 void hk_bigcache_check(void);
 
 struct hk_lock *hk_bigcache_lock(void); /* for fork only */
+/* In a fork child, when a thread that is gone was changing it: what is cached is lost. */
+void hk_bigcache_forget(void);
 
 #endif

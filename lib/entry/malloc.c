@@ -204,7 +204,7 @@ static HK_NOINLINE void free_slow(void *p, const void *site)
         free_inside(p, site);
         hk_thread_leave();
     } else if (!hk_ace_loose_free(p)) {
-        (void)hk_thread_defer_free(p); /* HK_MAX_DEFERRED per section; more are lost */
+        hk_thread_defer_free(p);
     }
     errno = saved;
 }
@@ -215,7 +215,8 @@ static inline bool free_cached_run(struct hk_heap *heap, void *p, struct hk_run 
     if (p != hk_run_start(run) || !hk_l25_has_room(&heap->l25, run) || !hk_thread_enter())
         return false;
     if (HK_LIKELY(hk_l25_kill(run))) {
-        (void)hk_l25_push(&heap->l25, run);
+        if (HK_UNLIKELY(!hk_l25_push(&heap->l25, run)))
+            hk_l25_cache_run(NULL, heap->id, run); /* a signal handler took the room */
         hk_thread_leave_fast(heap);
         return true;
     }

@@ -104,7 +104,8 @@ static field heap_fields[] = {
 
 #define ROW struct hk_class_slabs
 static field slabs_fields[] = {
-    F("bottom", bottom, ADDRESS), F("nr_slabs", nr_slabs, GAUGE), F("nr_free", nr_free, GAUGE)};
+    F("bottom", bottom, ADDRESS), F("nr_slabs", nr_slabs, GAUGE), F("nr_free", nr_free, GAUGE),
+    F("nr_gaps", nr_gaps, GAUGE)};
 #undef ROW
 
 #define ROW struct hk_class_record

@@ -32,7 +32,7 @@ static void add_heap_classes(struct hk_view *view, const struct hk_heap *heap)
         row->slabs += hk_load_relaxed(&cs->nr_slabs);
         row->free += hk_load_relaxed(&cs->nr_free);
         if (bottom && cursor > bottom && cursor <= bottom + 1 + hk_load_relaxed(&cs->cap))
-            row->cached += (uint64_t)(cursor - bottom) - 1;
+            row->cached += minus((uint64_t)(cursor - bottom) - 1, hk_load_relaxed(&cs->nr_gaps));
     }
 }
 

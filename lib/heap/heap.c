@@ -14,6 +14,7 @@ __thread struct hk_heap *hk_heap_self = (struct hk_heap *)&hk_heap_empty;
 #define DRAIN_BYTES (256 * HK_KIB) /* per refill, so that no malloc pauses for a flood of frees */
 #define PINNED_MAX_BYTES (256 * HK_KIB) /* slabs that one shrunk magazine may pin */
 #define GROW_AFTER_REFILLS 1 /* refills between two flushes that show a magazine too small */
+#define GAP 4 /* slots left empty below and above what is put into an empty magazine */
 
 /* What the cursor of a class without a magazine points behind: empty and full at once. */
 static void *no_blocks[1];
@@ -234,8 +235,55 @@ static unsigned refill_count(const struct hk_class_record *r, const struct hk_cl
     if (cs->nr_refills >= 32)
         n = 2 * n;
     n = n < policy->refill_hot ? n : policy->refill_hot;
-    n = n < soft_cap(r, cs) ? n : soft_cap(r, cs);
+    n = hk_min(n, (unsigned)(r->limit - r->cursor));
     return n < MAX_REFILL ? n : MAX_REFILL;
+}
+
+/*
+ * Gaps. A signal handler may have interrupted this thread inside the fast path of free, which has read the
+ * cursor of a magazine nearly empty and will still store its block there and add one slot. If the handler's
+ * malloc filled the magazine from that place on, a block would be overwritten and the new top slot be stale.
+ * So what is put into an empty magazine leaves some NULLs below, where such a store lands, and as many
+ * above, where the cursor then stands; NULLs in a magazine mean "look further down". The fast paths take
+ * them for the bottom, slow paths skip them.
+ */
+static unsigned gap_slots(const struct hk_class_record *r, const struct hk_class_slabs *cs)
+{
+    unsigned cap = soft_cap(r, cs);
+
+    return cap < 3 ? 0 : (unsigned)hk_min(GAP, hk_max(cap / 4, 1));
+}
+
+static void skip_gap(struct hk_class_record *r, struct hk_class_slabs *cs)
+{
+    while (cs->bottom && r->cursor > cs->bottom + 1 && !r->cursor[-1])
+        r->cursor--;
+    if (cs->bottom && r->cursor == cs->bottom + 1)
+        cs->nr_gaps = 0;
+}
+
+/* The magazine is empty. `limit` is lowered, so that what comes in leaves the upper gap; returns the old one. */
+static void **open_gap(struct hk_class_record *r, struct hk_class_slabs *cs)
+{
+    unsigned n = gap_slots(r, cs);
+    void **limit = r->limit;
+
+    for (unsigned i = 0; i < n; i++)
+        r->cursor[i] = NULL;
+    r->cursor += n;
+    r->limit -= n;
+    cs->nr_gaps = (uint16_t)(cs->nr_gaps + n);
+    return limit;
+}
+
+static void close_gap(struct hk_class_record *r, const struct hk_class_slabs *cs, void **limit)
+{
+    unsigned n;
+
+    r->limit = limit;
+    n = gap_slots(r, cs);
+    for (unsigned i = 0; n && i <= n; i++) /* one more: a block was taken, and may come back */
+        r->cursor[i] = NULL;
 }
 
 static void *pop(struct hk_class_record *r)
@@ -294,7 +342,7 @@ void hk_heap_count_down(struct hk_heap *heap, unsigned class, unsigned nr_blocks
     s->attention |= HK_SAMPLE_DUE;
 }
 
-/* Fills the empty magazine so that blocks leave it in address order. */
+/* Fills the magazine, empty but for the gap, so that blocks leave it in address order. */
 static bool refill(struct hk_heap *heap, unsigned class)
 {
     struct hk_class_record *r = &heap->record[class];
@@ -330,11 +378,52 @@ void *hk_heap_take_one(struct hk_heap *heap, unsigned class)
     return p;
 }
 
+/*
+ * An idle look may come from a signal handler that interrupted this class's fast path: a malloc that has read the
+ * top block, a free that has read the cursor. So the first look leaves the top block where malloc's
+ * subtraction will find it, and NULLs above, where free's addition may lead. And it lowers the limit
+ * below any cursor, so that the next free comes here and shows that the class is in use: a loop of malloc and
+ * free has the cursor at the same place at every look.
+ */
+static void watch(struct hk_class_record *r, struct hk_class_slabs *cs)
+{
+    cs->cap_in_use = (uint16_t)soft_cap(r, cs);
+    r->limit = cs->bottom + 1;
+}
+
+static void unwatch(struct hk_class_record *r, struct hk_class_slabs *cs)
+{
+    if (cs->cap_in_use)
+        r->limit = cs->bottom + 1 + cs->cap_in_use;
+    cs->cap_in_use = 0;
+}
+
+/* The magazine is empty. */
+static void *fill_and_pop(struct hk_heap *heap, unsigned class)
+{
+    struct hk_class_record *r = &heap->record[class];
+    void **limit = open_gap(r, &heap->slabs[class]);
+    void *p;
+
+    hk_heap_drain_locked(heap, heap, DRAIN_BYTES);
+    p = pop(r);
+    if (p)
+        hk_count_add(&heap->stats.nr_drained, 1);
+    else
+        p = take_larger(heap, class);
+    if (!p && refill(heap, class))
+        p = pop(r);
+    close_gap(r, &heap->slabs[class], limit);
+    return p;
+}
+
 void *hk_heap_alloc_slow(struct hk_heap *heap, unsigned class)
 {
     struct hk_class_record *r = &heap->record[class];
     void *p;
 
+    unwatch(r, &heap->slabs[class]);
+    skip_gap(r, &heap->slabs[class]);
     p = pop(r); /* not empty when fast paths are off */
     if (p) {
         hk_count_add(&heap->stats.nr_popped, 1);
@@ -342,18 +431,10 @@ void *hk_heap_alloc_slow(struct hk_heap *heap, unsigned class)
     }
     hk_lock(&heap->lock);
     if (HK_UNLIKELY(!heap->slabs[class].bottom) &&
-        !set_capacity(heap, class, hk_policy()->class[class].cap_initial)) {
+        !set_capacity(heap, class, hk_policy()->class[class].cap_initial))
         p = hk_heap_take_one(heap, class);
-    } else {
-        hk_heap_drain_locked(heap, heap, DRAIN_BYTES);
-        p = pop(r);
-        if (p)
-            hk_count_add(&heap->stats.nr_drained, 1);
-        else
-            p = take_larger(heap, class);
-        if (!p && refill(heap, class))
-            p = pop(r);
-    }
+    else
+        p = fill_and_pop(heap, class);
     hk_unlock(&heap->lock);
     return p;
 }
@@ -382,7 +463,13 @@ static unsigned flush_class(struct hk_heap *heap, unsigned class, unsigned nr_bl
         used -= n;
         r->cursor = cs->bottom + 1 + used;
         for (unsigned i = 0; i < n; i++) {
-            struct hk_slab *slab = hk_slab_of(batch[i]);
+            struct hk_slab *slab;
+            if (!batch[i]) { /* a gap */
+                cs->nr_gaps -= cs->nr_gaps > 0;
+                nr_astray++;
+                continue;
+            }
+            slab = hk_slab_of(batch[i]);
             if (HK_LIKELY(hk_load_relaxed(&slab->owner) == heap)) {
                 nr_pinning += slab != last && pins_slab(slab);
                 last = slab;
@@ -401,6 +488,22 @@ static unsigned flush_class(struct hk_heap *heap, unsigned class, unsigned nr_bl
 void hk_heap_flush_class(struct hk_heap *heap, unsigned class, unsigned nr_blocks)
 {
     (void)flush_class(heap, class, nr_blocks);
+}
+
+void hk_heap_flush_watched(struct hk_heap *heap, unsigned class)
+{
+    struct hk_class_record *r = &heap->record[class];
+    struct hk_class_slabs *cs = &heap->slabs[class];
+    unsigned used = (unsigned)(r->cursor - cs->bottom) - 1;
+
+    if (cs->cap_in_use) {
+        unwatch(r, cs);
+        hk_heap_flush_class(heap, class, UINT16_MAX);
+        return;
+    }
+    hk_heap_flush_class(heap, class, used - 1);
+    memset(r->cursor, 0, (used - 1) * sizeof *r->cursor);
+    watch(r, cs);
 }
 
 /* Both ends of the magazine were hit: it is too small. */
@@ -465,7 +568,8 @@ void hk_heap_free_full(struct hk_heap *heap, unsigned class, void *p)
 {
     struct hk_class_record *r = &heap->record[class];
 
-    if (r->cursor == r->limit) {
+    unwatch(r, &heap->slabs[class]);
+    if (r->cursor >= r->limit) {
         hk_lock(&heap->lock);
         make_room(heap, class);
         hk_unlock(&heap->lock);
@@ -562,8 +666,9 @@ static void check_class(struct hk_heap *heap, unsigned class)
     uint32_t nr_free = 0;
 
     if (cs->bottom) {
-        if (cs->bottom[0] || r->cursor < cs->bottom + 1 || r->cursor > r->limit ||
-            r->limit > cs->bottom + 1 + cs->cap)
+        void **limit = cs->cap_in_use ? cs->bottom + 1 + cs->cap_in_use : r->limit;
+        if (cs->bottom[0] || r->cursor < cs->bottom + 1 || r->cursor > limit ||
+            limit > cs->bottom + 1 + cs->cap)
             hk_panic_internal("heap: magazine bounds", r);
         for (void **top = r->cursor; top[-1]; top--)
             if (hk_slab_of(top[-1])->class != class ||

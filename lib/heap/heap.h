@@ -48,7 +48,7 @@
 
 #define HK_PARCEL_BLOCKS 61
 #define HK_NR_OUTBOXES 8
-#define HK_MAX_DEFERRED 30
+#define HK_NR_DEFERRED_SLOTS 30
 #define HK_INBOX_MAX_BYTES HK_MIB /* more than that: the owner sleeps */
 #define HK_HEAP_ALIGN ((size_t)8192) /* heap = word & -HK_HEAP_ALIGN */
 
@@ -70,10 +70,12 @@ struct hk_class_slabs {
     struct hk_slab *partial; /* list of the other slabs with a free block */
     /* Owner only. */
     void **bottom;           /* the magazine's array: bottom[0] == NULL, blocks in bottom[1..cap] */
-    void **idle_cursor;      /* cursor at the last idle look */
     uint16_t cap;            /* of the array; the record's limit may be lower */
     uint16_t nr_refills;     /* since the last flush, saturating */
+    uint16_t idle_used;      /* slots in use at the last idle look */
     uint16_t idle_refills;
+    uint16_t cap_in_use;     /* what the limit stands for while the class is watched (hk_heap_flush_idle), else 0 */
+    uint16_t nr_gaps;        /* slots at the bottom, in use, that hold no block (heap.c, "Gaps") */
     /* Under the lock; read relaxed by the counters. Block counts wrap at 2^32. */
     uint32_t nr_slabs;       /* of this heap */
     uint32_t nr_free;        /* blocks that lie in them: sum of their nr_free */
@@ -90,6 +92,14 @@ struct hk_parcel {
     uint8_t class[HK_PARCEL_BLOCKS]; /* of each block, for the counters */
 };
 _Static_assert(HK_NR_CLASSES <= UINT8_MAX, "a class is a byte");
+
+/* Blocks that signal handlers freed in a slow section, beyond the slots in the heap: one mapping each. */
+struct hk_deferred {
+    struct hk_deferred *next;
+    unsigned count; /* slots claimed; may exceed capacity */
+    unsigned capacity;
+    void *blocks[];
+};
 
 struct hk_outbox {
     struct hk_heap *owner; /* whom the batch is for */
@@ -153,8 +163,11 @@ struct hk_heap {
         size_t bytes, max_bytes;
         unsigned nr_allocs;
     } site_pending;
-    void *deferred[HK_MAX_DEFERRED]; /* freed by signal handlers during a slow section (thread.h) */
-    unsigned nr_deferred;
+    /* Freed by signal handlers during a slow section (thread.h). They interrupt each other and whoever empties
+     * this, all on one thread: a slot is claimed by compare-and-swap and taken by exchange. */
+    void *deferred[HK_NR_DEFERRED_SLOTS];
+    struct hk_deferred *more_deferred; /* when the slots are full */
+    bool any_deferred;                 /* set after a block was put in, cleared before they are looked for */
     size_t cap_bytes;              /* sum of cap * size */
     uint64_t last_tick_ns, last_idle_ns;
     unsigned ticks;
@@ -162,6 +175,7 @@ struct hk_heap {
     unsigned thread_id;            /* kernel's, for diagnostics */
     bool depot;  /* no thread's: the depot, or the sampled heap */
     struct hk_sampling sampling;
+    bool orphan;                   /* its thread is in the parent; written by fork and hk_heap_inherit */
     struct hk_heap_stats stats;
     struct hk_heap *next_ever;     /* list of all heaps, constant once linked */
     struct hk_heap *next_parked;   /* under hk_heaps_lock */
@@ -247,11 +261,16 @@ HK_INLINE bool hk_heap_is_sampled_word(uintptr_t word)
 /* All heaps ever, newest first, linked by next_ever; acquire. */
 struct hk_heap *hk_heap_first(void);
 
-/* Around fork: all heaps' locks, so that no heap is caught half changed. In the child the heaps of the
- * threads that are gone are parked, their magazines flushed. `mine`: the calling thread's heap or NULL. */
-void hk_heap_fork_prepare(struct hk_heap *mine);
+/*
+ * Around fork: all heaps' locks, so that no heap is caught half changed. prepare: false if a lock could not
+ * be had in time; with `force` it goes on with the next. In the child the heaps of the threads that are gone are
+ * parked, their magazines flushed; `mine`: the calling thread's heap or NULL. `inside`: a slow section of the
+ * calling thread is interrupted; then that waits for hk_heap_inherit, called where no lock is held.
+ */
+bool hk_heap_fork_prepare(bool force);
 void hk_heap_fork_parent(void);
-void hk_heap_fork_child(struct hk_heap *mine);
+void hk_heap_fork_child(struct hk_heap *mine, bool inside);
+void hk_heap_inherit(struct hk_heap *mine);
 
 /* At most one thread has a heap; relaxed. */
 bool hk_heap_is_alone(void);

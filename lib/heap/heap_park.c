@@ -18,6 +18,7 @@ static struct {
     char *chunk, *chunk_end;   /* memory for new heaps, under the lock */
     unsigned nr_parked;        /* written under the lock, read relaxed: 0 means do not look */
     struct hk_heaps_counters counters; /* the same; nr_active 1: do not share */
+    bool has_orphans;          /* set in a fork child: hk_heap_inherit has work */
 } heaps;
 
 /* The first thread's heap needs no mapping: room for one at whatever address the library is loaded. */
@@ -102,6 +103,7 @@ static void drop_magazines(struct hk_heap *heap)
         struct hk_class_slabs *cs = &heap->slabs[c];
         void **bottom = cs->bottom;
         cs->bottom = NULL;
+        cs->cap_in_use = cs->nr_gaps = 0;
         if (bottom)
             hk_meta_free(bottom, (cs->cap + 1u) * sizeof(void *));
         cs->cap = 0;
@@ -313,6 +315,13 @@ static void publish_partial(struct hk_heap *heap, struct hk_heap *depot, unsigne
     hk_unlock(&depot->lock);
 }
 
+static uint16_t slots_in_use(const struct hk_heap *heap, unsigned class)
+{
+    void **bottom = heap->slabs[class].bottom;
+
+    return bottom ? (uint16_t)(heap->record[class].cursor - bottom) : 0;
+}
+
 void hk_heap_flush_idle(struct hk_heap *heap)
 {
     bool shared = hk_load_relaxed(&heaps.counters.nr_active) > 1 && hk_policy()->steal;
@@ -321,18 +330,18 @@ void hk_heap_flush_idle(struct hk_heap *heap)
     hk_lock(&heap->lock);
     for (unsigned c = 0; c < HK_NR_CLASSES; c++) {
         struct hk_class_slabs *cs = &heap->slabs[c];
-        bool idle = cs->bottom && cs->idle_cursor == heap->record[c].cursor &&
+        bool idle = cs->bottom && cs->idle_used == slots_in_use(heap, c) &&
                     cs->idle_refills == cs->nr_refills;
 
         if (idle && heap->record[c].cursor > cs->bottom + 1) {
-            hk_heap_flush_class(heap, c, UINT16_MAX);
+            hk_heap_flush_watched(heap, c);
             hk_count_add(&heap->stats.nr_idle_flushes, 1);
         }
         if (idle)
             hk_heap_retire_empty_class(heap, c);
         if (idle && depot)
             publish_partial(heap, depot, c);
-        cs->idle_cursor = heap->record[c].cursor;
+        cs->idle_used = slots_in_use(heap, c);
         cs->idle_refills = cs->nr_refills;
     }
     hk_unlock(&heap->lock);
@@ -349,30 +358,20 @@ void hk_heap_tick(struct hk_heap *heap)
 
 /* ---- fork ---------------------------------------------------------------------------------- */
 
-/* The calling thread's own lock may be its own already: fork from a signal handler. */
-static struct hk_heap *fork_skipped;
-static bool fork_skipped_list;
-
-void hk_heap_fork_prepare(struct hk_heap *mine)
+bool hk_heap_fork_prepare(bool force)
 {
-    fork_skipped_list = hk_lock_is_mine(&heaps_lock);
-    if (!fork_skipped_list)
-        hk_lock_nested(&heaps_lock);
-    fork_skipped = mine && hk_lock_is_mine(&mine->lock) ? mine : NULL;
-    for (struct hk_heap *h = hk_heap_first(); h; h = h->next_ever)
-        if (!hk_lock_is_mine(&h->lock))
-            hk_lock_nested(&h->lock);
-        else
-            fork_skipped = h;
+    bool complete = hk_lock_for_fork(&heaps_lock);
+
+    for (struct hk_heap *h = hk_heap_first(); h && (complete || force); h = h->next_ever)
+        complete &= hk_lock_for_fork(&h->lock);
+    return complete;
 }
 
 void hk_heap_fork_parent(void)
 {
     for (struct hk_heap *h = hk_heap_first(); h; h = h->next_ever)
-        if (h != fork_skipped)
-            hk_unlock(&h->lock);
-    if (!fork_skipped_list)
-        hk_unlock(&heaps_lock);
+        hk_unlock_after_fork(&h->lock);
+    hk_unlock_after_fork(&heaps_lock);
 }
 
 /* A heap whose thread is gone. Its magazines were at rest but for one block at most, the one that the
@@ -389,19 +388,56 @@ static void inherit(struct hk_heap *heap)
     push_parked_locked(heap);
 }
 
-void hk_heap_fork_child(struct hk_heap *mine)
+static void inherit_all(struct hk_heap *mine)
 {
+    hk_lock(&heaps_lock);
     for (struct hk_heap *h = hk_heap_first(); h; h = h->next_ever)
-        if (h != fork_skipped)
-            hk_lock_reset(&h->lock);
-    if (!fork_skipped_list)
-        hk_lock_reset(&heaps_lock);
-    if (fork_skipped || fork_skipped_list)
-        return; /* interrupted in the middle of something: leave the others as they are */
-    for (struct hk_heap *h = hk_heap_first(); h; h = h->next_ever)
-        if (h != mine && h->state == HK_HEAP_ACTIVE) {
+        if (h != mine && h->orphan) {
+            h->orphan = false;
             hk_lock(&h->lock);
             inherit(h);
             hk_unlock(&h->lock);
         }
+    hk_unlock(&heaps_lock);
+}
+
+void hk_heap_inherit(struct hk_heap *mine)
+{
+    if (HK_LIKELY(!hk_load_relaxed(&heaps.has_orphans)))
+        return;
+    hk_store_relaxed(&heaps.has_orphans, false);
+    inherit_all(mine);
+}
+
+/*
+ * What a thread that is gone was changing (see hk_ace_fork_prepare). Its heap stays locked for ever, which
+ * all others take for busy; the lists of heaps start anew.
+ */
+static void forget_lists(void)
+{
+    heaps.parked = NULL;
+    hk_store_relaxed(&heaps.nr_parked, 0u);
+    heaps.chunk = heaps.chunk_end = NULL;
+    hk_lock_reset(&heaps_lock);
+}
+
+void hk_heap_fork_child(struct hk_heap *mine, bool inside)
+{
+    bool whole = hk_lock_reset_after_fork(&heaps_lock);
+
+    for (struct hk_heap *h = hk_heap_first(); h; h = h->next_ever) {
+        bool usable = hk_lock_reset_after_fork(&h->lock);
+        /* Without a heap of its own, an interrupted section may be about to get any of them. */
+        h->orphan = usable && h != mine && h->state == HK_HEAP_ACTIVE && (mine || !inside);
+        if (usable)
+            continue;
+        whole = false; /* a parked heap that cannot be adopted */
+        if (h == heaps.depot)
+            heaps.depot = NULL;
+    }
+    if (!whole && !hk_lock_is_mine(&heaps_lock))
+        forget_lists();
+    hk_store_relaxed(&heaps.has_orphans, true);
+    if (!inside)
+        hk_heap_inherit(mine);
 }

@@ -21,6 +21,8 @@ void hk_heap_setup(struct hk_heap *heap);
 void hk_heap_count_slab_in(struct hk_heap *heap, const struct hk_slab *slab);
 void hk_heap_count_slab_out(struct hk_heap *heap, const struct hk_slab *slab);
 void hk_heap_count_down(struct hk_heap *heap, unsigned class, unsigned nr_blocks);
+/* For an idle look: the magazine goes back in two steps, the second if the class was not used in between. */
+void hk_heap_flush_watched(struct hk_heap *heap, unsigned class);
 
 /* heap_remote.c */
 /* Takes blocks home from the inbox, about max_bytes of them (0: all). The lock is held; `self` is the

@@ -347,6 +347,17 @@ struct hk_lock *hk_l25_lock(unsigned shard)
     return &shards[shard].lock;
 }
 
+void hk_l25_forget(unsigned shard)
+{
+    struct shard *s = &shards[shard];
+
+    for (unsigned c = 0; c < HK_L25_NR_CLASSES; c++) {
+        s->runs[c] = NULL;
+        hk_store_relaxed(&s->cached.count[c], (uint8_t)0);
+    }
+    hk_store_relaxed(&s->cached.granules, 0u);
+}
+
 void hk_l25_check(void)
 {
     for (unsigned i = 0; i < NR_SHARDS; i++) {

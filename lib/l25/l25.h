@@ -111,6 +111,8 @@ HK_INLINE size_t hk_run_usable(const struct hk_run *run)
 
 #define HK_L25_NR_SHARDS 4
 struct hk_lock *hk_l25_lock(unsigned shard); /* for fork only */
+/* In a fork child, when a thread that is gone was changing it: what the shard cached is lost. */
+void hk_l25_forget(unsigned shard);
 void hk_l25_check(void);
 
 #endif

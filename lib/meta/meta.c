@@ -109,6 +109,13 @@ size_t hk_meta_touched_bytes(void)
     return bytes;
 }
 
+void hk_meta_forget(void)
+{
+    for (unsigned i = 0; i < NR_LISTS; i++)
+        meta.free[i] = NULL;
+    meta.bump = meta.end = NULL;
+}
+
 void hk_meta_check(void)
 {
     if (meta.bump > meta.end)

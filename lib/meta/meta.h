@@ -20,6 +20,8 @@ size_t hk_meta_mapped_bytes(void);
 const size_t *hk_meta_mapped_field(void); /* the same, where it lies */
 size_t hk_meta_touched_bytes(void);       /* of these: ever used */
 extern struct hk_lock hk_meta_lock; /* for fork only */
+/* In a fork child, when a thread that is gone was changing it: free descriptors are lost. */
+void hk_meta_forget(void);
 void hk_meta_check(void);
 
 #endif

@@ -11,7 +11,7 @@
 
 /* One sampled block. Whoever moved `block` to BUSY owns the rest. */
 struct record {
-    const void *block; /* NULL: free. CAS acquire S1, store release S2 */
+    const void *block; /* NULL: free. CAS acquire Y1, store release Y2 */
     const void *site;
     uint64_t born_ns;
     uint64_t weight_bytes;
@@ -41,7 +41,7 @@ static struct record *take(const void *p, const void *key)
         for (unsigned i = 0; i < PROBES; i++) {
             struct record *r = probe(p, s, i);
             const void *seen = key;
-            /* S1 acquire, pairs with S2: the fields as the last owner left them */
+            /* Y1 acquire, pairs with Y2: the fields as the last owner left them */
             if (hk_load_relaxed(&r->block) != key)
                 continue;
             hk_add_relaxed(&nr_inside, 1); /* before, so that a child never misses one */
@@ -54,7 +54,7 @@ static struct record *take(const void *p, const void *key)
 
 static void publish(struct record *r, const void *key)
 {
-    hk_store_release(&r->block, key); /* S2 release, pairs with S1: publishes the fields */
+    hk_store_release(&r->block, key); /* Y2 release, pairs with Y1: publishes the fields */
     hk_sub_relaxed(&nr_inside, 1);
 }
 

@@ -222,8 +222,9 @@ static struct hk_heap *start_thread(void)
     if (!heap)
         return NULL;
     heap->thread_id = hk_thread_kernel_id();
-    thread_state = THREAD_ALIVE;
     own_heap = heap;
+    hk_signal_fence(); /* a handler that finds the thread alive uses its heap */
+    thread_state = THREAD_ALIVE;
     /* The heap is whole: setspecific may allocate from it. A key without a value has no destructor call;
      * then the heap stays with a dead thread. */
     if (has_exit_key) {
@@ -236,20 +237,48 @@ static struct hk_heap *start_thread(void)
 
 /* ---- slow sections ------------------------------------------------------------------------- */
 
+/* Put off by threads that have no heap yet or no more: each in a mapping of its own, for whoever leaves a
+ * section next. Exchange and compare-and-swap. */
+static struct hk_deferred *orphans; /* release S1 / acquire S2 */
+
+static void free_list(struct hk_heap *heap, struct hk_deferred *list)
+{
+    while (list) {
+        struct hk_deferred *next = list->next;
+        unsigned n = list->count < list->capacity ? list->count : list->capacity;
+        for (unsigned i = 0; i < n; i++)
+            hk_ace_free(heap, list->blocks[i], NULL);
+        hk_os_release(list, hk_os_page_bytes());
+        list = next;
+    }
+}
+
+/* Handlers go on putting blocks in meanwhile: into a slot that is seen here or sets the mark again. */
 static void free_deferred(struct hk_heap *heap)
 {
-    while (heap->nr_deferred) {
-        void *p = heap->deferred[heap->nr_deferred - 1];
-        heap->nr_deferred--;
+    while (hk_load_relaxed(&heap->any_deferred)) {
+        hk_store_relaxed(&heap->any_deferred, false);
         hk_signal_fence();
-        hk_ace_free(heap, p, NULL);
+        for (unsigned i = 0; i < HK_NR_DEFERRED_SLOTS; i++) {
+            void *p = hk_exchange_acquire(&heap->deferred[i], NULL); /* S2 acquire, pairs with S1 */
+            if (p)
+                hk_ace_free(heap, p, NULL);
+        }
+        free_list(heap, hk_exchange_acquire(&heap->more_deferred, NULL)); /* S2 acquire, pairs with S1 */
     }
+}
+
+static HK_NOINLINE void free_orphans(struct hk_heap *heap)
+{
+    free_list(heap, hk_exchange_acquire(&orphans, NULL)); /* S2 acquire, pairs with S1 */
 }
 
 void hk_thread_leave(void)
 {
+    if (HK_UNLIKELY(hk_load_relaxed(&orphans)) && thread_state != THREAD_PANICKING)
+        free_orphans(thread_state == THREAD_ALIVE ? own_heap : NULL);
     if (thread_state == THREAD_ALIVE) {
-        if (HK_UNLIKELY(own_heap->nr_deferred))
+        if (HK_UNLIKELY(own_heap->any_deferred))
             free_deferred(own_heap);
         if (HK_LIKELY(!hk_load_relaxed(&fast_paths_off) &&
                       !own_heap->sampling.searching))
@@ -259,16 +288,65 @@ void hk_thread_leave(void)
     hk_in_slow_section = 0;
 }
 
-bool hk_thread_defer_free(void *p)
+/* A list of one block, linked. False: no memory. */
+static bool map_deferred(struct hk_deferred **head, void *p)
 {
-    struct hk_heap *heap = own_heap;
+    size_t bytes = hk_os_page_bytes();
+    struct hk_deferred *list = hk_os_reserve(bytes, bytes);
 
-    if (thread_state != THREAD_ALIVE || heap->nr_deferred == HK_MAX_DEFERRED)
+    if (!list)
         return false;
-    heap->deferred[heap->nr_deferred] = p;
-    hk_signal_fence();
-    heap->nr_deferred++;
+    list->capacity = (unsigned)((bytes - sizeof *list) / sizeof(void *));
+    list->count = 1;
+    list->blocks[0] = p;
+    list->next = hk_load_relaxed(head);
+    while (!hk_cas_release(head, &list->next, list)) /* S1 release, pairs with S2: publishes the list */
+        ;
     return true;
+}
+
+/* The newest list belongs to this thread: whoever empties it is interrupted by us, or we by nobody. */
+static bool put_in_list(struct hk_deferred *list, void *p)
+{
+    unsigned i;
+
+    if (!list || list->count >= list->capacity)
+        return false;
+    i = hk_add_relaxed(&list->count, 1); /* a handler that interrupts us claims another */
+    if (i >= list->capacity)
+        return false;
+    list->blocks[i] = p;
+    return true;
+}
+
+static bool put_in_slot(struct hk_heap *heap, void *p)
+{
+    for (unsigned i = 0; i < HK_NR_DEFERRED_SLOTS; i++) {
+        void *none = NULL;
+        /* S1 release, pairs with S2 */
+        if (!hk_load_relaxed(&heap->deferred[i]) && hk_cas_release(&heap->deferred[i], &none, p))
+            return true;
+    }
+    return false;
+}
+
+static bool defer_in(struct hk_heap *heap, void *p)
+{
+    bool done = put_in_slot(heap, p) || put_in_list(heap->more_deferred, p) ||
+                map_deferred(&heap->more_deferred, p);
+
+    hk_signal_fence();
+    hk_store_relaxed(&heap->any_deferred, true);
+    return done;
+}
+
+void hk_thread_defer_free(void *p)
+{
+    struct hk_heap *heap = thread_state == THREAD_ALIVE ? own_heap : hk_heap_first();
+    bool done = thread_state == THREAD_ALIVE ? defer_in(heap, p) : map_deferred(&orphans, p);
+
+    if (HK_UNLIKELY(!done) && heap)
+        hk_count_add(&heap->stats.nr_lost, 1);
 }
 
 struct hk_heap *hk_thread_heap(void)
@@ -297,12 +375,15 @@ static void thread_ends(void *heap)
         return;
     }
     hk_in_slow_section = 1; /* handlers that come now do without */
+    hk_signal_fence();
     hk_heap_self = (struct hk_heap *)&hk_heap_empty;
     thread_state = THREAD_ENDED;
+    hk_signal_fence(); /* what handlers free from here on is nobody's */
+    free_deferred(heap);
     hk_l25_flush(&((struct hk_heap *)heap)->l25);
     hk_heap_park(heap);
     hk_ace_thread_ended();
-    hk_in_slow_section = 0;
+    hk_thread_leave();
 }
 
 /* ---- fork ---------------------------------------------------------------------------------- */
@@ -313,60 +394,57 @@ extern void _IO_list_lock(void) __attribute__((weak));
 extern void _IO_list_unlock(void) __attribute__((weak));
 extern void _IO_list_resetlock(void) __attribute__((weak));
 
-static bool config_lock_taken; /* by prepare; written with the lock held */
-
 /*
- * The lowest rank. A signal handler that interrupted us may hold a lock that the holder of this one waits
- * for: then it is only tried. Half a change is harmless to the child: each store of it is whole.
+ * From prepare to the end of the parent's or the child's handler the thread holds all locks: signals wait,
+ * and it is in a slow section, so that a fork handler of the program that was registered before ours and
+ * allocates is served. Written while every lock is held.
  */
-static void lock_config(void)
-{
-    bool taken = true;
-
-    if (hk_in_slow_section)
-        taken = !hk_lock_is_mine(&hk_config_lock) && hk_try_lock(&hk_config_lock);
-    else
-        hk_lock(&hk_config_lock);
-    if (taken)
-        config_lock_taken = true;
-}
-
-static void unlock_config(void)
-{
-    bool taken = config_lock_taken && hk_lock_is_mine(&hk_config_lock);
-
-    if (taken) {
-        config_lock_taken = false;
-        hk_unlock(&hk_config_lock);
-    }
-}
+static struct {
+    sigset_t signals; /* the thread's mask before */
+    bool inside;      /* the fork comes from a handler that interrupted a section */
+} forking;
 
 static void prepare_fork(void)
 {
+    sigset_t all, before;
+    bool inside;
+
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
     if (_IO_list_lock)
         _IO_list_lock();
-    lock_config();
-    hk_ace_fork_prepare(thread_state == THREAD_ALIVE ? own_heap : NULL);
+    inside = !hk_thread_enter();
+    hk_ace_fork_prepare(inside);
+    forking.signals = before;
+    forking.inside = inside;
+}
+
+static void end_fork(sigset_t before, bool inside)
+{
+    if (!inside)
+        hk_thread_leave();
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
 }
 
 static void after_fork_in_parent(void)
 {
+    sigset_t before = forking.signals;
+    bool inside = forking.inside;
+
     hk_ace_fork_parent();
-    unlock_config();
     if (_IO_list_unlock)
         _IO_list_unlock();
+    end_fork(before, inside);
 }
 
 static void after_fork_in_child(void)
 {
-    hk_ace_fork_child(thread_state == THREAD_ALIVE ? own_heap : NULL);
-    if (config_lock_taken || !hk_lock_is_mine(&hk_config_lock))
-        hk_lock_reset(&hk_config_lock); /* whoever had it is not here; else the interrupted call ends it */
-    config_lock_taken = false;
+    hk_ace_fork_child(thread_state == THREAD_ALIVE ? own_heap : NULL, forking.inside);
     if (thread_state == THREAD_ALIVE)
         own_heap->thread_id = hk_thread_kernel_id();
     if (_IO_list_resetlock)
         _IO_list_resetlock(); /* the only thread there is: whatever the count was */
+    end_fork(forking.signals, forking.inside);
 }
 
 /* ---- background ---------------------------------------------------------------------------- */

@@ -41,7 +41,7 @@ void hk_thread_leave(void);
  * handler left work, hk_thread_leave is to be called. */
 HK_INLINE bool hk_thread_try_leave(struct hk_heap *heap)
 {
-    if (HK_UNLIKELY(heap->nr_deferred))
+    if (HK_UNLIKELY(heap->any_deferred))
         return false;
     hk_signal_fence();
     hk_heap_self = heap;
@@ -56,8 +56,9 @@ HK_INLINE void hk_thread_leave_fast(struct hk_heap *heap)
         hk_thread_leave();
 }
 
-/* In a refused section: the block is freed when the interrupted one ends. False: no room, it is lost. */
-bool hk_thread_defer_free(void *p);
+/* In a refused section: the block is freed when the interrupted one ends. Any number; when no memory can be
+ * had for the list, the block is lost and counted (stats.nr_lost). */
+void hk_thread_defer_free(void *p);
 
 /* The calling thread's heap, or NULL: no memory, the thread is ending, or it is about to abort. */
 struct hk_heap *hk_thread_heap(void);

@@ -175,7 +175,7 @@ class Stats:
         slab_free = slab_bytes = small = in_magazines = 0
         for of_heap, cursors in zip(slabs, magazines):
             for size, slab, magazine in zip(sizes, of_heap, cursors):
-                cached = (magazine["cursor"] - slab["bottom"]) // self.word - 1 if slab["bottom"] else 0
+                cached = (magazine["cursor"] - slab["bottom"]) // self.word - 1 - slab["nr_gaps"] if slab["bottom"] else 0
                 whole = size["slab_mask"] + 1
                 slab_bytes += slab["nr_slabs"] * whole
                 slab_free += slab["nr_free"] * size["size"]
