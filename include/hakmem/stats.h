@@ -61,9 +61,10 @@ typedef struct hak_stats {
     uint64_t refill_depot;    /* a slab that an idle class published */
     uint64_t refill_parked;   /* a slab of a thread that ended */
     uint64_t refill_new;      /* a new slab */
-    uint64_t refill_single;   /* no magazine could be had: one block */
+    uint64_t refill_single;   /* no magazine, or a heap that nobody owns: one block */
     uint64_t refill_failed;   /* no memory */
-    uint64_t refills;         /* magazines filled from slabs */
+    uint64_t refills;         /* magazines filled from slabs: misses of tiny and pool together */
+    uint64_t refills_mid;     /* of these: of pool, blocks above 1 KiB */
     uint64_t flushes;         /* magazines that were full when a block was freed */
     uint64_t idle_flushes;    /* magazines emptied because nobody used them */
     uint64_t magazines_grown;

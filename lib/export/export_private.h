@@ -24,7 +24,8 @@ enum hk_export_group {
     GROUP_BIG,
     GROUP_KERNEL,
     GROUP_PROCESS,
-    NR_GROUPS
+    NR_PRINTED_GROUPS,
+    GROUP_ROOT = NR_PRINTED_GROUPS /* in the first line */
 };
 
 #define HK_EXPORT_NR_MEMBERS (sizeof(hak_stats_t) / sizeof(uint64_t))

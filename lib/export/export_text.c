@@ -23,7 +23,7 @@ const struct hk_export_member hk_export_members[HK_EXPORT_NR_MEMBERS] = {
     M(refill_partial, COUNTER, REFILL), M(refill_depot, COUNTER, REFILL),
     M(refill_parked, COUNTER, REFILL), M(refill_new, COUNTER, REFILL),
     M(refill_single, COUNTER, REFILL), M(refill_failed, COUNTER, REFILL),
-    M(refills, COUNTER, REFILL), M(flushes, COUNTER, REFILL), M(idle_flushes, COUNTER, REFILL),
+    M(refills, COUNTER, REFILL), M(refills_mid, COUNTER, REFILL), M(flushes, COUNTER, REFILL), M(idle_flushes, COUNTER, REFILL),
     M(magazines_grown, COUNTER, REFILL), M(magazines_shrunk, COUNTER, REFILL),
     M(slabs_acquired, COUNTER, REFILL), M(slabs_retired, COUNTER, REFILL),
     M(slabs_published, COUNTER, REFILL),
@@ -41,10 +41,10 @@ const struct hk_export_member hk_export_members[HK_EXPORT_NR_MEMBERS] = {
     M(batch_immediate, COUNTER, KERNEL), M(batch_flushes, COUNTER, KERNEL),
     M(batch_unmaps, COUNTER, KERNEL), M(batch_refused, COUNTER, KERNEL),
     M(heaps, GAUGE, PROCESS), M(heaps_active, GAUGE, PROCESS), M(size_mismatches, COUNTER, PROCESS),
-    M(pid, NUMBER, PROCESS), M(start_ns, NS, PROCESS), M(mode, ENUM, PROCESS),
+    M(pid, NUMBER, ROOT), M(start_ns, NS, ROOT), M(mode, ENUM, ROOT),
 };
 
-static const char *const group_titles[NR_GROUPS] = {
+static const char *const group_titles[NR_PRINTED_GROUPS] = {
     "bytes", "in memory", "live", "kept", "refill", "remote", "runs", "big", "kernel", "process",
 };
 
@@ -137,7 +137,7 @@ void hk_export_print(hak_write_t *write, void *arg, bool resident)
 
     hk_export_view(&view, resident);
     print_head(&t, &view.total);
-    for (unsigned group = 0; group < GROUP_PROCESS; group++)
+    for (unsigned group = 0; group < NR_PRINTED_GROUPS; group++)
         print_group(&t, &view.total, group);
     print_times(&t);
     hk_text_put(&t, "hakmem:      size    slabs       live   cached  parcels     free    live bytes\n");

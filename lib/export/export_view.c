@@ -83,6 +83,7 @@ static void add_heap_counters(hak_stats_t *t, const struct hk_heap *heap)
     t->refill_single += hk_load_relaxed(&s->nr_single);
     t->refill_failed += hk_load_relaxed(&s->nr_failed);
     t->refills += hk_load_relaxed(&s->nr_refills);
+    t->refills_mid += hk_load_relaxed(&s->nr_refills_mid);
     t->flushes += hk_load_relaxed(&s->nr_flushes);
     t->idle_flushes += hk_load_relaxed(&s->nr_idle_flushes);
     t->magazines_grown += hk_load_relaxed(&s->nr_grown);

@@ -83,7 +83,8 @@ void hk_heap_count_slab_out(struct hk_heap *heap, const struct hk_slab *slab)
     hk_count_add(&cs->nr_free, -(uint32_t)slab->nr_free);
 }
 
-unsigned hk_heap_take_blocks(struct hk_heap *heap, struct hk_slab *slab, void **blocks, unsigned n)
+/* Up to n blocks leave the slab, one of the heap's. */
+static unsigned take_blocks(struct hk_heap *heap, struct hk_slab *slab, void **blocks, unsigned n)
 {
     unsigned taken = hk_slab_take(slab, blocks, n);
 
@@ -115,8 +116,8 @@ static void retire_if_spare(struct hk_heap *heap, struct hk_slab *slab)
     retire(heap, slab);
 }
 
-/* The slab is the heap's. */
-void hk_heap_give_block(struct hk_heap *heap, struct hk_slab *slab, void *p)
+/* The slab is the heap's. The caller counts the block; a slab that retires takes its count along. */
+static void give_block(struct hk_heap *heap, struct hk_slab *slab, void *p)
 {
     if (HK_UNLIKELY(!hk_slab_give(slab, p)))
         hk_panic(&(struct hk_diag){.what = "double free",
@@ -124,13 +125,18 @@ void hk_heap_give_block(struct hk_heap *heap, struct hk_slab *slab, void *p)
                                    .block = p,
                                    .size = hk_size_class[slab->class].size,
                                    .owner = heap->thread_id});
-    hk_count_add(&heap->slabs[slab->class].nr_free, 1);
     if (slab == heap->slabs[slab->class].current)
         return;
     if (!slab->listed)
         hk_heap_link_partial(heap, slab);
     if (slab->nr_free == slab->nr_slots)
         retire_if_spare(heap, slab);
+}
+
+void hk_heap_give_block(struct hk_heap *heap, struct hk_slab *slab, void *p)
+{
+    hk_count_add(&heap->slabs[slab->class].nr_free, 1);
+    give_block(heap, slab, p);
 }
 
 static struct hk_slab *new_slab(struct hk_heap *heap, unsigned class)
@@ -281,25 +287,26 @@ static bool refill(struct hk_heap *heap, unsigned class)
 
     if (!slab)
         return false;
-    n = hk_heap_take_blocks(heap, slab, blocks, refill_count(r, cs, class));
+    n = take_blocks(heap, slab, blocks, refill_count(r, cs, class));
     for (unsigned i = 0; i < n; i++)
         r->cursor[i] = blocks[n - 1 - i];
     r->cursor += n;
     if (cs->nr_refills < UINT16_MAX)
         cs->nr_refills++;
     hk_count_add(&heap->stats.nr_refills, 1);
+    hk_count_add(&heap->stats.nr_refills_mid, class >= HK_FIRST_POOL_CLASS);
     hk_trace(HK_TRACE_REFILL, class, n);
     return true;
 }
 
-/* No magazine can be had: one block straight from a slab. */
-static void *take_one(struct hk_heap *heap, unsigned class)
+/* No magazine can be had, or nobody owns the heap: one block straight from a slab. */
+void *hk_heap_take_one(struct hk_heap *heap, unsigned class)
 {
     struct hk_slab *slab = hk_heap_usable_slab(heap, class);
     void *p = NULL;
 
     hk_count_add(&heap->stats.nr_single, 1);
-    if (slab && hk_heap_take_blocks(heap, slab, &p, 1) && HK_CHECKS)
+    if (slab && take_blocks(heap, slab, &p, 1) && HK_CHECKS)
         *hk_mark_of(p) = 0;
     return p;
 }
@@ -317,7 +324,7 @@ void *hk_heap_alloc_slow(struct hk_heap *heap, unsigned class)
     hk_lock(&heap->lock);
     if (HK_UNLIKELY(!heap->slabs[class].bottom) &&
         !set_capacity(heap, class, hk_policy()->class[class].cap_initial)) {
-        p = take_one(heap, class);
+        p = hk_heap_take_one(heap, class);
     } else {
         hk_heap_drain_locked(heap, heap, DRAIN_BYTES);
         p = pop(r);
@@ -348,7 +355,7 @@ static unsigned flush_class(struct hk_heap *heap, unsigned class, unsigned nr_bl
     void *batch[32];
 
     while (nr_blocks > 0 && used > 0) {
-        unsigned n = nr_blocks < 32 ? nr_blocks : 32;
+        unsigned n = nr_blocks < 32 ? nr_blocks : 32, nr_astray = 0;
         n = n < used ? n : used;
         /* Out of the magazine first: a block is in one place at a time, whatever give does. */
         memcpy(batch, cs->bottom + 1, n * sizeof *batch);
@@ -360,11 +367,13 @@ static unsigned flush_class(struct hk_heap *heap, unsigned class, unsigned nr_bl
             if (HK_LIKELY(hk_load_relaxed(&slab->owner) == heap)) {
                 nr_pinning += slab != last && pins_slab(slab);
                 last = slab;
-                hk_heap_give_block(heap, slab, batch[i]);
+                give_block(heap, slab, batch[i]);
             } else {
                 hk_heap_free_remote(heap, batch[i], hk_pagemap_word(batch[i]));
+                nr_astray++;
             }
         }
+        hk_count_add(&cs->nr_free, n - nr_astray);
         nr_blocks -= n;
     }
     return nr_pinning;

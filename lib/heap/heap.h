@@ -107,6 +107,7 @@ struct hk_heap_stats {
      * nr_from_depot. */
     size_t nr_from_current, nr_from_partial, nr_from_depot;
     size_t nr_grown, nr_shrunk;
+    size_t nr_refills_mid; /* of nr_refills: pool classes */
 };
 
 struct hk_heap {

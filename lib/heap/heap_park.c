@@ -211,15 +211,12 @@ struct hk_heap *hk_heap_depot(void)
 void *hk_heap_alloc_from_depot(unsigned class)
 {
     struct hk_heap *depot = hk_heap_depot();
-    struct hk_slab *slab;
-    void *p = NULL;
+    void *p;
 
     if (!depot)
         return NULL;
     hk_lock(&depot->lock);
-    slab = hk_heap_usable_slab(depot, class);
-    if (slab && hk_heap_take_blocks(depot, slab, &p, 1))
-        *hk_mark_of(p) = 0;
+    p = hk_heap_take_one(depot, class);
     hk_unlock(&depot->lock);
     return p;
 }

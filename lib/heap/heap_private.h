@@ -13,14 +13,13 @@ void hk_heap_link_partial(struct hk_heap *heap, struct hk_slab *slab);
 void hk_heap_unlink_partial(struct hk_heap *heap, struct hk_slab *slab);
 void hk_heap_retire_empty_class(struct hk_heap *heap, unsigned class);
 void hk_heap_retire_empty(struct hk_heap *heap);
+void *hk_heap_take_one(struct hk_heap *heap, unsigned class);
 /* And by the owner: magazines. */
 void hk_heap_flush_class(struct hk_heap *heap, unsigned class, unsigned nr_blocks);
 void hk_heap_setup(struct hk_heap *heap);
 /* The slab is, or is no longer, one of the heap's: its numbers go with it. */
 void hk_heap_count_slab_in(struct hk_heap *heap, const struct hk_slab *slab);
 void hk_heap_count_slab_out(struct hk_heap *heap, const struct hk_slab *slab);
-/* Up to n blocks leave the slab, one of the heap's. */
-unsigned hk_heap_take_blocks(struct hk_heap *heap, struct hk_slab *slab, void **blocks, unsigned n);
 
 /* heap_remote.c */
 /* Takes blocks home from the inbox, about max_bytes of them (0: all). The lock is held; `self` is the

@@ -85,13 +85,13 @@ void hk_trace_slow(enum hk_trace_what what, unsigned class, uint64_t value)
     struct hk_trace_event *e = &hk_trace_ring[number % HK_TRACE_EVENTS];
 
     hk_store_relaxed(&e->number, UINT64_C(0));
-    hk_fence_full(); /* S3 fence, pairs with S4: who sees a new field sees that the old event is gone */
+    hk_fence_full(); /* TR3 fence, pairs with TR4: who sees a new field sees that the old event is gone */
     hk_store_relaxed(&e->time_ns, hk_os_now_ns());
     hk_store_relaxed(&e->thread, (uint64_t)(uintptr_t)hk_thread_id());
     hk_store_relaxed(&e->value, value);
     hk_store_relaxed(&e->what, (uint16_t)what);
     hk_store_relaxed(&e->class, (uint16_t)class);
-    hk_store_release(&e->number, number); /* S1 release, pairs with S2: publishes the event */
+    hk_store_release(&e->number, number); /* TR1 release, pairs with TR2: publishes the event */
 }
 
 /* False: overwritten, or being written. */
@@ -99,14 +99,14 @@ static bool read_event(uint64_t number, struct hk_trace_event *out)
 {
     const struct hk_trace_event *e = &hk_trace_ring[number % HK_TRACE_EVENTS];
 
-    if (hk_load_acquire(&e->number) != number) /* S2 acquire, pairs with S1 */
+    if (hk_load_acquire(&e->number) != number) /* TR2 acquire, pairs with TR1 */
         return false;
     out->time_ns = hk_load_relaxed(&e->time_ns);
     out->thread = hk_load_relaxed(&e->thread);
     out->value = hk_load_relaxed(&e->value);
     out->what = hk_load_relaxed(&e->what);
     out->class = hk_load_relaxed(&e->class);
-    hk_fence_full(); /* S4 fence, pairs with S3: the fields before the second look */
+    hk_fence_full(); /* TR4 fence, pairs with TR3: the fields before the second look */
     return hk_load_relaxed(&e->number) == number && out->what < HK_NR_TRACE;
 }
 

@@ -7,7 +7,7 @@
  *
  * State: hk_latency, hk_trace; valid at zero, untouched pages while unused. Threads: any, also in signal
  * handlers; each number is a relaxed add of its own, an event is claimed by one add and sealed by a
- * release of its number (S1). Locks: none. Failure: none; a ring that wraps forgets its oldest events, and
+ * release of its number (TR1). Locks: none. Failure: none; a ring that wraps forgets its oldest events, and
  * a reader skips an event that changes under its eyes.
  */
 #ifndef HK_STATS_H
@@ -54,7 +54,7 @@ enum hk_trace_what {
 };
 
 struct hk_trace_event {
-    uint64_t number;  /* 1, 2, ...; 0: being written. Release S1 / acquire S2 */
+    uint64_t number;  /* 1, 2, ...; 0: being written. Release TR1 / acquire TR2 */
     uint64_t time_ns; /* coarse monotonic clock */
     uint64_t thread;  /* hk_thread_id() */
     uint64_t value;
