@@ -23,12 +23,12 @@ struct slabs { void **bottom; uint64_t nr_slabs, nr_free; };
 struct heap { struct heap *next; uint64_t id, refills, l25; struct slabs slabs[CLASSES]; void **cursor[CLASSES]; };
 struct parcel { struct parcel *next; uint32_t count; uint64_t bytes; uint8_t classes[8]; };
 struct size { uint64_t size, slab_mask, slots; };
-struct site { uint64_t key, allocs, frees, total_bytes, live_bytes, max_bytes; };
+struct site { uint64_t key, allocs, frees, total_bytes, live_bytes, max_bytes, est[4], p50, purpose; };
 struct option { uint8_t type; uint16_t offset; };
 
 struct memory {
     struct hak_stats_table tables[13];
-    struct hak_stats_field os[1], size[3], heap[3], slabs[3], magazine[1], parcel[3], site[6], policy[1], option[2],
+    struct hak_stats_field os[1], size[3], heap[3], slabs[3], magazine[1], parcel[3], site[12], policy[1], option[2],
         source[1], latency[1];
     uint64_t os_mapped;
     struct size sizes[CLASSES];
@@ -87,7 +87,7 @@ static void fill_tables(void)
     table(OS, "os", &m.os_mapped, 1, 8, m.os, 1);
     table(SIZE, "size", m.sizes, CLASSES, sizeof *m.sizes, m.size, 3);
     fill_heap_tables();
-    table(SITE, "site", m.sites, 4, sizeof *m.sites, m.site, 6);
+    table(SITE, "site", m.sites, 4, sizeof *m.sites, m.site, 12);
     table(POLICY, "policy", &m.policy_now, 1, 8, m.policy, 1);
     m.tables[POLICY].flags = HAK_STATS_INDIRECT;
     table(CONFIG, "config", m.config, sizeof m.config, 0, NULL, 0);
@@ -100,7 +100,9 @@ static void fill_tables(void)
 
 static void fill_fields(void)
 {
-    static const char *const site_names[] = {"key", "allocs", "frees", "total_bytes", "live_bytes", "max_bytes"};
+    static const char *const site_names[] = {"key", "allocs", "frees", "total_bytes", "live_bytes", "max_bytes",
+                                             "est_allocs_q8", "est_frees_q8", "est_bytes", "est_live_bytes",
+                                             "life_p50_q12", "purpose"};
 
     m.os[0] = field("mapped", 0, 8);
     m.size[0] = field("size", 0, 8);
@@ -116,7 +118,7 @@ static void fill_fields(void)
     m.parcel[0] = field("count", offsetof(struct parcel, count), 4);
     m.parcel[1] = field("bytes", offsetof(struct parcel, bytes), 8);
     m.parcel[2] = field("classes", offsetof(struct parcel, classes), 8);
-    for (int i = 0; i < 6; i++)
+    for (int i = 0; i < 12; i++)
         m.site[i] = field(site_names[i], 8 * (size_t)i, 8);
     m.policy[0] = field("big_threshold", 0, 8);
     m.option[0] = field("type", offsetof(struct option, type), 1);
@@ -139,7 +141,8 @@ static void fill_rows(void)
     m.first_parcel = &m.parcels[0];
     m.parcels[0] = (struct parcel){&m.parcels[1], 3, 96, {0, 1, 2}};
     for (uint64_t i = 0; i < 3; i++)
-        m.sites[i] = (struct site){(uintptr_t)&fill_rows + i, 10, 2, 1000 * i, 800 * i, 500};
+        m.sites[i] = (struct site){(uintptr_t)&fill_rows + i, 10, 2, 1000 * i, 800 * i, 500,
+                                  {256 * 7, 256 * 3, 70, 40}, 4096 * 9, 5};
     m.policy_now = &m.policy_row;
     m.options[1] = (struct option){1, 4};
     memcpy(m.names, "thp\0mode\0", 9);
@@ -385,7 +388,15 @@ int main(int argc, char **argv)
         failed += !good;
         printf("%sok %u - counters that lie: %s\n", good ? "" : "not ", i + 1, cases[i].name);
     }
-    bool good = random_cases(argv[1], seed, rounds);
+    fill();
+    bool good = run(argv[1], "sites", true) == 0 &&
+                strstr(output_text, "\"allocs\":17,\"frees\":5,\"live_blocks\":12,\"total_bytes\":2070,\"live_bytes\":1640") &&
+                strstr(output_text, "\"lifetime_p50_ns\":9") && strstr(output_text, "long-lived");
+    if (!good)
+        complain("sites", 0);
+    failed += !good;
+    printf("%sok %u - exact and estimated counts are added up\n", good ? "" : "not ", ++nr);
+    good = random_cases(argv[1], seed, rounds);
     failed += !good;
     printf("%sok %u - %u bent at random, seed %llu\n1..%u\n", good ? "" : "not ", nr + 1, rounds,
            (unsigned long long)seed, nr + 1);

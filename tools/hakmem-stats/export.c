@@ -33,19 +33,6 @@ static void json_class(const hak_stats_class_t *row)
     json_number("free", row->free);
 }
 
-static void json_site(struct target *t, uint32_t row)
-{
-    const struct table *site = capture_table(&t->capture, "site");
-    struct symbol symbol;
-    char name[400];
-
-    target_symbol(t, row, &symbol);
-    json_text("site", symbol_text(&symbol, table_get(site, row, "key"), name, sizeof name));
-    for (uint32_t i = 0; i < site->nr_fields; i++)
-        if (site->fields[i].bytes <= 8)
-            json_number(site->fields[i].name, table_value(site, row, &site->fields[i]));
-}
-
 static int export_json(struct target *t, struct problem *problem)
 {
     uint32_t nr, *rows = sites_sorted(&t->capture, SITES_BY_BYTES, &nr);
@@ -68,7 +55,7 @@ static int export_json(struct target *t, struct problem *problem)
     json_open("sites", '[');
     for (uint32_t i = 0; i < nr; i++) {
         json_open(NULL, '{');
-        json_site(t, rows[i]);
+        json_site(t, capture_table(&t->capture, "site"), rows[i]);
         json_close('}');
     }
     json_close(']');
@@ -116,7 +103,7 @@ static int export_ndjson(struct target *t, struct problem *problem)
         }
     for (uint32_t i = 0; i < nr; i++) {
         line_open(t, "site");
-        json_site(t, rows[i]);
+        json_site(t, capture_table(&t->capture, "site"), rows[i]);
         line_close();
     }
     free(rows);
@@ -135,15 +122,19 @@ static void csv_row(const char *kind, const char *name, const char *of, uint64_t
 
 static void csv_site(struct target *t, uint32_t row)
 {
-    const struct table *site = capture_table(&t->capture, "site");
-    static const char *const columns[] = {"allocs", "frees", "total_bytes", "live_bytes", "max_bytes"};
+    const struct table *table = capture_table(&t->capture, "site");
     struct symbol symbol;
+    struct site site;
     char name[400];
 
+    site_read(table, row, &site);
     target_symbol(t, row, &symbol);
-    symbol_text(&symbol, table_get(site, row, "key"), name, sizeof name);
-    for (unsigned i = 0; i < sizeof columns / sizeof *columns; i++)
-        csv_row("site", name, columns[i], table_get(site, row, columns[i]));
+    symbol_text(&symbol, site.key, name, sizeof name);
+    csv_row("site", name, "allocs", site.allocs);
+    csv_row("site", name, "frees", site.frees);
+    csv_row("site", name, "total_bytes", site.total_bytes);
+    csv_row("site", name, "live_bytes", site.live_bytes);
+    csv_row("site", name, "max_bytes", site.max_bytes);
 }
 
 static int export_csv(struct target *t, struct problem *problem)

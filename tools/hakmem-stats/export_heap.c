@@ -11,9 +11,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-static void print_counts(uint64_t live_blocks, uint64_t live_bytes, uint64_t blocks, uint64_t bytes)
+static void print_counts(const struct site *site)
 {
-    printf("%" PRIu64 ": %" PRIu64 " [%" PRIu64 ": %" PRIu64 "] @", live_blocks, live_bytes, blocks, bytes);
+    printf("%" PRIu64 ": %" PRIu64 " [%" PRIu64 ": %" PRIu64 "] @", site->live_blocks, site->live_bytes, site->allocs,
+           site->total_bytes);
 }
 
 static void print_mappings(const struct maps *maps)
@@ -27,32 +28,36 @@ static void print_mappings(const struct maps *maps)
     }
 }
 
-static uint64_t live_blocks(const struct table *site, uint32_t row)
+/* A line's counts are those of one site, or of all of them. */
+static void add_counts(struct site *sum, const struct site *site)
 {
-    uint64_t allocs = table_get(site, row, "allocs"), frees = table_get(site, row, "frees");
-
-    return allocs > frees ? allocs - frees : 0;
+    sum->live_blocks += site->live_blocks;
+    sum->live_bytes += site->live_bytes;
+    sum->allocs += site->allocs;
+    sum->total_bytes += site->total_bytes;
 }
 
 int export_heap_v2(struct target *target, struct problem *problem)
 {
-    const struct table *site = capture_table(&target->capture, "site");
+    const struct table *table = capture_table(&target->capture, "site");
     uint32_t nr, *rows = sites_sorted(&target->capture, SITES_BY_BYTES, &nr);
-    uint64_t blocks = 0;
+    struct site sum = {0}, site;
 
-    if (!site) {
+    if (!table) {
         free(rows);
         return problem_set(problem, EXIT_NOTHING, "call sites: not recorded by this version");
     }
-    for (uint32_t i = 0; i < nr; i++)
-        blocks += live_blocks(site, rows[i]);
+    for (uint32_t i = 0; i < nr; i++) {
+        site_read(table, rows[i], &site);
+        add_counts(&sum, &site);
+    }
     printf("heap profile: ");
-    print_counts(blocks, table_sum(site, "live_bytes"), table_sum(site, "allocs"), table_sum(site, "total_bytes"));
+    print_counts(&sum);
     printf(" heap_v2/1\n");
     for (uint32_t i = 0; i < nr; i++) {
-        print_counts(live_blocks(site, rows[i]), table_get(site, rows[i], "live_bytes"),
-                     table_get(site, rows[i], "allocs"), table_get(site, rows[i], "total_bytes"));
-        printf(" 0x%" PRIx64 "\n", table_get(site, rows[i], "key") - 1);
+        site_read(table, rows[i], &site);
+        print_counts(&site);
+        printf(" 0x%" PRIx64 "\n", site.key - 1);
     }
     print_mappings(&target->source.maps);
     free(rows);

@@ -105,17 +105,16 @@ static void put_type(struct profile *p, unsigned field, const char *type, const 
     put_message(&p->message, field, &m);
 }
 
-static void put_sample(struct profile *p, const struct table *site, uint32_t row, uint64_t id)
+static void put_sample(struct profile *p, const struct site *site, uint64_t id)
 {
     struct bytes m = {0}, ids = {0}, values = {0};
-    uint64_t allocs = table_get(site, row, "allocs"), frees = table_get(site, row, "frees");
 
     put_varint(&ids, id);
     put_message(&m, 1, &ids);                                /* location_id */
-    put_varint(&values, allocs);
-    put_varint(&values, table_get(site, row, "total_bytes"));
-    put_varint(&values, allocs > frees ? allocs - frees : 0);
-    put_varint(&values, table_get(site, row, "live_bytes"));
+    put_varint(&values, site->allocs);
+    put_varint(&values, site->total_bytes);
+    put_varint(&values, site->live_blocks);
+    put_varint(&values, site->live_bytes);
     put_message(&m, 2, &values);                             /* value, in the order of sample_type */
     put_message(&p->message, 2, &m);
 }
@@ -166,16 +165,18 @@ static void put_mappings(struct profile *p, const struct maps *maps)
     }
 }
 
-static void put_sites(struct profile *p, struct target *target, const struct table *site)
+static void put_sites(struct profile *p, struct target *target, const struct table *table)
 {
     uint32_t nr, *rows = sites_sorted(&target->capture, SITES_BY_BYTES, &nr);
 
     for (uint32_t i = 0; i < nr; i++) {
-        uint64_t call = table_get(site, rows[i], "key") - 1;
         struct symbol symbol;
+        struct site site;
+        site_read(table, rows[i], &site);
         target_symbol(target, rows[i], &symbol);
-        put_sample(p, site, rows[i], i + 1);
-        put_location(p, &symbol, i + 1, mapping_number(&target->source.maps, call), call);
+        put_sample(p, &site, i + 1);
+        put_location(p, &symbol, i + 1, mapping_number(&target->source.maps, site.key - 1),
+                     site.key - 1);
     }
     free(rows);
 }

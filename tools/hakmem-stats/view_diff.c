@@ -13,7 +13,7 @@
 struct growth {
     struct symbol symbol;
     uint64_t key;
-    int64_t live, blocks;
+    uint64_t live, blocks; /* signed, but what a damaged file says may wrap */
 };
 
 struct growths {
@@ -44,22 +44,23 @@ static struct growth *growth_of(struct growths *all, const struct symbol *symbol
     return &list[all->nr++];
 }
 
-static void add_sites(struct growths *all, struct target *target, int64_t sign)
+static void add_sites(struct growths *all, struct target *target, int sign)
 {
-    const struct table *site = capture_table(&target->capture, "site");
+    const struct table *table = capture_table(&target->capture, "site");
 
-    for (uint32_t i = 0; site && i < site->nr_rows; i++) {
-        uint64_t key = table_get(site, i, "key");
+    for (uint32_t i = 0; table && i < table->nr_rows; i++) {
         struct symbol symbol;
         struct growth *g;
-        if (key == 0)
+        struct site site;
+        site_read(table, i, &site);
+        if (site.key == 0)
             continue;
         target_symbol(target, i, &symbol);
-        g = growth_of(all, &symbol, key);
+        g = growth_of(all, &symbol, site.key);
         if (!g)
             return;
-        g->live += sign * (int64_t)table_get(site, i, "live_bytes");
-        g->blocks += sign * (int64_t)(table_get(site, i, "allocs") - table_get(site, i, "frees"));
+        g->live += (sign > 0 ? site.live_bytes : 0 - site.live_bytes);
+        g->blocks += (sign > 0 ? site.live_blocks : 0 - site.live_blocks);
     }
 }
 
@@ -67,7 +68,7 @@ static int compare_growth(const void *a, const void *b)
 {
     const struct growth *x = a, *y = b;
 
-    return x->live < y->live ? 1 : x->live > y->live ? -1 : 0;
+    return (int64_t)x->live < (int64_t)y->live ? 1 : (int64_t)x->live > (int64_t)y->live ? -1 : 0;
 }
 
 /* ---- output -------------------------------------------------------------------------------- */
@@ -112,7 +113,7 @@ static void print_growths(const struct growths *all, unsigned limit)
         if (g->live == 0 && g->blocks == 0)
             continue;
         shown++;
-        printf("%12s %12s  %s\n", signed_text(g->live, true, live), signed_text(g->blocks, false, blocks),
+        printf("%12s %12s  %s\n", signed_text((int64_t)g->live, true, live), signed_text((int64_t)g->blocks, false, blocks),
                symbol_text(&g->symbol, g->key, name, sizeof name));
     }
     if (shown == 0)
@@ -135,8 +136,8 @@ static void diff_json(struct target *a, struct target *b, const struct growths *
         if (g->live == 0 && g->blocks == 0)
             continue;
         json_open(NULL, '{');
-        json_signed("live_bytes", g->live);
-        json_signed("blocks", g->blocks);
+        json_signed("live_bytes", (int64_t)g->live);
+        json_signed("blocks", (int64_t)g->blocks);
         json_text("function", g->symbol.function);
         json_text("file", g->symbol.file);
         json_number("line", g->symbol.line);

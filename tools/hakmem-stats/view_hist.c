@@ -63,18 +63,18 @@ static void print_times(const struct capture *c)
 static void print_lifetimes(const struct capture *c)
 {
     const struct table *site = capture_table(c, "site");
-    const struct hak_stats_field *life = table_field(site, "life_p50_ns");
     uint64_t weights[64] = {0}, largest = 0;
     char ns[NUMBER_BYTES], text[NUMBER_BYTES];
 
-    if (!life) {
+    if (!table_field(site, "life_p50_q12")) {
         print_not_recorded("\nlifetimes");
         return;
     }
     for (uint32_t i = 0; i < site->nr_rows; i++) {
-        uint64_t value = table_value(site, i, life);
-        unsigned log2 = value ? (unsigned)(63 - __builtin_clzll(value)) : 0;
-        weights[log2] += value ? table_get(site, i, "frees") : 0;
+        struct site row;
+        site_read(site, i, &row);
+        unsigned log2 = (unsigned)(63 - __builtin_clzll(row.life_p50_ns | 1));
+        weights[log2] += row.key && row.has_lifetime ? row.frees : 0;
         largest = weights[log2] > largest ? weights[log2] : largest;
     }
     printf("\n%sLifetimes, by the median of each call site%s\n", bold(), plain());

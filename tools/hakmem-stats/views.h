@@ -6,9 +6,8 @@
 #ifndef VIEWS_H
 #define VIEWS_H
 
+#include "sites.h"
 #include "target.h"
-
-enum site_order { SITES_BY_BYTES, SITES_BY_COUNT, SITES_BY_LIFETIME };
 
 void view_show(struct target *target);
 void view_hist(struct target *target);
@@ -25,8 +24,7 @@ void print_title(const struct target *target);
 /* Members that every JSON object of a view opens with. */
 void json_title(const struct target *target);
 void print_not_recorded(const char *what);
-
-/* Used rows of table "site", ordered; free() it. */
-uint32_t *sites_sorted(const struct capture *capture, enum site_order order, uint32_t *nr);
+/* Members of a call site, into an object that is open. */
+void json_site(struct target *target, const struct table *table, uint32_t row);
 
 #endif
