@@ -51,7 +51,10 @@ check() {
     expected=$2
     pattern=$3
     shift 3
-    timeout 60 "$@" >"$work/out" 2>&1 </dev/null
+    case $1 in
+    complete_bash) "$@" >"$work/out" 2>&1 </dev/null ;;
+    *) timeout 60 "$@" >"$work/out" 2>&1 </dev/null ;;
+    esac
     status=$?
     if test $status -eq "$expected" && { test -z "$pattern" || grep -Eq -e "$pattern" "$work/out"; }; then
         ok "$name"
@@ -78,6 +81,40 @@ check "no such file" 3 "No such file" "$tool" show "$work/nothing"
 check "a directory" 3 "not a regular file" "$tool" show "$work"
 mkfifo "$work/fifo" && check "a fifo does not hang" 3 "not a regular file" "$tool" show "$work/fifo"
 check "run without a command" 2 "no command" "$tool" run
+mkdir "$work/bin"
+# shellcheck disable=SC2016
+printf '#!/bin/sh\necho "run: $*"\nexit 42\n' >"$work/bin/hakmem-run"
+chmod +x "$work/bin/hakmem-run"
+check "run hands over to hakmem-run" 42 "^run: --report -- a b$" env PATH="$work/bin:$PATH" "$tool" run -- a b
+check "run without hakmem-run: status 127" 127 "hakmem-run: No such file" env PATH=/nonexistent "$tool" run -- a
+
+# Each option and command that --help or main.c knows is in the manual and in every completion.
+root=${HK_SRCDIR:-.}
+words=$(sed -n '/^static const struct option long_options/,/^};/s/.*{"\([a-z-]*\)".*/\1/p;
+    /^static command_function \*find_command/,/^}/s/{"\([a-z]*\)", command_[a-z]*}/\n@\1\n/gp' \
+    "$root/tools/hakmem-stats/main.c" | sed -n 's/^@*\([a-z-]*\)$/\1/p' | sort -u)
+missing=
+for word in $words run; do
+    for file in man/hakmem-stats.1 tools/completions/hakmem-stats.bash tools/completions/_hakmem-stats \
+        tools/completions/hakmem-stats.fish; do
+        grep -q -e "[^a-z]$word\([^a-z]\|\$\)" "$root/$file" || missing="$missing $word:$file"
+    done
+done
+if test -z "$missing" && test "$(echo "$words" | wc -w)" -ge 24; then
+    ok "manual and completions know every option and command"
+else
+    not_ok "manual and completions know every option and command" "missing:$missing" "of: $(echo "$words" | tr '\n' ' ')"
+fi
+if have bash; then
+    # shellcheck disable=SC2016
+    complete_bash() {
+        bash -c '. "$1"; shift; COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); _hakmem_stats; echo "${COMPREPLY[@]}"' - \
+            "$root/tools/completions/hakmem-stats.bash" "$@"
+    }
+    check "bash completes a command" 0 "^sites$" complete_bash hakmem-stats si
+    check "bash completes a format" 0 "^prometheus pprof$" complete_bash hakmem-stats export 1 --format p
+    check "bash completes an option" 0 "^--fail-if --format$" complete_bash hakmem-stats show --f
+fi
 
 # --- a preloaded program ---
 
