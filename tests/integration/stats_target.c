@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define NR_HELD 10
+#define NR_HELD    10
 #define HELD_BYTES 300000
 
 static void *held[NR_HELD + 5];

@@ -7,12 +7,12 @@
 #include <string.h>
 #include <time.h>
 
-#define MAX_TABLES 256u
-#define MAX_FIELDS 1024u
-#define MAX_ROW_BYTES (4u << 20)
+#define MAX_TABLES      256u
+#define MAX_FIELDS      1024u
+#define MAX_ROW_BYTES   (4u << 20)
 #define MAX_TABLE_BYTES (256u << 20)
-#define MAX_CHAIN 1000000u
-#define FILE_RETRIES 200 /* a copy takes the writer microseconds; we wait 1 ms between looks */
+#define MAX_CHAIN       1000000u
+#define FILE_RETRIES    200 /* a copy takes the writer microseconds; we wait 1 ms between looks */
 
 struct reading {
     struct source *source;
@@ -28,8 +28,8 @@ static int damaged(struct reading *r, const char *table, const char *what)
 
 static int unreadable(struct reading *r, const char *table, int error)
 {
-    return problem_set(r->problem, EXIT_VERSION, "damaged counters: table %s: cannot be read (%s)", table,
-                       strerror(error));
+    return problem_set(r->problem, EXIT_VERSION, "damaged counters: table %s: cannot be read (%s)",
+                       table, strerror(error));
 }
 
 /* ---- the root ------------------------------------------------------------------------------ */
@@ -37,18 +37,22 @@ static int unreadable(struct reading *r, const char *table, int error)
 static int check_root(struct hak_stats_root *root, bool is_file, struct problem *problem)
 {
     if (memcmp(root->magic, HAK_STATS_MAGIC, sizeof root->magic) != 0)
-        return problem_set(problem, is_file ? EXIT_NOTHING : EXIT_VERSION, "no counters of libhakmem here");
+        return problem_set(problem, is_file ? EXIT_NOTHING : EXIT_VERSION,
+                           "no counters of libhakmem here");
     if (root->byte_order != HAK_STATS_BYTE_ORDER)
-        return problem_set(problem, EXIT_VERSION, "counters of another byte order (0x%08x)", root->byte_order);
+        return problem_set(problem, EXIT_VERSION, "counters of another byte order (0x%08x)",
+                           root->byte_order);
     if (root->abi != HAK_STATS_ABI)
-        return problem_set(problem, EXIT_VERSION,
-                           "counters of layout %u, this hakmem-stats knows %u: take the one of that libhakmem",
-                           root->abi, HAK_STATS_ABI);
+        return problem_set(
+            problem, EXIT_VERSION,
+            "counters of layout %u, this hakmem-stats knows %u: take the one of that libhakmem",
+            root->abi, HAK_STATS_ABI);
     if (root->word_bytes != sizeof(void *))
         return problem_set(problem, EXIT_VERSION, "counters of a program with words of %u bytes",
                            root->word_bytes);
     if (root->root_bytes < sizeof *root || root->root_bytes > 65536)
-        return problem_set(problem, EXIT_VERSION, "damaged counters: root of %u bytes", root->root_bytes);
+        return problem_set(problem, EXIT_VERSION, "damaged counters: root of %u bytes",
+                           root->root_bytes);
     if (root->nr_tables == 0 || root->nr_tables > MAX_TABLES)
         return problem_set(problem, EXIT_VERSION, "damaged counters: %u tables", root->nr_tables);
     if (((root->flags & HAK_STATS_FILE) != 0) != is_file)
@@ -119,7 +123,8 @@ static int grow_rows(struct table *t, uint32_t *room)
         return 0;
     uint32_t wanted = *room ? *room * 2 : 8;
     unsigned char *rows = (uint64_t)wanted * t->row_bytes > MAX_TABLE_BYTES * 2ull
-                              ? NULL : realloc(t->rows, (size_t)wanted * t->row_bytes);
+                              ? NULL
+                              : realloc(t->rows, (size_t)wanted * t->row_bytes);
     if (!rows)
         return -1;
     t->rows = rows;
@@ -179,7 +184,8 @@ static int read_nested(struct reading *r, const struct hak_stats_table *raw, str
     if (!t->rows)
         return damaged(r, t->name, "no memory");
     for (uint32_t i = 0; i < parent->nr_rows; i++)
-        memcpy(t->rows + i * bytes, parent->rows + (size_t)i * parent->row_bytes + raw->rows, bytes);
+        memcpy(t->rows + i * bytes, parent->rows + (size_t)i * parent->row_bytes + raw->rows,
+               bytes);
     return 0;
 }
 
@@ -262,7 +268,8 @@ static uint64_t real_time_ns(void)
     return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
 }
 
-static int read_once(struct source *source, uint64_t address, struct capture *c, struct problem *problem)
+static int read_once(struct source *source, uint64_t address, struct capture *c,
+                     struct problem *problem)
 {
     struct reading r = {.source = source, .capture = c, .problem = problem};
     int error;
@@ -270,8 +277,8 @@ static int read_once(struct source *source, uint64_t address, struct capture *c,
     memset(c, 0, sizeof *c);
     error = source->read(source, address, &c->root, sizeof c->root);
     if (error)
-        return problem_set(problem, source->pid ? EXIT_NOTHING : EXIT_VERSION, "the counters cannot be read: %s",
-                           strerror(error));
+        return problem_set(problem, source->pid ? EXIT_NOTHING : EXIT_VERSION,
+                           "the counters cannot be read: %s", strerror(error));
     error = check_root(&c->root, source->pid == 0 && !source->private, problem);
     if (error || (c->root.sequence & 1))
         return error;
@@ -289,7 +296,8 @@ static bool is_whole(struct source *source, uint64_t address, const struct captu
            after.sequence == c->root.sequence;
 }
 
-int capture_read(struct source *source, uint64_t root, struct capture *capture, struct problem *problem)
+int capture_read(struct source *source, uint64_t root, struct capture *capture,
+                 struct problem *problem)
 {
     const struct timespec pause = {.tv_nsec = 1000000};
     int code;
@@ -303,7 +311,8 @@ int capture_read(struct source *source, uint64_t root, struct capture *capture, 
         capture_free(capture);
         nanosleep(&pause, NULL);
     }
-    return problem_set(problem, EXIT_VERSION, "the copy of the counters is never whole (its writer died in it)");
+    return problem_set(problem, EXIT_VERSION,
+                       "the copy of the counters is never whole (its writer died in it)");
 }
 
 void capture_free(struct capture *capture)
@@ -335,7 +344,8 @@ const struct hak_stats_field *table_field(const struct table *table, const char 
     return NULL;
 }
 
-const unsigned char *table_bytes(const struct table *table, uint32_t row, const struct hak_stats_field *field)
+const unsigned char *table_bytes(const struct table *table, uint32_t row,
+                                 const struct hak_stats_field *field)
 {
     return table->rows + (size_t)row * table->row_bytes + field->offset;
 }
@@ -349,11 +359,16 @@ uint64_t table_value(const struct table *table, uint32_t row, const struct hak_s
     uint64_t b8;
 
     switch (field->bytes) {
-    case 1: return memcpy(&b1, at, 1), b1;
-    case 2: return memcpy(&b2, at, 2), b2;
-    case 4: return memcpy(&b4, at, 4), b4;
-    case 8: return memcpy(&b8, at, 8), b8;
-    default: return 0;
+    case 1:
+        return memcpy(&b1, at, 1), b1;
+    case 2:
+        return memcpy(&b2, at, 2), b2;
+    case 4:
+        return memcpy(&b4, at, 4), b4;
+    case 8:
+        return memcpy(&b8, at, 8), b8;
+    default:
+        return 0;
     }
 }
 

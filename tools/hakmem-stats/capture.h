@@ -17,7 +17,7 @@
 struct table {
     char name[sizeof((struct hak_stats_table *)NULL)->name + 1];
     uint32_t flags;
-    uint32_t nr_rows;    /* a blob: bytes */
+    uint32_t nr_rows; /* a blob: bytes */
     uint32_t row_bytes;
     uint32_t nr_fields;
     uint32_t rows_per_parent;
@@ -29,17 +29,18 @@ struct capture {
     struct hak_stats_root root; /* version is NUL-terminated */
     struct table *tables;
     uint32_t nr_tables;
-    hak_stats_t total;          /* totals.c */
+    hak_stats_t total; /* totals.c */
     hak_stats_class_t *classes;
     uint32_t nr_classes;
-    bool torn;                  /* the identity is off by more than moves while one reads */
-    uint64_t rss_bytes;         /* of the process; 0: unknown */
-    uint64_t taken_ns;          /* CLOCK_REALTIME */
-    char command[32];           /* comm; "" if unknown */
+    bool torn;          /* the identity is off by more than moves while one reads */
+    uint64_t rss_bytes; /* of the process; 0: unknown */
+    uint64_t taken_ns;  /* CLOCK_REALTIME */
+    char command[32];   /* comm; "" if unknown */
 };
 
 /* `root`: address of the root (0 in a file). */
-int capture_read(struct source *source, uint64_t root, struct capture *capture, struct problem *problem);
+int capture_read(struct source *source, uint64_t root, struct capture *capture,
+                 struct problem *problem);
 void capture_free(struct capture *capture);
 
 const struct table *capture_table(const struct capture *capture, const char *name);
@@ -52,6 +53,7 @@ uint64_t table_get(const struct table *table, uint32_t row, const char *name);
 /* Over all rows. */
 uint64_t table_sum(const struct table *table, const char *name);
 /* The bytes of a field, for arrays and text. */
-const unsigned char *table_bytes(const struct table *table, uint32_t row, const struct hak_stats_field *field);
+const unsigned char *table_bytes(const struct table *table, uint32_t row,
+                                 const struct hak_stats_field *field);
 
 #endif

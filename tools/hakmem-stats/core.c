@@ -16,7 +16,7 @@
 #define NOTES_LIMIT_BYTES (64u << 20)
 
 struct core {
-    ElfW(Phdr) *segments;
+    ElfW(Phdr) * segments;
     unsigned nr;
 };
 
@@ -98,7 +98,7 @@ static void take_process(struct source *source, const char *note, size_t bytes)
     source->program[sizeof info.pr_fname] = '\0';
 }
 
-static void read_notes(struct source *source, const ElfW(Phdr) *segment)
+static void read_notes(struct source *source, const ElfW(Phdr) * segment)
 {
     size_t bytes = segment->p_filesz, at = 0;
     char *notes = bytes <= NOTES_LIMIT_BYTES ? malloc(bytes + 1) : NULL;
@@ -140,8 +140,11 @@ static void add_segments(struct source *source, const struct core *core)
 
     for (unsigned i = 0; i < core->nr; i++) {
         const ElfW(Phdr) *s = &core->segments[i];
-        struct mapping m = {.start = s->p_vaddr, .end = s->p_vaddr + s->p_memsz, .path = (char *)"",
-                            .readable = true, .writable = (s->p_flags & PF_W) != 0};
+        struct mapping m = {.start = s->p_vaddr,
+                            .end = s->p_vaddr + s->p_memsz,
+                            .path = (char *)"",
+                            .readable = true,
+                            .writable = (s->p_flags & PF_W) != 0};
         bool named = false;
         if (s->p_type != PT_LOAD || m.start >= m.end)
             continue;
@@ -157,26 +160,28 @@ static void add_segments(struct source *source, const struct core *core)
         qsort(source->maps.list, source->maps.nr, sizeof *source->maps.list, compare_mappings);
 }
 
-static bool read_core_header(int fd, ElfW(Ehdr) *header)
+static bool read_core_header(int fd, ElfW(Ehdr) * header)
 {
-    return read_fully(fd, header, sizeof *header, 0) == 0 && memcmp(header->e_ident, ELFMAG, SELFMAG) == 0 &&
-           header->e_type == ET_CORE;
+    return read_fully(fd, header, sizeof *header, 0) == 0 &&
+           memcmp(header->e_ident, ELFMAG, SELFMAG) == 0 && header->e_type == ET_CORE;
 }
 
-static int read_segments(struct source *source, const char *path, struct core *core, struct problem *problem)
+static int read_segments(struct source *source, const char *path, struct core *core,
+                         struct problem *problem)
 {
     ElfW(Ehdr) header;
 
     if (!read_core_header(source->fd, &header))
         return problem_set(problem, EXIT_NOTHING, "%s: not a core dump", path);
     if (header.e_ident[EI_CLASS] != (sizeof(void *) == 8 ? ELFCLASS64 : ELFCLASS32))
-        return problem_set(problem, EXIT_VERSION, "%s: a dump of a program of another word size", path);
+        return problem_set(problem, EXIT_VERSION, "%s: a dump of a program of another word size",
+                           path);
     if (header.e_phentsize != sizeof *core->segments || header.e_phnum == 0)
         return problem_set(problem, EXIT_NOTHING, "%s: damaged ELF header", path);
     core->nr = header.e_phnum;
     core->segments = malloc(core->nr * sizeof *core->segments);
-    if (!core->segments ||
-        read_fully(source->fd, core->segments, core->nr * sizeof *core->segments, header.e_phoff) != 0)
+    if (!core->segments || read_fully(source->fd, core->segments, core->nr * sizeof *core->segments,
+                                      header.e_phoff) != 0)
         return problem_set(problem, EXIT_NOTHING, "%s: truncated core dump", path);
     return 0;
 }
@@ -186,7 +191,8 @@ static void name_program(struct source *source)
 {
     for (size_t i = 0; i < source->maps.nr; i++) {
         const char *path = source->maps.list[i].path, *base = strrchr(path, '/');
-        if (base && source->program[0] && strncmp(base + 1, source->program, strlen(source->program)) == 0) {
+        if (base && source->program[0] &&
+            strncmp(base + 1, source->program, strlen(source->program)) == 0) {
             strncpy(source->program, path, sizeof source->program - 1);
             return;
         }

@@ -46,8 +46,10 @@ static void check_huge_pages(void)
 
     first_line("/sys/kernel/mm/transparent_hugepage/enabled", line, sizeof line);
     finding("huge pages", !strstr(line, "[always]"), line[0] ? line : "unknown",
-            "[always] makes other mappings of the program resident 2 MiB at a time; libhakmem refuses them for its "
-            "own (HAKMEM_THP=off). For the rest: echo madvise > /sys/kernel/mm/transparent_hugepage/enabled");
+            "[always] makes other mappings of the program resident 2 MiB at a time; libhakmem "
+            "refuses them for its "
+            "own (HAKMEM_THP=off). For the rest: echo madvise > "
+            "/sys/kernel/mm/transparent_hugepage/enabled");
 }
 
 static void check_overcommit(void)
@@ -56,7 +58,8 @@ static void check_overcommit(void)
 
     first_line("/proc/sys/vm/overcommit_memory", line, sizeof line);
     finding("overcommit", line[0] != '2', line[0] ? line : "unknown",
-            "2 counts reserved address space as used: regions are taken in small pieces and malloc may fail early; "
+            "2 counts reserved address space as used: regions are taken in small pieces and malloc "
+            "may fail early; "
             "raise vm.overcommit_ratio, or set vm.overcommit_memory=0");
 }
 
@@ -83,8 +86,10 @@ static void check_preload_file(void)
 {
     char *text = read_text_file("/etc/ld.so.preload", TEXT_LIMIT, NULL);
 
-    finding("/etc/ld.so.preload", !text || text[strspn(text, " \n\t")] == '\0', text ? "has entries" : "none",
-            "it loads into every program, set-user-ID ones included; prefer hakmem-run or a systemd drop-in, and keep "
+    finding("/etc/ld.so.preload", !text || text[strspn(text, " \n\t")] == '\0',
+            text ? "has entries" : "none",
+            "it loads into every program, set-user-ID ones included; prefer hakmem-run or a "
+            "systemd drop-in, and keep "
             "a rescue shell open while you edit it");
     free(text);
 }
@@ -94,16 +99,19 @@ static void check_yama(void)
     char line[32];
 
     first_line("/proc/sys/kernel/yama/ptrace_scope", line, sizeof line);
-    finding("ptrace_scope", line[0] == '\0' || line[0] == '0' || geteuid() == 0, line[0] ? line : "not there",
-            "other processes' memory may not be read without root; start them with HAKMEM_STATS=export");
+    finding("ptrace_scope", line[0] == '\0' || line[0] == '0' || geteuid() == 0,
+            line[0] ? line : "not there",
+            "other processes' memory may not be read without root; start them with "
+            "HAKMEM_STATS=export");
 }
 
 /* ---- a process ----------------------------------------------------------------------------- */
 
 static void check_other_allocators(const struct maps *maps)
 {
-    static const char *const names[] = {"libjemalloc", "libtcmalloc", "libmimalloc", "libsnmalloc", "librpmalloc",
-                                        "libscudo", "libhardened_malloc", "libasan", "libtsan", "libmsan"};
+    static const char *const names[] = {
+        "libjemalloc", "libtcmalloc",        "libmimalloc", "libsnmalloc", "librpmalloc",
+        "libscudo",    "libhardened_malloc", "libasan",     "libtsan",     "libmsan"};
     char found[256] = "none";
 
     for (size_t i = 0; i < maps->nr; i++)
@@ -113,7 +121,8 @@ static void check_other_allocators(const struct maps *maps)
                 clean_text(base + 1, sizeof found, found, sizeof found);
         }
     finding("other allocators", strcmp(found, "none") == 0, found,
-            "which one serves malloc depends on the order of loading, and memory of one must not be freed by the "
+            "which one serves malloc depends on the order of loading, and memory of one must not "
+            "be freed by the "
             "other; link or preload one of them");
 }
 
@@ -124,13 +133,15 @@ static void check_library(const struct maps *maps)
 
     for (size_t i = 0; i < maps->nr; i++) {
         const char *base = strrchr(maps->list[i].path, '/');
-        if (!base || strncmp(base + 1, "libhakmem", 9) != 0 || strcmp(last, maps->list[i].path) == 0)
+        if (!base || strncmp(base + 1, "libhakmem", 9) != 0 ||
+            strcmp(last, maps->list[i].path) == 0)
             continue;
         snprintf(last, sizeof last, "%.255s", maps->list[i].path);
         clean_text(maps->list[i].path, sizeof found, found, sizeof found);
         nr++;
     }
-    finding("libhakmem", nr <= 1, found, "it is loaded twice: memory of one copy must not be freed by the other");
+    finding("libhakmem", nr <= 1, found,
+            "it is loaded twice: memory of one copy must not be freed by the other");
 }
 
 /* Value of a variable of the process's environment at its start; NULL: none or not readable. */
@@ -187,9 +198,11 @@ static void check_cgroup(pid_t pid)
     uint64_t limit = cgroup_limit(pid);
     char number[NUMBER_BYTES], state[80], *set = pid ? variable(pid, "HAKMEM_LIMIT") : NULL;
 
-    snprintf(state, sizeof state, limit ? "limit %s" : "%s", limit ? human_bytes(limit, number) : "no limit");
+    snprintf(state, sizeof state, limit ? "limit %s" : "%s",
+             limit ? human_bytes(limit, number) : "no limit");
     finding("cgroup memory", limit == 0 || limit >= (64u << 20) || set, state,
-            "up to 32 MiB may be kept for reuse; in a group this small set HAKMEM_LIMIT, or HAKMEM_PURGE_CAP_BYTES");
+            "up to 32 MiB may be kept for reuse; in a group this small set HAKMEM_LIMIT, or "
+            "HAKMEM_PURGE_CAP_BYTES");
     free(set);
 }
 
@@ -203,7 +216,8 @@ static void check_address_space(pid_t pid)
     line = text ? strstr(text, "Max address space") : NULL;
     bool limited = line && sscanf(line, "Max address space %llu", &limit) == 1;
     finding("address space", !limited || limit >= (1ull << 30), limited ? "limited" : "unlimited",
-            "below 1 GiB (ulimit -v) regions are taken in small pieces, and big blocks fail before memory is short");
+            "below 1 GiB (ulimit -v) regions are taken in small pieces, and big blocks fail before "
+            "memory is short");
     free(text);
 }
 
@@ -213,7 +227,8 @@ static void check_process(pid_t pid)
     int error = maps_read_process(&maps, pid);
 
     if (error) {
-        finding("process", false, strerror(error), "its mappings cannot be read: run as its user or as root");
+        finding("process", false, strerror(error),
+                "its mappings cannot be read: run as its user or as root");
     } else {
         check_library(&maps);
         check_other_allocators(&maps);

@@ -12,19 +12,20 @@
 #define TABLE_LIMIT_BYTES (512u << 20) /* symbol tables of the largest browsers are below 200 MB */
 
 #if UINTPTR_MAX == UINT64_MAX
-#define OUR_CLASS ELFCLASS64
-#define SYMBOL_TYPE(info) ELF64_ST_TYPE(info)
+#    define OUR_CLASS         ELFCLASS64
+#    define SYMBOL_TYPE(info) ELF64_ST_TYPE(info)
 #else
-#define OUR_CLASS ELFCLASS32
-#define SYMBOL_TYPE(info) ELF32_ST_TYPE(info)
+#    define OUR_CLASS         ELFCLASS32
+#    define SYMBOL_TYPE(info) ELF32_ST_TYPE(info)
 #endif
 
-static bool read_header(int fd, ElfW(Ehdr) *header)
+static bool read_header(int fd, ElfW(Ehdr) * header)
 {
     const uint16_t one = 1;
     const unsigned char ours = *(const unsigned char *)&one ? ELFDATA2LSB : ELFDATA2MSB;
 
-    return read_fully(fd, header, sizeof *header, 0) == 0 && memcmp(header->e_ident, ELFMAG, SELFMAG) == 0 &&
+    return read_fully(fd, header, sizeof *header, 0) == 0 &&
+           memcmp(header->e_ident, ELFMAG, SELFMAG) == 0 &&
            header->e_ident[EI_CLASS] == OUR_CLASS && header->e_ident[EI_DATA] == ours;
 }
 
@@ -46,11 +47,12 @@ static bool name_is(const char *strings, uint64_t strings_bytes, uint32_t at, co
 {
     size_t bytes = strlen(name) + 1;
 
-    return at < strings_bytes && bytes <= strings_bytes - at && memcmp(strings + at, name, bytes) == 0;
+    return at < strings_bytes && bytes <= strings_bytes - at &&
+           memcmp(strings + at, name, bytes) == 0;
 }
 
-static bool search(const ElfW(Sym) *symbols, size_t nr, const char *strings, uint64_t strings_bytes,
-                   const char *name, uint64_t *value)
+static bool search(const ElfW(Sym) * symbols, size_t nr, const char *strings,
+                   uint64_t strings_bytes, const char *name, uint64_t *value)
 {
     for (size_t i = 0; i < nr; i++) {
         unsigned type = SYMBOL_TYPE(symbols[i].st_info);
@@ -63,8 +65,8 @@ static bool search(const ElfW(Sym) *symbols, size_t nr, const char *strings, uin
     return false;
 }
 
-static bool search_section(int fd, const ElfW(Shdr) *sections, unsigned nr, unsigned i, const char *name,
-                           uint64_t *value)
+static bool search_section(int fd, const ElfW(Shdr) * sections, unsigned nr, unsigned i,
+                           const char *name, uint64_t *value)
 {
     bool found = false;
     ElfW(Sym) *symbols = NULL;
@@ -74,7 +76,8 @@ static bool search_section(int fd, const ElfW(Shdr) *sections, unsigned nr, unsi
         return false;
     symbols = read_table(fd, sections[i].sh_offset, sections[i].sh_size);
     if (symbols)
-        strings = read_table(fd, sections[sections[i].sh_link].sh_offset, sections[sections[i].sh_link].sh_size);
+        strings = read_table(fd, sections[sections[i].sh_link].sh_offset,
+                             sections[sections[i].sh_link].sh_size);
     if (strings)
         found = search(symbols, sections[i].sh_size / sizeof *symbols, strings,
                        sections[sections[i].sh_link].sh_size, name, value);
@@ -87,7 +90,7 @@ bool elf_symbol(int fd, const char *name, uint64_t *value)
 {
     static const unsigned types[] = {SHT_DYNSYM, SHT_SYMTAB};
     ElfW(Ehdr) header;
-    ElfW(Shdr) *sections;
+    ElfW(Shdr) * sections;
     bool found = false;
 
     if (!read_header(fd, &header) || header.e_shentsize != sizeof *sections)
@@ -105,7 +108,7 @@ bool elf_bias(int fd, uint64_t start, uint64_t offset, uint64_t *bias)
 {
     const uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE);
     ElfW(Ehdr) header;
-    ElfW(Phdr) *segments;
+    ElfW(Phdr) * segments;
     bool found = false;
 
     if (!read_header(fd, &header) || header.e_phentsize != sizeof *segments)

@@ -181,9 +181,11 @@ static int export_prometheus(struct target *t, struct problem *problem)
         const struct metric *m = &metrics[i];
         char name[80];
         bool named = strstr(m->name, "bytes_total") != NULL;
-        snprintf(name, sizeof name, "hakmem_%s%s%s", m->name, !named && metric_is_bytes(m) ? "_bytes" : "",
+        snprintf(name, sizeof name, "hakmem_%s%s%s", m->name,
+                 !named && metric_is_bytes(m) ? "_bytes" : "",
                  !named && metric_is_counter(m) ? "_total" : "");
-        printf("# HELP %s %s\n# TYPE %s %s\n%s", name, m->help, name, metric_is_counter(m) ? "counter" : "gauge", name);
+        printf("# HELP %s %s\n# TYPE %s %s\n%s", name, m->help, name,
+               metric_is_counter(m) ? "counter" : "gauge", name);
         prometheus_labels(t);
         printf(" %" PRIu64 "\n", metric_value(&t->capture.total, m));
     }
@@ -197,8 +199,9 @@ export_function *export_find(const char *format)
     static const struct {
         const char *name;
         export_function *function;
-    } formats[] = {{"json", export_json}, {"ndjson", export_ndjson}, {"csv", export_csv},
-                   {"prometheus", export_prometheus}, {"pprof", export_pprof}, {"heap_v2", export_heap_v2}};
+    } formats[] = {{"json", export_json},   {"ndjson", export_ndjson},
+                   {"csv", export_csv},     {"prometheus", export_prometheus},
+                   {"pprof", export_pprof}, {"heap_v2", export_heap_v2}};
 
     for (unsigned i = 0; i < sizeof formats / sizeof *formats; i++)
         if (strcmp(formats[i].name, format) == 0)

@@ -13,8 +13,8 @@
 
 static void print_counts(const struct site *site)
 {
-    printf("%" PRIu64 ": %" PRIu64 " [%" PRIu64 ": %" PRIu64 "] @", site->live_blocks, site->live_bytes, site->allocs,
-           site->total_bytes);
+    printf("%" PRIu64 ": %" PRIu64 " [%" PRIu64 ": %" PRIu64 "] @", site->live_blocks,
+           site->live_bytes, site->allocs, site->total_bytes);
 }
 
 static void print_mappings(const struct maps *maps)
@@ -23,8 +23,9 @@ static void print_mappings(const struct maps *maps)
     for (size_t i = 0; i < maps->nr; i++) {
         const struct mapping *m = &maps->list[i];
         /* pprof takes the mapping that is executable; a core does not say which: all may be. */
-        printf("%" PRIx64 "-%" PRIx64 " r%c%cp %08" PRIx64 " 00:00 %" PRIu64 " %s\n", m->start, m->end,
-               m->writable ? 'w' : '-', m->executable || m->inode == 0 ? 'x' : '-', m->offset, m->inode, m->path);
+        printf("%" PRIx64 "-%" PRIx64 " r%c%cp %08" PRIx64 " 00:00 %" PRIu64 " %s\n", m->start,
+               m->end, m->writable ? 'w' : '-', m->executable || m->inode == 0 ? 'x' : '-',
+               m->offset, m->inode, m->path);
     }
 }
 

@@ -110,16 +110,17 @@ static void put_sample(struct profile *p, const struct site *site, uint64_t id)
     struct bytes m = {0}, ids = {0}, values = {0};
 
     put_varint(&ids, id);
-    put_message(&m, 1, &ids);                                /* location_id */
+    put_message(&m, 1, &ids); /* location_id */
     put_varint(&values, site->allocs);
     put_varint(&values, site->total_bytes);
     put_varint(&values, site->live_blocks);
     put_varint(&values, site->live_bytes);
-    put_message(&m, 2, &values);                             /* value, in the order of sample_type */
+    put_message(&m, 2, &values); /* value, in the order of sample_type */
     put_message(&p->message, 2, &m);
 }
 
-static void put_location(struct profile *p, const struct symbol *s, uint64_t id, uint64_t mapping, uint64_t address)
+static void put_location(struct profile *p, const struct symbol *s, uint64_t id, uint64_t mapping,
+                         uint64_t address)
 {
     struct bytes m = {0}, line = {0};
 
@@ -192,9 +193,9 @@ static void put_profile(struct profile *p, struct target *target, const struct t
     put_type(p, 1, "inuse_space", "bytes");
     put_mappings(p, &target->source.maps);
     put_sites(p, target, site);
-    put_type(p, 11, "space", "bytes");                           /* period_type */
-    put_number(&p->message, 12, 1);                              /* period */
-    put_number(&p->message, 14, string(p, "inuse_space"));       /* default_sample_type */
+    put_type(p, 11, "space", "bytes");                     /* period_type */
+    put_number(&p->message, 12, 1);                        /* period */
+    put_number(&p->message, 14, string(p, "inuse_space")); /* default_sample_type */
     put_number(&p->message, 9, target->capture.taken_ns);
     for (uint32_t i = 0; i < p->nr_strings; i++)
         put_block(&p->message, 6, p->strings[i], strlen(p->strings[i]));

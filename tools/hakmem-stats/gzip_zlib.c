@@ -12,7 +12,8 @@ bool gzip_write(const unsigned char *data, size_t bytes)
     unsigned char *packed = NULL;
     bool done = false;
 
-    if (bytes > UINT32_MAX / 2 || deflateInit2(&z, 6, Z_DEFLATED, 15 + 16, 8, Z_DEFAULT_STRATEGY) != Z_OK)
+    if (bytes > UINT32_MAX / 2 ||
+        deflateInit2(&z, 6, Z_DEFLATED, 15 + 16, 8, Z_DEFAULT_STRATEGY) != Z_OK)
         return false; /* 15 + 16: the largest window, with a gzip header */
     room = deflateBound(&z, bytes);
     packed = malloc(room);

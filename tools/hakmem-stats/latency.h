@@ -12,6 +12,7 @@ unsigned latency_read(const struct capture *capture, uint32_t counts[LATENCY_BUC
 /* Largest time in ns that falls into the bucket. */
 uint64_t latency_bucket_end(unsigned bucket);
 /* Upper bound of the quantile; 0: no samples. */
-uint64_t latency_quantile(const uint32_t counts[LATENCY_BUCKETS], unsigned nr, unsigned thousandths);
+uint64_t latency_quantile(const uint32_t counts[LATENCY_BUCKETS], unsigned nr,
+                          unsigned thousandths);
 
 #endif

@@ -38,7 +38,8 @@ static bool accept(struct search *s, uint64_t address)
     if (root.self == 0 && s->verdict == NO_ROOT)
         s->verdict = ROOT_ASLEEP;
     /* Another byte order or word size puts self elsewhere: let the capture say so. */
-    if (root.self != address && root.byte_order == HAK_STATS_BYTE_ORDER && root.word_bytes == sizeof(void *))
+    if (root.self != address && root.byte_order == HAK_STATS_BYTE_ORDER &&
+        root.word_bytes == sizeof(void *))
         return false;
     s->root = address;
     s->verdict = ROOT_FOUND;
@@ -88,7 +89,8 @@ static bool in_file(struct search *s, const struct mapping *first)
 
     if (by_symbol(s, first))
         return true;
-    for (const struct mapping *m = first; m < maps->list + maps->nr && s->verdict != ROOT_ASLEEP; m++)
+    for (const struct mapping *m = first; m < maps->list + maps->nr && s->verdict != ROOT_ASLEEP;
+         m++)
         if (same_file(m, first) && by_magic(s, m))
             return true;
     return false;
@@ -140,20 +142,24 @@ int locate_root(struct source *source, bool thorough, uint64_t *root, struct pro
 {
     struct search s = {.source = source};
 
-    if (in_files(&s, named_like_us) || in_files(&s, is_program) || (thorough && in_files(&s, is_other)) ||
-        (thorough && source->pid == 0 && anywhere(&s))) {
+    if (in_files(&s, named_like_us) || in_files(&s, is_program) ||
+        (thorough && in_files(&s, is_other)) || (thorough && source->pid == 0 && anywhere(&s))) {
         *root = s.root;
         return 0;
     }
     if (s.denied)
-        return problem_set(problem, EXIT_PERMISSION,
-                           "process %d: its memory may not be read (another user, or Yama ptrace_scope; root may, "
-                           "and so may its user with HAKMEM_STATS=export)", (int)source->pid);
+        return problem_set(
+            problem, EXIT_PERMISSION,
+            "process %d: its memory may not be read (another user, or Yama ptrace_scope; root may, "
+            "and so may its user with HAKMEM_STATS=export)",
+            (int)source->pid);
     if (s.verdict == ROOT_ASLEEP)
-        return problem_set(problem, EXIT_NOTHING,
-                           "libhakmem is there, but has not started or has its counters off (option stats)");
+        return problem_set(
+            problem, EXIT_NOTHING,
+            "libhakmem is there, but has not started or has its counters off (option stats)");
     if (source->pid)
-        return problem_set(problem, EXIT_NOTHING, "process %d: does not use libhakmem", (int)source->pid);
+        return problem_set(problem, EXIT_NOTHING, "process %d: does not use libhakmem",
+                           (int)source->pid);
     return problem_set(problem, EXIT_NOTHING, "no libhakmem in this core dump");
 }
 
@@ -170,7 +176,8 @@ int locate_export_file(pid_t pid)
     while (directory && fd < 0 && (entry = readdir(directory)) != NULL) {
         snprintf(link, sizeof link, "%.40s/%.200s", path, entry->d_name);
         memset(name, 0, sizeof name);
-        if (readlink(link, name, sizeof name - 1) == (ssize_t)sizeof target - 1 && strcmp(name, target) == 0)
+        if (readlink(link, name, sizeof name - 1) == (ssize_t)sizeof target - 1 &&
+            strcmp(name, target) == 0)
             fd = open(link, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     }
     if (directory)

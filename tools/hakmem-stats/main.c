@@ -25,7 +25,7 @@ struct arguments {
     const char *command;
     char **operands;
     int nr_operands;
-    const char *file;       /* -o */
+    const char *file; /* -o */
     const char *exe, *format;
     enum site_order order;
     unsigned limit, count;
@@ -36,8 +36,18 @@ struct arguments {
     struct problem problem;
 };
 
-enum { OPTION_JSON = 256, OPTION_BYTES, OPTION_COLOR, OPTION_NO_COLOR, OPTION_FAIL_IF, OPTION_EXE, OPTION_FORMAT,
-       OPTION_SORT, OPTION_LIMIT, OPTION_COUNT };
+enum {
+    OPTION_JSON = 256,
+    OPTION_BYTES,
+    OPTION_COLOR,
+    OPTION_NO_COLOR,
+    OPTION_FAIL_IF,
+    OPTION_EXE,
+    OPTION_FORMAT,
+    OPTION_SORT,
+    OPTION_LIMIT,
+    OPTION_COUNT
+};
 
 static const struct option long_options[] = {
     {"json", no_argument, NULL, OPTION_JSON},
@@ -71,7 +81,8 @@ static const char usage_text[] =
     "  diff A B                 what grew between two snapshots (or processes)\n"
     "  export PID --format F    json, ndjson, csv, prometheus, pprof, heap_v2; -o FILE\n"
     "  run [options] -- CMD     run CMD under libhakmem and report\n"
-    "  core FILE [--exe EXE] [VIEW]   show, sites, hist, why, config, snapshot or export of a core dump\n"
+    "  core FILE [--exe EXE] [VIEW]   show, sites, hist, why, config, snapshot or export of a core "
+    "dump\n"
     "  doctor [PID]             what gets in the way, and what to change\n"
     "\n"
     "PID may also be a snapshot's path. Everywhere: --json, --bytes (exact numbers), --no-color,\n"
@@ -103,8 +114,13 @@ static int parse_sort(struct arguments *a, const char *text)
         const char *name;
         char top;
         int order;
-    } orders[] = {{"bytes", 'l', SITES_BY_BYTES}, {"live", 'l', SITES_BY_BYTES}, {"count", 'l', SITES_BY_COUNT},
-                  {"lifetime", 'l', SITES_BY_LIFETIME}, {"rss", 'r', 0}, {"slow", 's', 0}, {"kept", 'd', 0},
+    } orders[] = {{"bytes", 'l', SITES_BY_BYTES},
+                  {"live", 'l', SITES_BY_BYTES},
+                  {"count", 'l', SITES_BY_COUNT},
+                  {"lifetime", 'l', SITES_BY_LIFETIME},
+                  {"rss", 'r', 0},
+                  {"slow", 's', 0},
+                  {"kept", 'd', 0},
                   {"pid", 'p', 0}};
 
     for (unsigned i = 0; i < sizeof orders / sizeof *orders; i++)
@@ -136,19 +152,32 @@ static int add_threshold(struct arguments *a, const char *text)
 static int take_option(struct arguments *a, int option)
 {
     switch (option) {
-    case OPTION_JSON: return output.json = true, 0;
-    case OPTION_BYTES: return output.exact = true, 0;
-    case OPTION_COLOR: return output_choose_color(1), 0;
-    case OPTION_NO_COLOR: return output_choose_color(0), 0;
-    case OPTION_FAIL_IF: return add_threshold(a, optarg);
-    case OPTION_EXE: return a->exe = optarg, 0;
-    case OPTION_FORMAT: return a->format = optarg, 0;
-    case OPTION_SORT: return parse_sort(a, optarg);
-    case OPTION_LIMIT: return parse_count(a, optarg, &a->limit);
-    case OPTION_COUNT: return parse_count(a, optarg, &a->count);
-    case 'o': return a->file = optarg, 0;
-    case 'n': return parse_seconds(a, optarg);
-    default: return problem_set(&a->problem, EXIT_USAGE, "see hakmem-stats --help");
+    case OPTION_JSON:
+        return output.json = true, 0;
+    case OPTION_BYTES:
+        return output.exact = true, 0;
+    case OPTION_COLOR:
+        return output_choose_color(1), 0;
+    case OPTION_NO_COLOR:
+        return output_choose_color(0), 0;
+    case OPTION_FAIL_IF:
+        return add_threshold(a, optarg);
+    case OPTION_EXE:
+        return a->exe = optarg, 0;
+    case OPTION_FORMAT:
+        return a->format = optarg, 0;
+    case OPTION_SORT:
+        return parse_sort(a, optarg);
+    case OPTION_LIMIT:
+        return parse_count(a, optarg, &a->limit);
+    case OPTION_COUNT:
+        return parse_count(a, optarg, &a->count);
+    case 'o':
+        return a->file = optarg, 0;
+    case 'n':
+        return parse_seconds(a, optarg);
+    default:
+        return problem_set(&a->problem, EXIT_USAGE, "see hakmem-stats --help");
     }
 }
 
@@ -189,7 +218,8 @@ static int write_export(struct arguments *a, struct target *t)
     int code;
 
     if (!function)
-        return problem_set(&a->problem, EXIT_USAGE, "--format %.40s: expected one of %s", a->format, export_formats);
+        return problem_set(&a->problem, EXIT_USAGE, "--format %.40s: expected one of %s", a->format,
+                           export_formats);
     if (!a->file)
         return function(t, &a->problem);
     /* node_exporter reads the file at any time: it is whole or not there. */
@@ -235,7 +265,8 @@ static int command_view(struct arguments *a)
     if (a->nr_operands != 1)
         return wrong(a, "expected one PID or snapshot", a->command);
     if (a->format && !export_find(a->format))
-        return problem_set(&a->problem, EXIT_USAGE, "--format %.40s: expected one of %s", a->format, export_formats);
+        return problem_set(&a->problem, EXIT_USAGE, "--format %.40s: expected one of %s", a->format,
+                           export_formats);
     code = target_open(&t, a->operands[0], true, &a->problem);
     if (code != 0)
         return code;
@@ -281,7 +312,8 @@ static int command_diff(struct arguments *a)
 
 static int command_list(struct arguments *a)
 {
-    return a->nr_operands ? wrong(a, "list takes no argument", a->operands[0]) : view_list(&a->problem);
+    return a->nr_operands ? wrong(a, "list takes no argument", a->operands[0])
+                          : view_list(&a->problem);
 }
 
 static int command_top(struct arguments *a)
@@ -316,9 +348,10 @@ static command_function *find_command(const char *name)
         const char *name;
         command_function *function;
     } commands[] = {
-        {"list", command_list}, {"show", command_view}, {"top", command_top}, {"sites", command_view},
-        {"hist", command_view}, {"why", command_view}, {"config", command_view}, {"snapshot", command_view},
-        {"diff", command_diff}, {"export", command_view}, {"core", command_core}, {"doctor", command_doctor}};
+        {"list", command_list},   {"show", command_view},     {"top", command_top},
+        {"sites", command_view},  {"hist", command_view},     {"why", command_view},
+        {"config", command_view}, {"snapshot", command_view}, {"diff", command_diff},
+        {"export", command_view}, {"core", command_core},     {"doctor", command_doctor}};
 
     for (unsigned i = 0; i < sizeof commands / sizeof *commands; i++)
         if (strcmp(commands[i].name, name) == 0)
@@ -352,7 +385,8 @@ int main(int argc, char **argv)
         if (option == 'h')
             return fputs(usage_text, stdout) == EOF;
         if (option == 'V')
-            return printf("hakmem-stats %s (counters of layout %d)\n", PACKAGE_VERSION, HAK_STATS_ABI) < 0;
+            return printf("hakmem-stats %s (counters of layout %d)\n", PACKAGE_VERSION,
+                          HAK_STATS_ABI) < 0;
         code = take_option(&a, option);
     }
     if (code == 0 && optind == argc) {

@@ -84,8 +84,9 @@ static void parse_line(struct maps *maps, char *line)
     char permissions[5];
     int path_at = 0;
 
-    if (sscanf(line, "%" SCNx64 "-%" SCNx64 " %4s %" SCNx64 " %*x:%*x %" SCNu64 " %n", &m.start, &m.end,
-               permissions, &m.offset, &m.inode, &path_at) < 5 || m.start >= m.end)
+    if (sscanf(line, "%" SCNx64 "-%" SCNx64 " %4s %" SCNx64 " %*x:%*x %" SCNu64 " %n", &m.start,
+               &m.end, permissions, &m.offset, &m.inode, &path_at) < 5 ||
+        m.start >= m.end)
         return;
     m.readable = permissions[0] == 'r';
     m.writable = permissions[1] == 'w';

@@ -13,10 +13,10 @@
 
 struct mapping {
     uint64_t start, end;
-    uint64_t offset;  /* in the file */
-    uint64_t inode;   /* 0: unknown or no file */
+    uint64_t offset; /* in the file */
+    uint64_t inode;  /* 0: unknown or no file */
     bool readable, writable, executable;
-    char *path;       /* "" for anonymous memory; " (deleted)" is cut off */
+    char *path; /* "" for anonymous memory; " (deleted)" is cut off */
 };
 
 struct maps {

@@ -4,7 +4,9 @@
 #include <string.h>
 
 #define M(member, kind, group, help)                                                               \
-    {#member, offsetof(hak_stats_t, member), HAK_KIND_##kind, METRIC_##group, help}
+    {                                                                                              \
+#        member, offsetof(hak_stats_t, member), HAK_KIND_##kind, METRIC_##group, help              \
+    }
 
 const struct metric metrics[] = {
     M(mapped, BYTES, IDENTITY, "address space taken from the kernel"),
@@ -76,9 +78,15 @@ const struct metric metrics[] = {
 const unsigned nr_metrics = sizeof metrics / sizeof *metrics;
 
 const char *const metric_group_titles[NR_METRIC_GROUPS] = {
-    "Where the address space is", "Live, by kind", "Kept, by place", "Refills of magazines",
-    "Frees of other threads' blocks", "Runs (64 KiB to the mapping threshold)", "Big mappings",
-    "The way back to the kernel", "Process",
+    "Where the address space is",
+    "Live, by kind",
+    "Kept, by place",
+    "Refills of magazines",
+    "Frees of other threads' blocks",
+    "Runs (64 KiB to the mapping threshold)",
+    "Big mappings",
+    "The way back to the kernel",
+    "Process",
 };
 
 uint64_t metric_value(const hak_stats_t *total, const struct metric *metric)

@@ -9,14 +9,22 @@
 #include "capture.h"
 
 enum metric_group {
-    METRIC_IDENTITY, METRIC_LIVE, METRIC_CACHED, METRIC_REFILL, METRIC_REMOTE, METRIC_RUNS, METRIC_BIG,
-    METRIC_KERNEL, METRIC_PROCESS, NR_METRIC_GROUPS
+    METRIC_IDENTITY,
+    METRIC_LIVE,
+    METRIC_CACHED,
+    METRIC_REFILL,
+    METRIC_REMOTE,
+    METRIC_RUNS,
+    METRIC_BIG,
+    METRIC_KERNEL,
+    METRIC_PROCESS,
+    NR_METRIC_GROUPS
 };
 
 struct metric {
     const char *name;
-    uint16_t offset;     /* in hak_stats_t */
-    uint8_t kind;        /* enum hak_stats_kind */
+    uint16_t offset; /* in hak_stats_t */
+    uint8_t kind;    /* enum hak_stats_kind */
     uint8_t group;
     const char *help;
 };

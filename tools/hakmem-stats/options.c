@@ -64,8 +64,8 @@ static void list_text(const struct table *config, uint64_t offset, char *text, s
         used += (size_t)snprintf(text + used, bytes - used, "%s%" PRIu64, i ? "," : "", numbers[i]);
 }
 
-static void option_text(const struct table *config, uint64_t type, uint64_t offset, const char *words, char *text,
-                        size_t bytes)
+static void option_text(const struct table *config, uint64_t type, uint64_t offset,
+                        const char *words, char *text, size_t bytes)
 {
     static const unsigned widths[NR_TYPES] = {1, 4, 4, 8, sizeof(void *), 4, 4};
     uint64_t value = number_at(config, offset, widths[type]);
@@ -90,7 +90,8 @@ static const char *source_name(uint64_t number)
 static bool from_config(const struct capture *c, option_callback *callback, void *arg)
 {
     const struct table *config = capture_table(c, "config"), *option = capture_table(c, "option");
-    const struct table *names = capture_table(c, "option.names"), *words = capture_table(c, "option.words");
+    const struct table *names = capture_table(c, "option.names"),
+                       *words = capture_table(c, "option.words");
     char name[64], value[256];
 
     if (!config || !config->rows || !option || !names)
@@ -100,9 +101,11 @@ static bool from_config(const struct capture *c, option_callback *callback, void
         const char *raw = blob_string(names, i);
         if (type >= NR_TYPES || !*raw)
             continue;
-        option_text(config, type, table_get(option, i, "offset"), blob_string(words, i), value, sizeof value);
+        option_text(config, type, table_get(option, i, "offset"), blob_string(words, i), value,
+                    sizeof value);
         clean_text(raw, strlen(raw), name, sizeof name);
-        callback(name, value, source_name(table_get(capture_table(c, "option.source"), i, "source")), arg);
+        callback(name, value,
+                 source_name(table_get(capture_table(c, "option.source"), i, "source")), arg);
     }
     return true;
 }
@@ -128,5 +131,6 @@ static bool from_text(const struct table *blob, option_callback *callback, void 
 
 bool options_foreach(const struct capture *capture, option_callback *callback, void *arg)
 {
-    return from_config(capture, callback, arg) || from_text(capture_table(capture, "option.text"), callback, arg);
+    return from_config(capture, callback, arg) ||
+           from_text(capture_table(capture, "option.text"), callback, arg);
 }

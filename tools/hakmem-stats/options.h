@@ -7,6 +7,8 @@
 
 /* Calls back once per option, in the library's order. false: not recorded. */
 bool options_foreach(const struct capture *capture,
-                     void (*callback)(const char *name, const char *value, const char *from, void *arg), void *arg);
+                     void (*callback)(const char *name, const char *value, const char *from,
+                                      void *arg),
+                     void *arg);
 
 #endif

@@ -13,7 +13,9 @@ void output_choose_color(int wish)
 {
     const char *no = getenv("NO_COLOR"), *term = getenv("TERM");
 
-    output.color = wish >= 0 ? wish : isatty(STDOUT_FILENO) && !(no && *no) && term && strcmp(term, "dumb") != 0;
+    output.color = wish >= 0
+                       ? wish
+                       : isatty(STDOUT_FILENO) && !(no && *no) && term && strcmp(term, "dumb") != 0;
 }
 
 const char *bold(void)
@@ -33,7 +35,8 @@ const char *plain(void)
 
 /* ---- numbers ------------------------------------------------------------------------------- */
 
-static const char *scaled(uint64_t value, unsigned step, const char *suffixes, char text[NUMBER_BYTES])
+static const char *scaled(uint64_t value, unsigned step, const char *suffixes,
+                          char text[NUMBER_BYTES])
 {
     double scaled = (double)value;
     unsigned i = 0;

@@ -12,7 +12,7 @@
 
 struct output {
     bool json;
-    bool exact;  /* --bytes: no unit suffixes */
+    bool exact; /* --bytes: no unit suffixes */
     bool color;
 };
 

@@ -9,8 +9,9 @@
 
 static void read_purpose(const struct table *table, uint32_t row, char *text, size_t bytes)
 {
-    static const char *const names[] = {"unknown", "small-frequent", "medium", "large-infrequent", "short-lived",
-                                        "long-lived", "hand-off", "grows-by-realloc"};
+    static const char *const names[] = {"unknown",          "small-frequent",  "medium",
+                                        "large-infrequent", "short-lived",     "long-lived",
+                                        "hand-off",         "grows-by-realloc"};
     const struct hak_stats_field *f = table_field(table, "purpose");
     uint64_t number;
 
@@ -19,7 +20,10 @@ static void read_purpose(const struct table *table, uint32_t row, char *text, si
         return;
     }
     number = f ? table_value(table, row, f) : 0;
-    snprintf(text, bytes, "%s", !f ? "-" : number < sizeof names / sizeof *names ? names[number] : "?");
+    snprintf(text, bytes, "%s",
+             !f                                      ? "-"
+             : number < sizeof names / sizeof *names ? names[number]
+                                                     : "?");
 }
 
 void site_read(const struct table *table, uint32_t row, struct site *site)
@@ -32,7 +36,8 @@ void site_read(const struct table *table, uint32_t row, struct site *site)
     site->frees = table_get(table, row, "frees") + (table_get(table, row, "est_frees_q8") >> 8);
     site->live_blocks = site->allocs > site->frees ? site->allocs - site->frees : 0;
     site->total_bytes = table_get(table, row, "total_bytes") + table_get(table, row, "est_bytes");
-    site->live_bytes = table_get(table, row, "live_bytes") + table_get(table, row, "est_live_bytes");
+    site->live_bytes =
+        table_get(table, row, "live_bytes") + table_get(table, row, "est_live_bytes");
     site->max_bytes = table_get(table, row, "max_bytes");
     site->samples = table_get(table, row, "samples");
     site->size_p50 = table_get(table, row, "size_p50_q12") >> 12;
@@ -64,9 +69,12 @@ static int compare_keys(const void *a, const void *b)
 static uint64_t order_key(const struct site *site, enum site_order order)
 {
     switch (order) {
-    case SITES_BY_COUNT: return site->allocs;
-    case SITES_BY_LIFETIME: return site->life_p50_ns;
-    default: return site->live_bytes;
+    case SITES_BY_COUNT:
+        return site->allocs;
+    case SITES_BY_LIFETIME:
+        return site->life_p50_ns;
+    default:
+        return site->live_bytes;
     }
 }
 

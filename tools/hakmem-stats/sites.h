@@ -15,13 +15,13 @@
 #include "capture.h"
 
 struct site {
-    uint64_t key;        /* return address or label; 0: the row is free */
+    uint64_t key; /* return address or label; 0: the row is free */
     uint64_t allocs, frees, live_blocks;
     uint64_t total_bytes, live_bytes, max_bytes;
     uint64_t samples;
     uint64_t size_p50, size_p99, life_p50_ns, life_p99_ns;
-    bool has_lifetime;   /* the library records it, and a sample has ended */
-    char purpose[24];    /* "-" when it is not recorded */
+    bool has_lifetime; /* the library records it, and a sample has ended */
+    char purpose[24];  /* "-" when it is not recorded */
 };
 
 enum site_order { SITES_BY_BYTES, SITES_BY_COUNT, SITES_BY_LIFETIME };

@@ -57,8 +57,8 @@ static uint64_t append(struct image *image, const void *data, size_t bytes)
     return at;
 }
 
-static void add_table(struct image *image, const char *name, const void *rows, uint32_t nr_rows, uint32_t row_bytes,
-                      const struct hak_stats_field *fields, uint32_t nr_fields)
+static void add_table(struct image *image, const char *name, const void *rows, uint32_t nr_rows,
+                      uint32_t row_bytes, const struct hak_stats_field *fields, uint32_t nr_fields)
 {
     struct hak_stats_table *t = &image->tables[image->nr_tables];
 
@@ -77,7 +77,8 @@ static void add_table(struct image *image, const char *name, const void *rows, u
 
 static struct hak_stats_field field(const char *name, size_t offset, size_t bytes, unsigned kind)
 {
-    struct hak_stats_field f = {.offset = (uint32_t)offset, .bytes = (uint16_t)bytes, .kind = (uint8_t)kind};
+    struct hak_stats_field f = {
+        .offset = (uint32_t)offset, .bytes = (uint16_t)bytes, .kind = (uint8_t)kind};
 
     memcpy(f.name, name, strnlen(name, sizeof f.name - 1));
     return f;
@@ -101,10 +102,11 @@ static void add_stats(struct image *image, const struct capture *c)
 static void add_classes(struct image *image, const struct capture *c)
 {
     const struct hak_stats_field fields[] = {
-        CLASS_FIELD(size), CLASS_FIELD(slab_bytes), CLASS_FIELD(slots), CLASS_FIELD(slabs),
-        CLASS_FIELD(live), CLASS_FIELD(cached), CLASS_FIELD(parcels), CLASS_FIELD(free)};
+        CLASS_FIELD(size), CLASS_FIELD(slab_bytes), CLASS_FIELD(slots),   CLASS_FIELD(slabs),
+        CLASS_FIELD(live), CLASS_FIELD(cached),     CLASS_FIELD(parcels), CLASS_FIELD(free)};
 
-    add_table(image, "class", c->classes, c->nr_classes, sizeof *c->classes, fields, sizeof fields / sizeof *fields);
+    add_table(image, "class", c->classes, c->nr_classes, sizeof *c->classes, fields,
+              sizeof fields / sizeof *fields);
 }
 
 static void add_process(struct image *image, const struct capture *c)
@@ -139,7 +141,8 @@ static void add_symbols(struct image *image, struct target *target)
     uint32_t nr = site ? site->nr_rows : 0;
     struct symbol_row *rows = calloc(nr + 1, sizeof *rows);
     const struct hak_stats_field fields[] = {
-        field("function", offsetof(struct symbol_row, function), sizeof rows->function, HAK_KIND_TEXT),
+        field("function", offsetof(struct symbol_row, function), sizeof rows->function,
+              HAK_KIND_TEXT),
         field("file", offsetof(struct symbol_row, file), sizeof rows->file, HAK_KIND_TEXT),
         field("module", offsetof(struct symbol_row, module), sizeof rows->module, HAK_KIND_TEXT),
         field("offset", offsetof(struct symbol_row, offset), 8, HAK_KIND_NUMBER),
@@ -181,9 +184,11 @@ static void add_options(struct image *image, const struct capture *c)
 /* What lies in the capture and no other table of the snapshot holds; nesting is resolved there. */
 static bool is_copied(const struct table *t)
 {
-    static const char *const left_out[] = {"stats", "class", "process", "site.symbol", "option.text", "config",
-                                           "option", "option.source", "option.names", "option.words",
-                                           "heap.slabs", "heap.magazine", "heap.runs", "parcel", "size", "trace"};
+    static const char *const left_out[] = {
+        "stats",        "class",        "process",    "site.symbol",
+        "option.text",  "config",       "option",     "option.source",
+        "option.names", "option.words", "heap.slabs", "heap.magazine",
+        "heap.runs",    "parcel",       "size",       "trace"};
 
     for (unsigned i = 0; i < sizeof left_out / sizeof *left_out; i++)
         if (strcmp(left_out[i], t->name) == 0)

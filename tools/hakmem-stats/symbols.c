@@ -92,7 +92,8 @@ static const char *base_name(const char *path)
 const char *symbol_text(const struct symbol *symbol, uint64_t address, char *text, size_t bytes)
 {
     if (symbol->function[0] && symbol->file[0])
-        snprintf(text, bytes, "%s (%s:%u)", symbol->function, base_name(symbol->file), symbol->line);
+        snprintf(text, bytes, "%s (%s:%u)", symbol->function, base_name(symbol->file),
+                 symbol->line);
     else if (symbol->function[0])
         snprintf(text, bytes, "%s (%s)", symbol->function, base_name(symbol->module));
     else if (symbol->module[0])

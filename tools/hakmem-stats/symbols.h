@@ -11,8 +11,8 @@
 struct symbol {
     char function[160]; /* "" if unknown */
     char file[160];
-    char module[160];   /* path; "" if the address is in no file */
-    uint64_t offset;    /* in the file's own addresses */
+    char module[160]; /* path; "" if the address is in no file */
+    uint64_t offset;  /* in the file's own addresses */
     uint32_t line;
 };
 

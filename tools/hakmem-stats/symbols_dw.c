@@ -26,15 +26,16 @@ static Dwfl_Module *report(struct symbols *symbols, struct module *module)
     if (fd < 0)
         return NULL;
     dwfl_report_begin_add(symbols->debug);
-    Dwfl_Module *found =
-        dwfl_report_elf(symbols->debug, module->first->path, module->first->path, fd, module->bias, true);
+    Dwfl_Module *found = dwfl_report_elf(symbols->debug, module->first->path, module->first->path,
+                                         fd, module->bias, true);
     if (!found)
         close(fd);
     dwfl_report_end(symbols->debug, NULL, NULL);
     return found;
 }
 
-void symbols_find_function(struct symbols *symbols, struct module *module, uint64_t address, struct symbol *symbol)
+void symbols_find_function(struct symbols *symbols, struct module *module, uint64_t address,
+                           struct symbol *symbol)
 {
     const char *name, *file;
     Dwfl_Line *line;

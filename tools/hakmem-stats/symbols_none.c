@@ -4,7 +4,8 @@
 
 const bool symbols_have_functions = false;
 
-void symbols_find_function(struct symbols *symbols, struct module *module, uint64_t address, struct symbol *symbol)
+void symbols_find_function(struct symbols *symbols, struct module *module, uint64_t address,
+                           struct symbol *symbol)
 {
     (void)symbols;
     (void)module;

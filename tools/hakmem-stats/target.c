@@ -55,7 +55,8 @@ static void take_recorded(struct capture *c)
     c->rss_bytes = table_get(process, 0, "rss");
     c->taken_ns = table_get(process, 0, "taken_ns");
     if (command)
-        clean_text((const char *)table_bytes(process, 0, command), command->bytes, c->command, sizeof c->command);
+        clean_text((const char *)table_bytes(process, 0, command), command->bytes, c->command,
+                   sizeof c->command);
 }
 
 static int finish(struct target *t, struct problem *problem)
@@ -124,7 +125,8 @@ int target_open(struct target *target, const char *name, bool thorough, struct p
     return code;
 }
 
-int target_open_core(struct target *target, const char *path, const char *exe, struct problem *problem)
+int target_open_core(struct target *target, const char *path, const char *exe,
+                     struct problem *problem)
 {
     int code;
 
@@ -160,7 +162,8 @@ void target_close(struct target *target)
 
 /* ---- symbols ------------------------------------------------------------------------------- */
 
-static void copy_field(const struct table *t, uint32_t row, const char *name, char *to, size_t bytes)
+static void copy_field(const struct table *t, uint32_t row, const char *name, char *to,
+                       size_t bytes)
 {
     const struct hak_stats_field *f = table_field(t, name);
 
@@ -188,5 +191,6 @@ void target_symbol(struct target *target, uint32_t row, struct symbol *symbol)
     }
     if (!target->symbols)
         target->symbols = symbols_open(&target->source);
-    symbols_find(target->symbols, table_get(capture_table(&target->capture, "site"), row, "key"), symbol);
+    symbols_find(target->symbols, table_get(capture_table(&target->capture, "site"), row, "key"),
+                 symbol);
 }

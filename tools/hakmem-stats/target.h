@@ -11,14 +11,15 @@ struct target {
     struct capture capture;
     struct symbols *symbols; /* made when first asked for */
     uint64_t root;
-    pid_t pid;               /* 0: not a process */
+    pid_t pid; /* 0: not a process */
     bool from_export_file;
-    bool memory_denied;      /* the library is there, its memory may not be read */
+    bool memory_denied; /* the library is there, its memory may not be read */
 };
 
 /* "123" or a path that has a character other than a digit. */
 int target_open(struct target *target, const char *name, bool thorough, struct problem *problem);
-int target_open_core(struct target *target, const char *path, const char *exe, struct problem *problem);
+int target_open_core(struct target *target, const char *path, const char *exe,
+                     struct problem *problem);
 /* Takes the numbers anew. */
 int target_again(struct target *target, struct problem *problem);
 void target_close(struct target *target);

@@ -11,8 +11,10 @@
 static int refuse(const char *text, struct problem *problem)
 {
     return problem_set(problem, EXIT_USAGE,
-                       "--fail-if '%.80s': expected METRIC OP NUMBER, as in 'live>2G', 'cached>10%%', 'rss>=500M'; "
-                       "metrics are rss and the names that `show` prints", text);
+                       "--fail-if '%.80s': expected METRIC OP NUMBER, as in 'live>2G', "
+                       "'cached>10%%', 'rss>=500M'; "
+                       "metrics are rss and the names that `show` prints",
+                       text);
 }
 
 static bool parse_number(const char *text, struct threshold *t)
@@ -46,7 +48,7 @@ static bool parse_number(const char *text, struct threshold *t)
 int threshold_parse(const char *text, struct threshold *t, struct problem *problem)
 {
     size_t name_bytes = strcspn(text, "<>=! "), operator_bytes;
-    const char *operator = text + name_bytes + strspn(text + name_bytes, " ");
+    const char *operator= text + name_bytes + strspn(text + name_bytes, " ");
     char name[32];
     const struct metric *metric;
 
@@ -62,10 +64,11 @@ int threshold_parse(const char *text, struct threshold *t, struct problem *probl
     if (!metric && strcmp(name, "rss") != 0)
         return refuse(text, problem);
     t->offset = metric ? metric->offset : THRESHOLD_RSS;
-    if (!strstr("> >= < <= == !=", t->operator) || strcmp(t->operator, "=") == 0 || strcmp(t->operator, "!") == 0)
+    if (!strstr("> >= < <= == !=", t->operator) || strcmp(t->operator, "=") == 0 ||
+        strcmp(t->operator, "!") == 0)
         return refuse(text, problem);
-    operator += operator_bytes;
-    return parse_number(operator + strspn(operator, " "), t) ? 0 : refuse(text, problem);
+    operator+= operator_bytes;
+    return parse_number(operator+ strspn(operator, " "), t) ? 0 : refuse(text, problem);
 }
 
 static bool holds(uint64_t actual, const char *operator, uint64_t value)
@@ -73,14 +76,19 @@ static bool holds(uint64_t actual, const char *operator, uint64_t value)
     bool equal = actual == value;
 
     switch (operator[0]) {
-    case '>': return actual > value || (equal && operator[1]);
-    case '<': return actual < value || (equal && operator[1]);
-    case '=': return equal;
-    default: return !equal;
+    case '>':
+        return actual > value || (equal && operator[1]);
+    case '<':
+        return actual < value || (equal && operator[1]);
+    case '=':
+        return equal;
+    default:
+        return !equal;
     }
 }
 
-int threshold_check(const struct threshold *t, const struct capture *capture, struct problem *problem)
+int threshold_check(const struct threshold *t, const struct capture *capture,
+                    struct problem *problem)
 {
     uint64_t actual = capture->rss_bytes, value = t->value;
 
@@ -90,6 +98,7 @@ int threshold_check(const struct threshold *t, const struct capture *capture, st
         value = capture->total.mapped / 100 * value + capture->total.mapped % 100 * value / 100;
     if (!holds(actual, t->operator, value))
         return 0;
-    return problem_set(problem, EXIT_BREACHED, "threshold '%.80s' breached: %" PRIu64 " %s %" PRIu64, t->text, actual,
+    return problem_set(problem, EXIT_BREACHED,
+                       "threshold '%.80s' breached: %" PRIu64 " %s %" PRIu64, t->text, actual,
                        t->operator, value);
 }

@@ -9,7 +9,7 @@
 
 struct threshold {
     const char *text;
-    uint16_t offset;     /* in hak_stats_t, or THRESHOLD_RSS */
+    uint16_t offset; /* in hak_stats_t, or THRESHOLD_RSS */
     char operator[3];
     uint64_t value;
     bool percent_of_mapped;
@@ -19,6 +19,7 @@ struct threshold {
 /* EXIT_USAGE: the text says what would be accepted. */
 int threshold_parse(const char *text, struct threshold *threshold, struct problem *problem);
 /* EXIT_BREACHED, with a text that has both numbers; else 0. */
-int threshold_check(const struct threshold *threshold, const struct capture *capture, struct problem *problem);
+int threshold_check(const struct threshold *threshold, const struct capture *capture,
+                    struct problem *problem);
 
 #endif

@@ -16,7 +16,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#define HISTORY 24
+#define HISTORY  24
 #define MAX_ROWS 4096
 
 struct row {
@@ -25,7 +25,7 @@ struct row {
     char command[32];
     uint64_t mode, rss, time_ns;
     hak_stats_t total, before;
-    double seconds;          /* between the two; 0: only one */
+    double seconds;            /* between the two; 0: only one */
     uint64_t history[HISTORY]; /* live, the latest last */
     unsigned nr_history;
 };
@@ -111,8 +111,8 @@ static int take_all(const struct top_options *options, struct problem *problem)
 /* Calls that left the fast path. */
 static uint64_t slow_calls(const hak_stats_t *t)
 {
-    return t->refills + t->flushes + t->run_hits_cache + t->run_hits_shard + t->run_misses + t->big_hits_site +
-           t->big_hits_shared + t->big_hits_part + t->big_misses;
+    return t->refills + t->flushes + t->run_hits_cache + t->run_hits_shard + t->run_misses +
+           t->big_hits_site + t->big_hits_shared + t->big_hits_part + t->big_misses;
 }
 
 static uint64_t per_second(uint64_t after, uint64_t before, double seconds)
@@ -130,11 +130,16 @@ static char sort_key;
 static uint64_t sort_value(const struct row *r)
 {
     switch (sort_key) {
-    case 'r': return r->rss;
-    case 's': return slow_rate(r);
-    case 'd': return r->total.dirty + r->total.cached;
-    case 'p': return UINT64_MAX - (uint64_t)r->pid;
-    default: return r->total.live;
+    case 'r':
+        return r->rss;
+    case 's':
+        return slow_rate(r);
+    case 'd':
+        return r->total.dirty + r->total.cached;
+    case 'p':
+        return UINT64_MAX - (uint64_t)r->pid;
+    default:
+        return r->total.live;
     }
 }
 
@@ -169,14 +174,17 @@ static const char *sparkline(const struct row *r, char *text, size_t bytes)
 
 static void draw_row(const struct screen *screen, const struct row *r)
 {
-    char live[NUMBER_BYTES], rss[NUMBER_BYTES], kept[NUMBER_BYTES], slow[NUMBER_BYTES], purge[NUMBER_BYTES];
+    char live[NUMBER_BYTES], rss[NUMBER_BYTES], kept[NUMBER_BYTES], slow[NUMBER_BYTES],
+        purge[NUMBER_BYTES];
     char spark[HISTORY * 4 + 1], line[400];
 
-    snprintf(line, sizeof line, "%8d %-16.16s %-9s %8s %8s %8s %8s %8s  %s", (int)r->pid, r->command,
-             mode_name(r->mode), human_bytes(r->total.live, live),
+    snprintf(line, sizeof line, "%8d %-16.16s %-9s %8s %8s %8s %8s %8s  %s", (int)r->pid,
+             r->command, mode_name(r->mode), human_bytes(r->total.live, live),
              human_bytes(r->total.cached + r->total.dirty, kept), human_bytes(r->rss, rss),
              human_count(slow_rate(r), slow),
-             human_bytes(per_second(r->total.purged_bytes_total, r->before.purged_bytes_total, r->seconds), purge),
+             human_bytes(
+                 per_second(r->total.purged_bytes_total, r->before.purged_bytes_total, r->seconds),
+                 purge),
              sparkline(r, spark, sizeof spark));
     screen->line(line, false);
 }
@@ -185,8 +193,8 @@ static void draw_all(const struct screen *screen)
 {
     char line[160];
 
-    snprintf(line, sizeof line, "%8s %-16s %-9s %8s %8s %8s %8s %8s  %s", "PID", "COMMAND", "MODE", "LIVE", "KEPT",
-             "RSS", "SLOW/s", "PURGE/s", "LIVE OVER TIME");
+    snprintf(line, sizeof line, "%8s %-16s %-9s %8s %8s %8s %8s %8s  %s", "PID", "COMMAND", "MODE",
+             "LIVE", "KEPT", "RSS", "SLOW/s", "PURGE/s", "LIVE OVER TIME");
     screen->line(line, true);
     for (unsigned i = 0; i < tables[0].nr; i++)
         draw_row(screen, &tables[0].rows[i]);
@@ -208,7 +216,9 @@ static void draw_one(const struct screen *screen, const struct row *r)
             change = per_second(now, metric_value(&r->before, m), r->seconds);
         snprintf(line, sizeof line, "  %-22s %12s  %10s%s", m->name,
                  bytes ? human_bytes(now, value) : human_count(now, value),
-                 metric_is_counter(m) ? (bytes ? human_bytes(change, rate) : human_count(change, rate)) : "",
+                 metric_is_counter(m)
+                     ? (bytes ? human_bytes(change, rate) : human_count(change, rate))
+                     : "",
                  metric_is_counter(m) ? "/s" : "");
         screen->line(line, false);
     }
@@ -241,7 +251,8 @@ static void draw(const struct screen *screen, const struct top_options *options)
     }
     screen->begin();
     if (screen != &screen_plain)
-        screen->line("hakmem-stats top   q quit   sort: l live  r rss  s slow calls  d kept  p pid", false);
+        screen->line("hakmem-stats top   q quit   sort: l live  r rss  s slow calls  d kept  p pid",
+                     false);
     if (options->process && tables[0].nr)
         draw_one(screen, &tables[0].rows[0]);
     else

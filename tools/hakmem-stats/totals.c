@@ -7,8 +7,8 @@
 #include <string.h>
 
 #define GRANULE_BYTES 16384u
-#define LEAF_ENTRIES 32768u
-#define MAX_CLASSES 65536u
+#define LEAF_ENTRIES  32768u
+#define MAX_CLASSES   65536u
 /* A magazine of more blocks than this is a torn or damaged one. */
 #define MAX_MAGAZINE 1048576u
 
@@ -31,7 +31,9 @@ static int from_file(struct capture *c, const struct table *stats, struct proble
     if (c->nr_classes > MAX_CLASSES)
         return problem_set(problem, EXIT_VERSION, "damaged counters: %u classes", c->nr_classes);
     c->classes = calloc(c->nr_classes + 1, sizeof *c->classes);
-    for (uint32_t i = 0; c->classes && i < c->nr_classes; i++) {
+    if (!c->classes)
+        return problem_set(problem, EXIT_NOTHING, "out of memory");
+    for (uint32_t i = 0; i < c->nr_classes; i++) {
         hak_stats_class_t *row = &c->classes[i];
         row->size = table_get(class, i, "size");
         row->slab_bytes = table_get(class, i, "slab_bytes");
@@ -49,12 +51,15 @@ static int from_file(struct capture *c, const struct table *stats, struct proble
 
 static void add_heap_classes(struct capture *c, uint32_t nr_small)
 {
-    const struct table *slabs = capture_table(c, "heap.slabs"), *records = capture_table(c, "heap.magazine");
-    const struct hak_stats_field *cursor = table_field(records, "cursor"), *bottom = table_field(slabs, "bottom");
+    const struct table *slabs = capture_table(c, "heap.slabs"),
+                       *records = capture_table(c, "heap.magazine");
+    const struct hak_stats_field *cursor = table_field(records, "cursor"),
+                                 *bottom = table_field(slabs, "bottom");
     const struct hak_stats_field *nr_slabs = table_field(slabs, "nr_slabs");
     const struct hak_stats_field *nr_free = table_field(slabs, "nr_free");
 
-    if (!slabs || !records || !cursor || !bottom || !nr_slabs || !nr_free || slabs->rows_per_parent == 0)
+    if (!slabs || !records || !cursor || !bottom || !nr_slabs || !nr_free ||
+        slabs->rows_per_parent == 0)
         return;
     for (uint32_t i = 0; i < slabs->nr_rows; i++) {
         uint64_t low = table_value(slabs, i, bottom);
@@ -121,7 +126,8 @@ static void add_runs(struct capture *c, uint32_t first)
         row->slots = 1;
         row->slabs = table_get(run, i, "nr_runs");
         granules += table_get(run, i, "nr_granules");
-        for (uint32_t h = i; cached && cached->rows_per_parent && h < cached->nr_rows; h += cached->rows_per_parent)
+        for (uint32_t h = i; cached && cached->rows_per_parent && h < cached->nr_rows;
+             h += cached->rows_per_parent)
             row->cached += table_get(cached, h, "count");
         row->live = minus(row->slabs, row->cached);
         t->live_blocks += row->live;
@@ -136,7 +142,8 @@ static void add_big(struct capture *c)
     const struct table *big = capture_table(c, "big"), *cache = capture_table(c, "bigcache");
     hak_stats_t *t = &c->total;
 
-    t->live_big = table_get(big, 0, "live") + table_get(big, 0, "loose") + table_get(big, 0, "emergency");
+    t->live_big =
+        table_get(big, 0, "live") + table_get(big, 0, "loose") + table_get(big, 0, "emergency");
     t->live_blocks += table_get(big, 0, "nr_live");
     t->size_mismatches = table_get(big, 0, "size_mismatches");
     t->cached_big = table_get(cache, 0, "bytes");
@@ -159,11 +166,13 @@ static void add_kernel(struct capture *c)
 
     t->pending = table_get(batch, 0, "pending");
     t->dirty = table_get(span, 0, "dirty") + t->pending;
-    t->purged = minus(table_get(span, 0, "mapped"), table_get(span, 0, "used") + table_get(span, 0, "dirty")) +
+    t->purged = minus(table_get(span, 0, "mapped"),
+                      table_get(span, 0, "used") + table_get(span, 0, "dirty")) +
                 table_get(batch, 0, "lost") + table_get(os, 0, "lost");
-    t->metadata = table_get(capture_table(c, "meta"), 0, "mapped") +
-                  table_get(capture_table(c, "pagemap"), 0, "nr_leaves") * 2 * sizeof(void *) * LEAF_ENTRIES +
-                  table_get(capture_table(c, "heaps"), 0, "chunks") + table_get(os, 0, "shared");
+    t->metadata =
+        table_get(capture_table(c, "meta"), 0, "mapped") +
+        table_get(capture_table(c, "pagemap"), 0, "nr_leaves") * 2 * sizeof(void *) * LEAF_ENTRIES +
+        table_get(capture_table(c, "heaps"), 0, "chunks") + table_get(os, 0, "shared");
     t->mapped = table_get(os, 0, "mapped");
     t->purge_calls = table_get(span, 0, "nr_purges");
     t->purged_bytes_total = table_get(span, 0, "purged_total");
@@ -204,7 +213,8 @@ static int from_counters(struct capture *c, struct problem *problem)
     if (nr_small > MAX_CLASSES || nr_runs > MAX_CLASSES)
         return problem_set(problem, EXIT_VERSION, "damaged counters: %u classes", nr_small);
     if (!capture_table(c, "os") || !sizes || !capture_table(c, "heap"))
-        return problem_set(problem, EXIT_VERSION, "damaged counters: without the tables os, size and heap");
+        return problem_set(problem, EXIT_VERSION,
+                           "damaged counters: without the tables os, size and heap");
     c->nr_classes = nr_small + nr_runs;
     c->classes = calloc(c->nr_classes + 1, sizeof *c->classes);
     if (!c->classes)

@@ -93,7 +93,7 @@ static void print_totals(const hak_stats_t *a, const hak_stats_t *b)
     for (unsigned i = 0; i < nr_metrics; i++) {
         uint64_t old = metric_value(a, &metrics[i]), new = metric_value(b, &metrics[i]);
         bool bytes = metric_is_bytes(&metrics[i]);
-        if (old == new && metrics[i].group != METRIC_IDENTITY)
+        if (old == new &&metrics[i].group != METRIC_IDENTITY)
             continue;
         printf("  %-22s %12s %12s %12s\n", metrics[i].name,
                bytes ? human_bytes(old, before) : human_count(old, before),
@@ -113,7 +113,8 @@ static void print_growths(const struct growths *all, unsigned limit)
         if (g->live == 0 && g->blocks == 0)
             continue;
         shown++;
-        printf("%12s %12s  %s\n", signed_text((int64_t)g->live, true, live), signed_text((int64_t)g->blocks, false, blocks),
+        printf("%12s %12s  %s\n", signed_text((int64_t)g->live, true, live),
+               signed_text((int64_t)g->blocks, false, blocks),
                symbol_text(&g->symbol, g->key, name, sizeof name));
     }
     if (shown == 0)

@@ -18,7 +18,8 @@ static void print_sizes(const struct capture *c)
     for (uint32_t i = 0; i < c->nr_classes; i++)
         if (c->classes[i].live * c->classes[i].size > largest)
             largest = c->classes[i].live * c->classes[i].size;
-    printf("\n%sLive blocks by size%s\n  %8s %9s %9s %9s\n", bold(), plain(), "size", "blocks", "cached", "bytes");
+    printf("\n%sLive blocks by size%s\n  %8s %9s %9s %9s\n", bold(), plain(), "size", "blocks",
+           "cached", "bytes");
     for (uint32_t i = 0; i < c->nr_classes; i++) {
         const hak_stats_class_t *row = &c->classes[i];
         if (row->slabs == 0)

@@ -44,7 +44,8 @@ static void row(struct target *t, void *arg)
         return;
     }
     printf("%8d  %-16s %-9s %-7s %9s %9s\n", (int)t->pid, c->command, mode_name(c->root.mode),
-           lifecycle(c, state, sizeof state), human_bytes(c->total.live, live), human_bytes(c->rss_bytes, rss));
+           lifecycle(c, state, sizeof state), human_bytes(c->total.live, live),
+           human_bytes(c->rss_bytes, rss));
 }
 
 int view_list(struct problem *problem)
@@ -54,15 +55,16 @@ int view_list(struct problem *problem)
     if (output.json)
         json_open(NULL, '[');
     else
-        printf("%s%8s  %-16s %-9s %-7s %9s %9s%s\n", bold(), "PID", "COMMAND", "MODE", "STATE", "LIVE", "RSS",
-               plain());
+        printf("%s%8s  %-16s %-9s %-7s %9s %9s%s\n", bold(), "PID", "COMMAND", "MODE", "STATE",
+               "LIVE", "RSS", plain());
     listing.nr_denied = processes_foreach(row, &listing);
     if (output.json) {
         json_close(']');
         json_end();
     }
     if (listing.nr_denied)
-        fprintf(stderr, "hakmem-stats: %u processes may use libhakmem but their memory may not be read\n",
+        fprintf(stderr,
+                "hakmem-stats: %u processes may use libhakmem but their memory may not be read\n",
                 listing.nr_denied);
     if (listing.nr == 0)
         return problem_set(problem, EXIT_NOTHING, "no process that uses libhakmem");

@@ -48,12 +48,14 @@ void print_title(const struct target *target)
            target->pid ? (uint64_t)target->pid : c->root.pid, c->command[0] ? " (" : "", c->command,
            c->command[0] ? ")" : "", plain(), version, mode_name(c->root.mode));
     if (target->from_export_file)
-        printf("%sa copy that the process renews now and then (its memory may not be read)%s\n", dim(), plain());
+        printf("%sa copy that the process renews now and then (its memory may not be read)%s\n",
+               dim(), plain());
     if (is_inherited(target))
-        printf("%sforked without fork(3): counts go on from those of process %" PRIu64 "%s\n", dim(),
-               c->root.pid, plain());
+        printf("%sforked without fork(3): counts go on from those of process %" PRIu64 "%s\n",
+               dim(), c->root.pid, plain());
     if (c->torn)
-        printf("warning: the parts do not add up; the counters moved a lot while they were read, or are damaged\n");
+        printf("warning: the parts do not add up; the counters moved a lot while they were read, "
+               "or are damaged\n");
 }
 
 void json_title(const struct target *target)
@@ -64,7 +66,8 @@ void json_title(const struct target *target)
     json_number("schema", 1);
     json_number("pid", target->pid ? (uint64_t)target->pid : c->root.pid);
     json_text("command", c->command);
-    json_text("version", clean_text(c->root.version, sizeof c->root.version, version, sizeof version));
+    json_text("version",
+              clean_text(c->root.version, sizeof c->root.version, version, sizeof version));
     json_text("mode", mode_name(c->root.mode));
     json_number("taken_ns", c->taken_ns);
     json_number("start_ns", c->root.start_ns);
@@ -99,7 +102,9 @@ static void print_group(const hak_stats_t *total, unsigned group)
         if (!any)
             printf("\n%s%s%s\n", bold(), metric_group_titles[group], plain());
         any = true;
-        print_metric(m->name, metric_is_bytes(m) ? human_bytes(value, text) : human_count(value, text), m->help);
+        print_metric(m->name,
+                     metric_is_bytes(m) ? human_bytes(value, text) : human_count(value, text),
+                     m->help);
     }
 }
 
@@ -121,10 +126,13 @@ static void print_rates(const hak_stats_t *t)
     if (t->refills + run_hits + t->run_misses + big_hits + t->big_misses == 0)
         return;
     printf("\n%sHow often what was kept served%s\n", bold(), plain());
-    print_percent("refills without new", t->refills > t->refill_new ? t->refills - t->refill_new : 0, t->refills,
+    print_percent("refills without new",
+                  t->refills > t->refill_new ? t->refills - t->refill_new : 0, t->refills,
                   "refills that needed no new slab");
-    print_percent("run hits", run_hits, run_hits + t->run_misses, "runs that were kept, of those asked for");
-    print_percent("big hits", big_hits, big_hits + t->big_misses, "big blocks that were kept, of those asked for");
+    print_percent("run hits", run_hits, run_hits + t->run_misses,
+                  "runs that were kept, of those asked for");
+    print_percent("big hits", big_hits, big_hits + t->big_misses,
+                  "big blocks that were kept, of those asked for");
 }
 
 static void print_latency(const struct capture *c)
@@ -152,7 +160,8 @@ static void show_text(struct target *target)
     print_title(target);
     print_group(&c->total, METRIC_IDENTITY);
     if (c->rss_bytes)
-        print_metric("rss", human_bytes(c->rss_bytes, text), "memory of the whole process, whoever asked for it");
+        print_metric("rss", human_bytes(c->rss_bytes, text),
+                     "memory of the whole process, whoever asked for it");
     for (unsigned group = METRIC_LIVE; group < NR_METRIC_GROUPS; group++)
         print_group(&c->total, group);
     print_rates(&c->total);

@@ -9,7 +9,8 @@
 
 static void print_site(struct target *t, const struct table *table, uint32_t row)
 {
-    char live[NUMBER_BYTES], total[NUMBER_BYTES], allocs[NUMBER_BYTES], most[NUMBER_BYTES], name[400];
+    char live[NUMBER_BYTES], total[NUMBER_BYTES], allocs[NUMBER_BYTES], most[NUMBER_BYTES],
+        name[400];
     char life[NUMBER_BYTES] = "-", middle[NUMBER_BYTES] = "-";
     struct symbol symbol;
     struct site site;
@@ -55,7 +56,8 @@ void json_site(struct target *t, const struct table *table, uint32_t row)
     json_number("offset", symbol.offset);
 }
 
-static void sites_json(struct target *target, const struct table *table, const uint32_t *rows, uint32_t nr)
+static void sites_json(struct target *target, const struct table *table, const uint32_t *rows,
+                       uint32_t nr)
 {
     json_open(NULL, '{');
     json_title(target);
@@ -83,8 +85,8 @@ void view_sites(struct target *target, enum site_order order, unsigned limit)
         print_not_recorded("call sites");
     } else {
         print_title(target);
-        printf("\n  %s%9s %9s %9s %9s %9s %9s  %-16s  %s%s\n", bold(), "live", "total", "allocs", "median", "largest",
-               "lifetime", "purpose", "call site", plain());
+        printf("\n  %s%9s %9s %9s %9s %9s %9s  %-16s  %s%s\n", bold(), "live", "total", "allocs",
+               "median", "largest", "lifetime", "purpose", "call site", plain());
         for (uint32_t i = 0; i < shown; i++)
             print_site(target, table, rows[i]);
         if (shown < nr)

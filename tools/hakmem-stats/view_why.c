@@ -17,10 +17,12 @@
 static bool has_own_view(const char *name)
 {
     static const char *const names[] = {
-        "os", "meta", "pagemap", "span", "big", "bigcache", "batch", "heaps", "size", "heap", "heap.slabs",
-        "heap.magazine", "heap.runs", "parcel", "run", "run.class", "shard", "runs", "site", "policy", "config",
-        "option", "option.source", "option.names", "option.words", "option.text", "latency", "trace", "stats",
-        "class", "process", "site.symbol",
+        "os",           "meta",        "pagemap", "span",      "big",           "bigcache",
+        "batch",        "heaps",       "size",    "heap",      "heap.slabs",    "heap.magazine",
+        "heap.runs",    "parcel",      "run",     "run.class", "shard",         "runs",
+        "site",         "policy",      "config",  "option",    "option.source", "option.names",
+        "option.words", "option.text", "latency", "trace",     "stats",         "class",
+        "process",      "site.symbol",
     };
 
     for (unsigned i = 0; i < sizeof names / sizeof *names; i++)
@@ -29,7 +31,8 @@ static bool has_own_view(const char *name)
     return false;
 }
 
-static void field_text(const struct table *t, uint32_t row, const struct hak_stats_field *f, char *text, size_t bytes)
+static void field_text(const struct table *t, uint32_t row, const struct hak_stats_field *f,
+                       char *text, size_t bytes)
 {
     char number[NUMBER_BYTES];
 
@@ -61,7 +64,8 @@ static void print_table(const struct table *t)
             if (t->nr_rows == 1)
                 printf("  %-24s %s\n", field, text);
             else
-                printf("%s%s %s%s", i ? "  " : "  ", field, text, i + 1 == t->nr_fields ? "\n" : "");
+                printf("%s%s %s%s", i ? "  " : "  ", field, text,
+                       i + 1 == t->nr_fields ? "\n" : "");
         }
     if (t->nr_rows > MAX_SHOWN_ROWS)
         printf("  ... and %" PRIu32 " more rows\n", t->nr_rows - MAX_SHOWN_ROWS);
@@ -77,7 +81,8 @@ static void json_table(const struct table *t)
         for (uint32_t i = 0; i < t->nr_fields; i++) {
             const struct hak_stats_field *f = &t->fields[i];
             if (f->kind == HAK_KIND_TEXT)
-                json_text(f->name, clean_text((const char *)table_bytes(t, row, f), f->bytes, text, sizeof text));
+                json_text(f->name, clean_text((const char *)table_bytes(t, row, f), f->bytes, text,
+                                              sizeof text));
             else if (f->bytes <= 8)
                 json_number(f->name, table_value(t, row, f));
         }
