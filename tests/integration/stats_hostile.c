@@ -25,10 +25,11 @@ struct parcel { struct parcel *next; uint32_t count; uint64_t bytes; uint8_t cla
 struct size { uint64_t size, slab_mask, slots; };
 struct site { uint64_t key, allocs, frees, total_bytes, live_bytes, max_bytes, est[4], p50, purpose; };
 struct option { uint8_t type; uint16_t offset; };
+struct knob { char name[8]; uint64_t trials; };
 
 struct memory {
-    struct hak_stats_table tables[13];
-    struct hak_stats_field os[1], size[3], heap[3], slabs[3], magazine[1], parcel[3], site[12], policy[1], option[2],
+    struct hak_stats_table tables[14];
+    struct hak_stats_field os[1], size[3], heap[3], slabs[3], magazine[1], parcel[3], site[12], policy[1], option[2], knob[2],
         source[1], latency[1];
     uint64_t os_mapped;
     struct size sizes[CLASSES];
@@ -37,13 +38,14 @@ struct memory {
     struct site sites[4];
     uint64_t *policy_now, policy_row;
     struct option options[2];
+    struct knob knobs[2];
     uint8_t sources[2];
     char config[64], names[16], words[16];
     uint32_t buckets[128];
     void *slots[16];
 };
 
-enum { OS, SIZE, HEAP, SLABS, MAGAZINE, PARCEL, SITE, POLICY, CONFIG, OPTION, SOURCE, NAMES, WORDS };
+enum { OS, SIZE, HEAP, SLABS, MAGAZINE, PARCEL, SITE, POLICY, CONFIG, OPTION, SOURCE, NAMES, WORDS, KNOB };
 
 struct hak_stats_root hak_stats_root;
 static struct memory m;
@@ -95,6 +97,7 @@ static void fill_tables(void)
     table(SOURCE, "option.source", m.sources, 2, 1, m.source, 1);
     table(NAMES, "option.names", m.names, sizeof m.names, 0, NULL, 0);
     table(WORDS, "option.words", m.words, sizeof m.words, 0, NULL, 0);
+    table(KNOB, "knob", m.knobs, 2, sizeof *m.knobs, m.knob, 2);
     m.tables[CONFIG].flags = m.tables[NAMES].flags = m.tables[WORDS].flags = HAK_STATS_BLOB;
 }
 
@@ -124,6 +127,9 @@ static void fill_fields(void)
     m.option[0] = field("type", offsetof(struct option, type), 1);
     m.option[1] = field("offset", offsetof(struct option, offset), 2);
     m.source[0] = field("source", 0, 1);
+    m.knob[0] = field("name", 0, 8);
+    m.knob[0].kind = HAK_KIND_TEXT;
+    m.knob[1] = field("trials", 8, 8);
 }
 
 static void fill_rows(void)
@@ -144,6 +150,7 @@ static void fill_rows(void)
         m.sites[i] = (struct site){(uintptr_t)&fill_rows + i, 10, 2, 1000 * i, 800 * i, 500,
                                   {256 * 7, 256 * 3, 70, 40}, 4096 * 9, 5};
     m.policy_now = &m.policy_row;
+    m.knobs[1] = (struct knob){"purge", 12};
     m.options[1] = (struct option){1, 4};
     memcpy(m.names, "thp\0mode\0", 9);
     memcpy(m.words, "off|on\0min|max\0", 15);
@@ -396,6 +403,12 @@ int main(int argc, char **argv)
         complain("sites", 0);
     failed += !good;
     printf("%sok %u - exact and estimated counts are added up\n", good ? "" : "not ", ++nr);
+    fill();
+    good = run(argv[1], "why", false) == 0 && strstr(output_text, "name purge  trials 12");
+    if (!good)
+        complain("why", 0);
+    failed += !good;
+    printf("%sok %u - a table that nobody knows is shown as it describes itself\n", good ? "" : "not ", ++nr);
     good = random_cases(argv[1], seed, rounds);
     failed += !good;
     printf("%sok %u - %u bent at random, seed %llu\n1..%u\n", good ? "" : "not ", nr + 1, rounds,
