@@ -277,7 +277,7 @@ enum hak_stats_kind {
  *                strings, one per option, in the order of option[]. type 0 bool, 1 enum: the value (1 byte;
  *                4 bytes) is the number of a word in words ("off/0|on/1"); 2 uint (4 bytes), 3 wide (8), 4
  *                size (word_bytes), 5 ratio (4, thousandths), 6 list (16 of 4). source 0 default, 1 file,
- *                2 environment, 3 api. offset: in config.
+ *                2 environment, 3 api, 4 HAKMEM_CONF, 5 HAKMEM_OPTIONS, 6 hakmem-run. offset: in config.
  *   latency[1]   buckets: 4-byte counts in an array, see hak_kpi
  *   trace[]      ring of slow-path events (option tiny_trace_ring): number time_ns thread_id what class
  *                value; number 0: none
