@@ -26,7 +26,7 @@ class Svg:
 
     def bar(self, x, y, width, height, colour, title=""):
         self.parts.append(f'<rect x="{x:.1f}" y="{y:.1f}" width="{max(width, 0.5):.1f}" '
-                          f'height="{height:.1f}" fill="{colour}"><title>{escape(title)}</title></rect>')
+                          f'height="{height:.1f}" fill="{colour}" stroke="none"><title>{escape(title)}</title></rect>')
 
     def path(self, points, colour):
         text = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
@@ -35,12 +35,12 @@ class Svg:
 
     def mark(self, kind, x, y, colour, title="", r=4):
         shapes = {
-            "circle": f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{r}"',
+            "circle": f'<path d="M{x - r:.1f} {y:.1f}a{r} {r} 0 1 0 {2 * r} 0a{r} {r} 0 1 0 {-2 * r} 0z"',
             "square": f'<rect x="{x - r:.1f}" y="{y - r:.1f}" width="{2 * r}" height="{2 * r}"',
             "triangle": f'<path d="M{x:.1f} {y - r:.1f}l{r} {2 * r}h{-2 * r}z"',
             "diamond": f'<path d="M{x:.1f} {y - r - 1:.1f}l{r} {r + 1}l{-r} {r + 1}l{-r} {-r - 1}z"',
         }
-        self.parts.append(f'{shapes[kind]} fill="{colour}" fill-opacity="0.85">'
+        self.parts.append(f'{shapes[kind]} fill="{colour}" stroke="none">'
                           f'<title>{escape(title)}</title></{shapes[kind][1:].split()[0]}>')
 
     def legend(self, names, x, y):

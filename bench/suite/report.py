@@ -194,14 +194,18 @@ def overall(results, name):
     times, sizes = [], []
     for row in results.rows:
         for key, found in (("wall", times), ("peak_kib", sizes)):
+            if key == "wall" and not row.timed:
+                continue
             values = [results.median(row, a.name, key) for a in results.allocators]
             mine = results.median(row, name, key)
-            if mine and (row.timed or key != "wall"):
+            if mine:
                 found.append(mine / min(v for v in values if v))
     return (geomean(times) if times else math.nan, geomean(sizes) if sizes else math.nan)
 
 
 def ranking(results):
+    if not results.rows:
+        return []
     total, firsts, nr_rows = points(results)
     lines = [f"{'rank':6}{'allocator':20}{'points':>8}{'of':>6}{'firsts':>8}{'time':>8}{'RSS':>8}"
              "   (geometric means over the best of each row)"]

@@ -263,7 +263,7 @@ def read_series(path):
     return points
 
 
-def draw(o, results, ratios_key="wall"):
+def draw(o, results):
     names = [a.name for a in results.allocators]
     for key, file, title in (("wall", "time", "Time"), ("peak_kib", "rss", "Peak resident size")):
         rows = []
@@ -333,7 +333,7 @@ def tell(o, results, chosen, work, interrupted):
     curves = [r for r in results.rows if r.family == "scale"]
     ranked = report.Results([r for r in results.rows if r.family != "scale"], chosen)
     ranked.samples = results.samples
-    ratios = {r.name: report.ratio(ranked, r) for r in ranked.rows if r.timed}
+    ratios = {r.name: report.ratio(results, r) for r in results.rows if r.timed}
     lines = describe(o, chosen) + [""] + report.table(results, ratios) + report.legend(results)
     for part in (report.failures(results), report.extras(ranked), report.ranking(ranked),
                  report.summary(ranked, ratios)):

@@ -110,8 +110,8 @@ static void *from_site(size_t site, size_t size)
     return p;
 }
 
-/* Calls from `param` different places, each with a size of its own: what call sites cost that are sampled
-   (small blocks) and counted (blocks above 64 KiB, one in 16). */
+/* Calls from `param` different places: what call sites cost that are sampled (small blocks) and counted
+   (blocks above 64 KiB, one in 16). */
 static uint64_t by_sites(const struct workload *w)
 {
     struct suite_random r = suite_seeded(0);
@@ -123,7 +123,7 @@ static uint64_t by_sites(const struct workload *w)
     for (uint64_t s = 0; s < nr_steps; s++) {
         size_t k = suite_below(&r, w->nr_live), site = suite_below(&r, w->param);
         suite_put(block[k]);
-        block[k] = from_site(site, site % 16 ? 16 + site : 80 * KIB);
+        block[k] = from_site(site, s % 16 ? 16 + s % 1000 : 80 * KIB);
         *(volatile char *)block[k] = 1;
     }
     for (unsigned i = 0; i < w->nr_live; i++)
