@@ -16,6 +16,7 @@ import argparse
 import fnmatch
 import os
 import platform
+import signal
 import subprocess
 import sys
 import tempfile
@@ -336,7 +337,7 @@ def tell(o, results, chosen, work, interrupted):
     ratios = {r.name: report.ratio(results, r) for r in results.rows if r.timed}
     lines = describe(o, chosen) + [""] + report.table(results, ratios) + report.legend(results)
     for part in (report.failures(results), report.extras(ranked), report.ranking(ranked),
-                 report.summary(ranked, ratios)):
+                 report.summary(ranked, ratios, not (o.ab or o.cost))):
         lines += [""] + part if part else []
     latency = None
     if o.cost:
@@ -356,7 +357,13 @@ def tell(o, results, chosen, work, interrupted):
     return 1 if report.failures(results) else 0
 
 
+def interrupt(number, frame):
+    raise KeyboardInterrupt
+
+
 def main(argv):
+    # Also where SIGINT is ignored, as in the background of a script: what was measured is still told.
+    signal.signal(signal.SIGTERM, interrupt)
     o = options(argv)
     if not o.suite.exists():
         raise allocators.Unusable(f"no {o.suite}; `make bench-programs` builds it")
