@@ -328,6 +328,17 @@ def completed(results):
     return kept
 
 
+def few_rounds(results, interrupted):
+    """What a reader has to know of the intervals; a run that was cut short says so."""
+    fewest = min((len({s["round"] for s in samples}) for row in results.rows
+                  for samples in results.samples[row.name].values()), default=0)
+    notes = ["INTERRUPTED: rows have fewer rounds than asked for"] if interrupted else []
+    if fewest < 5:
+        notes.append(f"NOTE: rows with as few as {fewest} rounds: intervals mean little, those of one "
+                     "round nothing")
+    return notes
+
+
 def tell(o, results, chosen, work, interrupted):
     """Everything that is printed, and the files."""
     results = completed(results)
@@ -335,7 +346,7 @@ def tell(o, results, chosen, work, interrupted):
     ranked = report.Results([r for r in results.rows if r.family != "scale"], chosen)
     ranked.samples = results.samples
     ratios = {r.name: report.ratio(results, r) for r in results.rows if r.timed}
-    lines = describe(o, chosen) + [""] + report.table(results, ratios) + report.legend(results)
+    lines = describe(o, chosen) + few_rounds(results, interrupted) + [""] + report.table(results, ratios) + report.legend(results)
     for part in (report.failures(results), report.extras(ranked), report.ranking(ranked),
                  report.summary(ranked, ratios, not (o.ab or o.cost))):
         lines += [""] + part if part else []
