@@ -14,6 +14,7 @@
 #include "bigcache/bigcache.h"
 #include "meta/meta.h"
 #include "os/os.h"
+#include "stats/stats.h"
 
 #define COLOUR_STEPS 63 /* of 64 bytes, below one page of 4 KiB */
 #define COLOUR_MAX ((size_t)64 * (COLOUR_STEPS - 1))
@@ -25,10 +26,10 @@ struct hk_lock hk_big_lock = HK_LOCK_INIT(HK_RANK_BIG);
 static struct {
     struct hk_big *free;  /* descriptors without a block, under the lock */
     struct hk_big *ever;  /* release W1 / acquire W2 */
-    size_t live_bytes;    /* in mappings of their own; relaxed adds */
-    size_t parked_bytes;  /* of the arena, in bigcache; relaxed adds */
     uint32_t last_granules[NR_SITES]; /* relaxed: a hint */
 } bigs;
+
+struct hk_ace_counters hk_ace_counters;
 
 static size_t map_unit(void)
 {
@@ -47,8 +48,9 @@ void hk_big_evict(const struct hk_big_range *range, void *arg)
     const struct hk_policy *policy = hk_policy();
 
     (void)arg;
+    hk_trace(HK_TRACE_EVICT, 0, range->bytes);
     if (range->arena) {
-        hk_sub_relaxed(&bigs.parked_bytes, range->bytes);
+        hk_sub_relaxed(&hk_ace_counters.arena_bytes, range->bytes);
         hk_arena_release(range->base, range->bytes / HK_GRANULE, true);
     } else if (!policy->cache_big || range->bytes > HK_ARENA_MAX || !is_aligned(range) ||
                !hk_pagemap_cover(range->base, range->bytes) ||
@@ -139,21 +141,17 @@ static bool site_repeats(const void *site, size_t bytes)
 static void park(struct hk_big_range *range)
 {
     range->freed_ns = hk_os_now_ns();
-    if (range->arena)
-        hk_add_relaxed(&bigs.parked_bytes, range->bytes);
     if (!hk_bigcache_put(range))
         hk_big_evict(range, NULL);
 }
 
 static bool from_cache(size_t bytes, size_t align, const void *site, struct hk_big_range *range)
 {
-    size_t most = hk_max(bytes / 1000 * hk_policy()->wmax_large, bytes);
+    size_t most = hk_scale(bytes, hk_policy()->wmax_large);
 
     if (!hk_policy()->cache_big || hk_bigcache_bytes() == 0 ||
         !hk_bigcache_take(site, bytes, most, range))
         return false;
-    if (range->arena)
-        hk_sub_relaxed(&bigs.parked_bytes, range->bytes);
     if (((uintptr_t)range->base & (align - 1)) == 0)
         return true;
     park(range);
@@ -177,7 +175,7 @@ static bool from_system(size_t bytes, size_t align, struct hk_big_range *range)
     range->base = hk_os_reserve(bytes, align);
     range->zero = 1;
     if (range->base && !hk_pagemap_cover(range->base, 1)) {
-        hk_os_release(range->base, bytes);
+        hk_os_abandon(range->base, bytes);
         range->base = NULL;
     }
     return range->base != NULL;
@@ -193,11 +191,20 @@ static struct hk_loan *by_loan(size_t bytes, size_t align, struct hk_big_range *
         return NULL;
     loan = hk_loan_take(range->base, bytes);
     if (!loan) {
-        hk_os_release(range->base, bytes);
+        hk_os_abandon(range->base, bytes);
         range->base = NULL;
     }
     range->zero = 0;
     return loan;
+}
+
+/* As long as it is not given back there, live or cached. */
+static bool count_arena(struct hk_big_range *range, bool obtained)
+{
+    range->arena = 1;
+    if (obtained)
+        hk_add_relaxed(&hk_ace_counters.arena_bytes, range->bytes);
+    return obtained;
 }
 
 static bool is_for_arena(size_t bytes, size_t align)
@@ -217,14 +224,13 @@ static bool obtain(size_t bytes, size_t align, const void *site, struct hk_big_r
     range->base = hk_arena_acquire_dirty(bytes / HK_GRANULE, align / HK_GRANULE);
     if (!range->base && (*loan = by_loan(bytes, align, range)) != NULL)
         return true;
-    range->arena = 1;
-    return range->base || from_arena(bytes, align, false, range);
+    return count_arena(range, range->base || from_arena(bytes, align, false, range));
 }
 
 static bool obtain_roomy(size_t bytes, struct hk_big_range *range)
 {
-    *range = (struct hk_big_range){.bytes = bytes, .arena = 1};
-    return is_for_arena(bytes, 1) && from_arena(bytes, 1, true, range);
+    *range = (struct hk_big_range){.bytes = bytes};
+    return count_arena(range, is_for_arena(bytes, 1) && from_arena(bytes, 1, true, range));
 }
 
 /* ---- blocks -------------------------------------------------------------------------------- */
@@ -234,8 +240,8 @@ static void set_live(struct hk_big *big, const struct hk_big_range *range)
     big->base = range->base;
     big->bytes = range->bytes;
     big->arena = range->arena;
-    if (!big->arena)
-        hk_add_relaxed(&bigs.live_bytes, big->bytes);
+    hk_add_relaxed(&hk_ace_counters.live_bytes, big->bytes);
+    hk_add_relaxed(&hk_ace_counters.nr_live, 1);
     hk_store_relaxed(&big->state, HK_BIG_LIVE);
     hk_pagemap_set(hk_big_start(big), 1, HK_PM_BIG, big);
 }
@@ -258,6 +264,7 @@ void *hk_big_alloc(size_t n, size_t align, const void *site, bool roomy, bool *z
     big->site = site;
     big->repeats = !roomy && site_repeats(site, bytes);
     set_live(big, &range);
+    hk_trace(HK_TRACE_BIG, 0, range.bytes);
     *zero = range.zero;
     return hk_big_start(big);
 }
@@ -270,6 +277,12 @@ bool hk_big_kill(struct hk_big *big)
     return hk_cas_acq_rel(&big->state, &live, (uint32_t)HK_BIG_DEAD);
 }
 
+static void count_dead(size_t bytes)
+{
+    hk_sub_relaxed(&hk_ace_counters.live_bytes, bytes);
+    hk_sub_relaxed(&hk_ace_counters.nr_live, 1);
+}
+
 void hk_big_release(struct hk_big *big)
 {
     struct hk_big_range range = {
@@ -280,13 +293,12 @@ void hk_big_release(struct hk_big *big)
         .arena = big->arena,
     };
     struct hk_loan *loan = big->loan;
-    bool keep = !loan && hk_policy()->cache_big && (range.arena ? big->repeats : range.bytes > HK_ARENA_MAX && is_aligned(&range));
+    bool keep = !loan && hk_policy()->cache_big &&
+                (range.arena ? big->repeats : range.bytes > HK_ARENA_MAX && is_aligned(&range));
 
+    hk_trace(HK_TRACE_BIG_FREE, 0, range.bytes);
     hk_pagemap_set(hk_big_start(big), 1, range.arena ? HK_PM_SPAN : HK_PM_GONE, NULL);
-    if (!range.arena)
-        hk_sub_relaxed(&bigs.live_bytes, range.bytes);
-    else if (!keep)
-        hk_add_relaxed(&bigs.parked_bytes, range.bytes); /* evict takes it off again */
+    count_dead(range.bytes);
     free_descriptor(big);
     if (loan)
         hk_loan_repay(loan, range.base, range.bytes);
@@ -307,6 +319,8 @@ static bool resize_in_arena(struct hk_big *big, size_t bytes)
         return false;
     if (want < have)
         hk_arena_release(big->base + bytes, have - want, true);
+    hk_add_relaxed(&hk_ace_counters.arena_bytes, bytes - big->bytes);
+    hk_add_relaxed(&hk_ace_counters.live_bytes, bytes - big->bytes);
     big->bytes = bytes;
     return true;
 }
@@ -318,7 +332,7 @@ static bool resize_mapping(struct hk_big *big, size_t bytes)
     if (!hk_os_resize(big->base, old, bytes))
         return bytes < old; /* a refused shrink is no harm */
     big->bytes = bytes;
-    hk_add_relaxed(&bigs.live_bytes, bytes - old);
+    hk_add_relaxed(&hk_ace_counters.live_bytes, bytes - old);
     return true;
 }
 
@@ -339,16 +353,20 @@ bool hk_big_resize(struct hk_big *big, size_t n)
 /* Before the pages move: once they have, the old address may be somebody else's block. */
 static void leave_place(const struct hk_big *big)
 {
-    if (big->arena)
+    if (big->arena) {
         hk_arena_lend(big->base, big->bytes / HK_GRANULE);
-    else
+        hk_sub_relaxed(&hk_ace_counters.arena_bytes, big->bytes);
+    } else {
         hk_pagemap_set(hk_big_start(big), 1, HK_PM_GONE, NULL);
+    }
 }
 
 static void return_to_place(struct hk_big *big)
 {
-    if (big->arena)
+    if (big->arena) {
         hk_arena_take_back(big->base, big->bytes / HK_GRANULE);
+        hk_add_relaxed(&hk_ace_counters.arena_bytes, big->bytes);
+    }
     hk_pagemap_set(hk_big_start(big), 1, HK_PM_BIG, big);
 }
 
@@ -360,7 +378,7 @@ static char *move_to_reserve(const struct hk_big *big, size_t bytes)
     if (target && hk_pagemap_cover(target, 1) && hk_os_move(big->base, big->bytes, target, bytes))
         return target;
     if (target)
-        hk_os_release(target, bytes);
+        hk_os_abandon(target, bytes);
     return NULL;
 }
 
@@ -395,19 +413,23 @@ void *hk_big_move(struct hk_big *big, size_t n)
         return_to_place(big);
         return NULL;
     }
-    if (!big->arena)
-        hk_sub_relaxed(&bigs.live_bytes, big->bytes);
+    count_dead(big->bytes);
     big->repeats = 0;
     set_live(big, &range);
     return hk_big_start(big);
 }
 
-size_t hk_big_live_bytes(void)
+size_t hk_big_resident_bytes(void)
 {
-    return hk_load_relaxed(&bigs.live_bytes);
+    size_t bytes = 0;
+
+    for (struct hk_big *b = hk_load_acquire(&bigs.ever); b; b = b->next_ever) /* W2 acquire, pairs with W1 */
+        if (hk_load_relaxed(&b->state) == HK_BIG_LIVE && !b->arena)
+            bytes += hk_os_resident(b->base, b->bytes);
+    return bytes;
 }
 
-size_t hk_big_parked_bytes(void)
+void hk_big_forget(void)
 {
-    return hk_load_relaxed(&bigs.parked_bytes);
+    bigs.free = NULL;
 }

@@ -45,8 +45,7 @@ bool hk_big_resize(struct hk_big *big, size_t n);
 void *hk_big_move(struct hk_big *big, size_t n);
 /* Live block whose range covers p, or NULL. Diagnostics only: walks a list. */
 struct hk_big *hk_big_covering(const void *p);
-size_t hk_big_live_bytes(void);   /* in mappings of their own */
-size_t hk_big_parked_bytes(void); /* of the arena, in bigcache: neither live nor dirty there */
+size_t hk_big_resident_bytes(void); /* of live mappings of their own; walks a list */
 /* A range that bigcache lets go. */
 void hk_big_evict(const struct hk_big_range *range, void *arg);
 /* target: a fresh mapping. NULL: nothing changed. */
@@ -54,6 +53,7 @@ struct hk_loan *hk_loan_take(char *target, size_t bytes);
 /* The loan ends, and so does the mapping. */
 void hk_loan_repay(struct hk_loan *loan, char *base, size_t bytes);
 extern struct hk_lock hk_big_lock; /* for fork only */
+void hk_big_forget(void);          /* in a fork child: the free descriptors are lost */
 
 HK_INLINE void *hk_big_start(const struct hk_big *big)
 {

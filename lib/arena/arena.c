@@ -6,6 +6,9 @@
 #include "meta/meta.h"
 #include "os/os.h"
 #include "policy/policy.h"
+#include "stats/stats.h"
+
+#include <string.h>
 
 #define NR_BINS 256       /* one per size to 15 granules, then eight per doubling; the last is open-ended */
 #define MAX_TRIES 32      /* extents looked at in a bin, or in the dirty queue */
@@ -25,6 +28,7 @@ struct extent {
     struct extent *next, *prev;     /* in its bin; of a free descriptor, next alone */
     struct extent *older, *newer;   /* dirty queue, by the time of the last release into the extent */
     uint64_t since_ns;              /* dirty: when its oldest part became so */
+    uint32_t generation;            /* of the arena when it was made */
     uint16_t bin;
     bool dirty;                     /* and so in the queue */
 };
@@ -35,7 +39,9 @@ static struct {
     uint64_t occupied[2][NR_BINS / 64];
     struct extent *oldest, *newest;
     struct extent *descriptors;  /* without an extent */
-    struct hk_arena_stats stats; /* two fields are read relaxed */
+    struct extent *purging;      /* in the kernel's hands; next, prev */
+    uint32_t generation;         /* a fork child that had to forget counts up */
+    struct hk_arena_stats stats; /* read relaxed by anybody */
 } arena;
 
 struct hk_lock hk_arena_lock = HK_LOCK_INIT(HK_RANK_ARENA);
@@ -50,10 +56,21 @@ static void sub(size_t *field, size_t granules)
     hk_store_relaxed(field, *field - granules * HK_GRANULE);
 }
 
+static void add_count(size_t *field, size_t n)
+{
+    hk_store_relaxed(field, *field + n);
+}
+
 /* Granules in what the kernel maps and purges. */
 static size_t unit(void)
 {
     return hk_max(HK_GRANULE, hk_os_page_bytes()) / HK_GRANULE;
+}
+
+/* A fork child that forgot what was busy may still get it back. */
+static void end_busy(size_t n)
+{
+    sub(arena.stats.busy_bytes / HK_GRANULE >= n ? &arena.stats.busy_bytes : &arena.stats.lost_bytes, n);
 }
 
 static char *end_of(const struct extent *e)
@@ -170,7 +187,9 @@ static void dequeue(struct extent *e)
 /* The extent that starts or ends at this granule, or NULL. Anything may lie there, ours or not. */
 static struct extent *extent_at(const char *granule)
 {
-    return hk_pagemap_word(granule) == HK_PM_FREE ? hk_pagemap_desc(granule) : NULL;
+    struct extent *e = hk_pagemap_word(granule) == HK_PM_FREE ? hk_pagemap_desc(granule) : NULL;
+
+    return e && e->generation == arena.generation ? e : NULL;
 }
 
 static struct extent *extent_of_kind_at(const char *granule, bool dirty)
@@ -204,7 +223,8 @@ static bool insert(char *base, size_t n, bool dirty, uint64_t since_ns)
     if (right)
         unlink_extent(right);
     if (!left && !right) {
-        *e = (struct extent){.base = base, .n = n, .since_ns = since_ns, .dirty = dirty};
+        *e = (struct extent){
+            .base = base, .n = n, .since_ns = since_ns, .dirty = dirty, .generation = arena.generation};
     } else {
         dequeue(e);
         e->n += n;
@@ -234,7 +254,8 @@ static bool take(struct extent *e, size_t at, size_t n)
         *tail = (struct extent){.base = e->base + (at + n) * HK_GRANULE,
                                 .n = tail_n,
                                 .since_ns = e->since_ns,
-                                .dirty = e->dirty};
+                                .dirty = e->dirty,
+                                .generation = arena.generation};
         enqueue(tail);
         link_extent(tail);
     }
@@ -370,7 +391,7 @@ static void *acquire_locked(size_t n, size_t align, bool *zero)
         p = take_aligned(e, n, align);
     } else if (align == unit() && find_hole(n, &hole)) {
         p = take_hole(&hole, n);
-        arena.stats.nr_mixed++;
+        add_count(&arena.stats.nr_mixed, 1);
     } else if ((e = tightest(false, need)) != NULL) {
         *zero = true;
         p = take_aligned(e, n, align);
@@ -387,7 +408,7 @@ static char *map_covered(size_t bytes)
     char *base = hk_os_reserve(bytes, unit() * HK_GRANULE);
 
     if (base && !hk_pagemap_cover(base, bytes)) {
-        hk_os_release(base, bytes);
+        hk_os_abandon(base, bytes);
         return NULL;
     }
     return base;
@@ -411,18 +432,19 @@ static bool grow_and_lock(size_t n, size_t more)
         base = map_covered(bytes = need);
     if (!base)
         return false;
+    hk_trace(HK_TRACE_REGION, 0, bytes);
     hk_os_huge_pages(base, bytes, hk_policy()->huge_pages);
     hk_pagemap_set(base, bytes / HK_GRANULE, HK_PM_SPAN, NULL);
     hk_lock(&hk_arena_lock);
     ok = insert(base, bytes / HK_GRANULE, false, 0);
     if (ok) {
         add(&arena.stats.mapped_bytes, bytes / HK_GRANULE);
-        arena.stats.nr_maps++;
+        add_count(&arena.stats.nr_maps, 1);
         return true;
     }
     hk_unlock(&hk_arena_lock);
     hk_pagemap_set(base, bytes / HK_GRANULE, HK_PM_GONE, NULL);
-    hk_os_release(base, bytes);
+    hk_os_abandon(base, bytes);
     return false;
 }
 
@@ -550,9 +572,10 @@ static void unmap_or_lose(char *base, size_t n)
     hk_pagemap_set(base, n, HK_PM_GONE, NULL);
     gone = hk_os_release(base, n * HK_GRANULE);
     hk_lock(&hk_arena_lock);
-    sub(&arena.stats.mapped_bytes, n);
-    if (!gone)
-        add(&arena.stats.nr_lost_bytes, n);
+    if (gone)
+        sub(&arena.stats.mapped_bytes, n);
+    else
+        add(&arena.stats.lost_bytes, n);
     hk_unlock(&hk_arena_lock);
 }
 
@@ -683,7 +706,7 @@ unsigned hk_arena_borrow(struct hk_arena_piece *piece, unsigned max, size_t n)
         add(&arena.stats.busy_bytes, part);
         n -= part;
     }
-    arena.stats.nr_borrowed += nr;
+    add_count(&arena.stats.nr_borrowed, nr);
     hk_unlock(&hk_arena_lock);
     return nr;
 }
@@ -694,7 +717,7 @@ void hk_arena_return(const struct hk_arena_piece *piece, bool dirty)
     bool ok;
 
     hk_lock(&hk_arena_lock);
-    sub(&arena.stats.busy_bytes, piece->n);
+    end_busy(piece->n);
     ok = insert(piece->base, piece->n, dirty, now);
     hk_unlock(&hk_arena_lock);
     if (HK_UNLIKELY(!ok))
@@ -703,40 +726,96 @@ void hk_arena_return(const struct hk_arena_piece *piece, bool dirty)
 
 /* ---- memory goes back ---------------------------------------------------------------------- */
 
-/* The end of the extent, at least n granules of it, all if little would be left. Busy from now on. */
-static char *detach(struct extent *e, size_t n, size_t *detached)
+/*
+ * The end of the extent, at least n granules of it, all if little would be left or there is no second
+ * descriptor. Busy from now on; the answer, in no bin and no queue, says what it was.
+ */
+static struct extent *detach(struct extent *e, size_t n)
 {
-    size_t at = e->n > n + PIECE ? (e->n - n) & ~(unit() - 1) : 0;
+    struct extent *part = e->n > n + PIECE ? new_descriptor() : NULL;
+    size_t at = part ? (e->n - n) & ~(unit() - 1) : 0;
     char *base = e->base + at * HK_GRANULE;
 
-    *detached = e->n - at;
-    take(e, at, *detached); /* to its end: cannot fail */
-    add(&arena.stats.busy_bytes, *detached);
-    return base;
+    n = e->n - at;
+    take(e, at, n); /* to its end: cannot fail */
+    if (!part)
+        part = new_descriptor(); /* e's */
+    *part = (struct extent){.base = base, .n = n, .generation = arena.generation};
+    add(&arena.stats.busy_bytes, n);
+    return part;
+}
+
+/* Free again; its descriptor serves if the neighbours do not. */
+static void attach(struct extent *part, bool dirty, uint64_t since_ns)
+{
+    struct extent range = *part;
+
+    end_busy(range.n);
+    free_descriptor(part);
+    insert(range.base, range.n, dirty, since_ns);
+}
+
+static void start_purging(struct extent *part)
+{
+    part->next = arena.purging;
+    if (part->next)
+        part->next->prev = part;
+    arena.purging = part;
+}
+
+static void end_purging(struct extent *part)
+{
+    *(part->prev ? &part->prev->next : &arena.purging) = part->next;
+    if (part->next)
+        part->next->prev = part->prev;
 }
 
 /* With the lock held, dropped around the system call. Returns granules purged; what was refused is dirty
  * from now, the last in the queue. */
 static size_t purge_locked(struct extent *e, size_t most)
 {
-    size_t n;
-    char *base = detach(e, hk_max(most, PIECE), &n);
+    struct extent *part = detach(e, hk_max(most, PIECE));
+    size_t n = part->n;
     uint64_t now = hk_os_now_ns();
     bool clean;
 
+    hk_trace(HK_TRACE_PURGE, 0, n * HK_GRANULE);
+    start_purging(part);
     hk_unlock(&hk_arena_lock);
-    clean = hk_os_purge(base, n * HK_GRANULE);
+    clean = hk_os_purge(part->base, n * HK_GRANULE);
     hk_lock(&hk_arena_lock);
-    sub(&arena.stats.busy_bytes, n);
-    arena.stats.nr_purges++;
+    if (HK_UNLIKELY(part->generation != arena.generation))
+        return 0; /* a signal handler forked, and this is the child: forgotten */
+    end_purging(part);
+    add_count(&arena.stats.nr_purges, 1);
     if (clean)
         add(&arena.stats.nr_purged_bytes, n);
-    if (!insert(base, n, !clean, now)) {
-        hk_unlock(&hk_arena_lock);
-        unmap_or_lose(base, n);
-        hk_lock(&hk_arena_lock);
-    }
+    attach(part, !clean, now);
     return clean ? n : 0;
+}
+
+void hk_arena_inherit(void)
+{
+    while (arena.purging) {
+        struct extent *part = arena.purging;
+        end_purging(part);
+        attach(part, true, hk_os_now_ns());
+    }
+}
+
+/* Page-map words of the old generation lead to extents that are told apart by it. */
+void hk_arena_forget(void)
+{
+    struct hk_arena_stats *s = &arena.stats;
+
+    arena.generation++;
+    memset(arena.bins, 0, sizeof arena.bins);
+    memset(arena.occupied, 0, sizeof arena.occupied);
+    arena.oldest = arena.newest = arena.descriptors = arena.purging = NULL;
+    hk_store_relaxed(&s->dirty_bytes, (size_t)0);
+    hk_store_relaxed(&s->clean_bytes, (size_t)0);
+    hk_store_relaxed(&s->busy_bytes, (size_t)0);
+    hk_store_relaxed(&s->lost_bytes, s->mapped_bytes - hk_min(s->used_bytes, s->mapped_bytes));
 }
 
 static bool is_expired(const struct extent *e, uint64_t now_ns, uint64_t delay_ns)
@@ -797,26 +876,29 @@ size_t hk_arena_purge_to(size_t keep_bytes)
     return n * HK_GRANULE;
 }
 
-/* As purge_locked. False: the kernel refused, the range is clean as before. */
+/* As purge_locked, but a fork child cannot tell whether the range is still there: not the arena's meanwhile.
+ * False: the kernel refused, the range is clean as before. */
 static bool unmap_locked(struct extent *e, size_t most)
 {
-    size_t n;
-    char *base = detach(e, hk_max(most, PIECE), &n);
+    struct extent *part = detach(e, hk_max(most, PIECE));
+    char *base = part->base;
+    size_t n = part->n;
     bool gone;
 
+    hk_trace(HK_TRACE_UNMAP, 0, n * HK_GRANULE);
+    sub(&arena.stats.mapped_bytes, n);
+    sub(&arena.stats.busy_bytes, n);
     hk_unlock(&hk_arena_lock);
     hk_pagemap_set(base, n, HK_PM_GONE, NULL);
     gone = hk_os_release(base, n * HK_GRANULE);
     if (!gone)
         hk_pagemap_set(base, n, HK_PM_SPAN, NULL);
     hk_lock(&hk_arena_lock);
-    sub(&arena.stats.busy_bytes, n);
-    arena.stats.nr_unmaps += gone;
-    if (gone) {
-        sub(&arena.stats.mapped_bytes, n);
-    } else if (!insert(base, n, false, 0)) {
-        sub(&arena.stats.mapped_bytes, n);
-        add(&arena.stats.nr_lost_bytes, n);
+    add_count(&arena.stats.nr_unmaps, gone);
+    free_descriptor(part);
+    if (!gone) {
+        add(&arena.stats.mapped_bytes, n);
+        insert(base, n, false, 0); /* there is a descriptor */
     }
     return gone;
 }
@@ -845,6 +927,11 @@ size_t hk_arena_dirty_bytes(void)
 size_t hk_arena_used_bytes(void)
 {
     return hk_load_relaxed(&arena.stats.used_bytes);
+}
+
+const struct hk_arena_stats *hk_arena_counters(void)
+{
+    return &arena.stats;
 }
 
 void hk_arena_stats(struct hk_arena_stats *out)
@@ -902,7 +989,7 @@ void hk_arena_check(void)
     hk_lock(&hk_arena_lock);
     expect(check_kind(true, &nr_dirty) == s->dirty_bytes, "arena: dirty bytes do not add up", NULL);
     expect(check_kind(false, &nr_clean) == s->clean_bytes, "arena: clean bytes do not add up", NULL);
-    expect(s->used_bytes + s->dirty_bytes + s->clean_bytes + s->busy_bytes == s->mapped_bytes,
+    expect(s->used_bytes + s->dirty_bytes + s->clean_bytes + s->busy_bytes + s->lost_bytes == s->mapped_bytes,
            "arena: mapped bytes do not add up", NULL);
     check_queue(nr_dirty);
     hk_unlock(&hk_arena_lock);

@@ -18,9 +18,11 @@
  * kernel works on is in no bin. Clean address space beyond a bound is unmapped. A range that the kernel
  * refuses to unmap stays clean.
  *
- * Invariants (hk_arena_check): used + dirty + clean + busy == mapped; dirty and clean are the sums over the
+ * Invariants (hk_arena_check): used + dirty + clean + busy + lost == mapped; dirty and clean are the sums over the
  * extents of that kind; no two neighbouring extents are of one kind; each hangs in the bin of its size
  * and both its ends are marked.
+ *
+ * In a fork child an extent of an earlier generation may be half changed: nobody looks at it.
  *
  * Owner: one global under one lock (HK_RANK_ARENA). All calls from any thread. Failure: NULL or false and
  * nothing changed; hk_arena_release cannot fail: without a descriptor it unmaps, and what it cannot unmap
@@ -45,7 +47,7 @@ struct hk_arena_stats {
     size_t nr_purged_bytes;
     size_t nr_mixed; /* requests met by a dirty extent and its clean neighbours */
     size_t nr_borrowed; /* pieces */
-    size_t nr_lost_bytes;
+    size_t lost_bytes;  /* of nobody: the kernel refused to take them, or a fork child could not tell */
 };
 
 /*
@@ -92,8 +94,13 @@ void hk_arena_unmap_to(size_t keep_bytes);
 
 size_t hk_arena_dirty_bytes(void); /* relaxed; for thresholds */
 size_t hk_arena_used_bytes(void);
+const struct hk_arena_stats *hk_arena_counters(void); /* relaxed */
 void hk_arena_stats(struct hk_arena_stats *out);
 void hk_arena_check(void);
 extern struct hk_lock hk_arena_lock; /* for fork only */
+/* In a fork child, lock held: what threads that are gone were purging is dirty. */
+void hk_arena_inherit(void);
+/* In a fork child, when a thread that is gone was changing it: what was free is lost. */
+void hk_arena_forget(void);
 
 #endif

@@ -3,11 +3,12 @@
 
 #include "base/panic.h"
 #include "meta/meta.h"
+#include "stats/stats.h"
 
 #define NR_SHARDS HK_L25_NR_SHARDS
 #define NR_PROBES 3                       /* own shard and two neighbours */
 #define SHARD_MAX_GRANULES (64u)          /* 1 MiB per shard: the arena joins neighbours, a shard cannot */
-#define MAX_CAP 254                       /* runs per class */
+#define MAX_CAP 240                       /* runs per class: a byte, and handlers may add to a full cache */
 #define COLOUR_MAX ((size_t)4096)
 #define MAX_BUNDLE 4                      /* runs made at one miss */
 #define BUNDLE_MAX_BYTES (256 * HK_KIB)   /* larger runs are made one at a time */
@@ -16,7 +17,7 @@ struct shard {
     struct hk_lock lock;
     /* Under the lock. */
     struct hk_run *runs[HK_L25_NR_CLASSES];
-    unsigned cached_granules; /* read relaxed by hk_l25_shared_bytes */
+    struct hk_l25_shard_counters cached;
     unsigned idle_calls;
 } __attribute__((aligned(HK_CACHE_LINE)));
 
@@ -27,8 +28,11 @@ static struct shard shards[NR_SHARDS] = {
     {.lock = HK_LOCK_INIT(HK_RANK_L25)},
 };
 
+static struct hk_l25_counters counters;
+static struct hk_l25_class_counters class_counters[HK_L25_NR_CLASSES];
+
 /* Granules of each class: 1 2 3 4, then four per doubling to 128. */
-static const uint8_t class_granules[HK_L25_NR_CLASSES] = {1,  2,  3,  4,  5,  6,  7,  8,
+const uint8_t hk_l25_class_granules[HK_L25_NR_CLASSES] = {1,  2,  3,  4,  5,  6,  7,  8,
                                                           10, 12, 14, 16, 20, 24, 28, 32,
                                                           40, 48, 56, 64, 80, 96, 112, 128};
 
@@ -62,10 +66,13 @@ static struct hk_run *finish_run(struct hk_run *run, char *base, unsigned class,
         return NULL;
     }
     run->base = base;
-    run->nr_granules = class_granules[class];
+    run->nr_granules = hk_l25_class_granules[class];
     set_colour(run, 0);
-    run->class = (uint8_t)class;
+    run->class = run->made_as = (uint8_t)class;
     run->zero = zero;
+    hk_trace(HK_TRACE_RUN, class, (uintptr_t)base);
+    hk_add_relaxed(&class_counters[class].nr_runs, 1);
+    hk_add_relaxed(&class_counters[class].nr_granules, run->nr_granules);
     hk_pagemap_set(base, 1, HK_PM_RUN, run); /* from now on, cached or live */
     return run;
 }
@@ -78,12 +85,15 @@ static struct hk_run *new_run(unsigned class, size_t align)
 
     if (!run)
         return NULL;
-    base = hk_arena_acquire(class_granules[class], hk_max(align / HK_GRANULE, 1), &zero);
+    base = hk_arena_acquire(hk_l25_class_granules[class], hk_max(align / HK_GRANULE, 1), &zero);
     return finish_run(run, base, class, zero);
 }
 
 static void release_run(struct hk_run *run)
 {
+    hk_sub_relaxed(&class_counters[run->made_as].nr_runs, 1);
+    hk_sub_relaxed(&class_counters[run->made_as].nr_granules, run->nr_granules);
+    hk_add_relaxed(&counters.released, 1);
     hk_arena_release(run->base, run->nr_granules, !run->zero);
     hk_meta_free(run, sizeof *run);
 }
@@ -130,14 +140,14 @@ static struct hk_run *pop_fit(struct hk_run **list, size_t align)
 /* Largest class that may serve n bytes in place of class c. */
 static unsigned last_class(unsigned c, size_t n)
 {
-    size_t limit = n / 1000 * hk_policy()->wmax_large / HK_GRANULE;
+    size_t limit = hk_scale(n, hk_policy()->wmax_large) / HK_GRANULE;
 
-    while (c + 1 < HK_L25_NR_CLASSES && class_granules[c + 1] <= limit)
+    while (c + 1 < HK_L25_NR_CLASSES && hk_l25_class_granules[c + 1] <= limit)
         c++;
     return c;
 }
 
-static void follow_policy(struct hk_l25_cache *cache)
+void hk_l25_obey(struct hk_l25_cache *cache)
 {
     cache->cap = (uint8_t)hk_min(hk_policy()->l25_cap, MAX_CAP);
     cache->count[HK_L25_NO_CLASS] = MAX_CAP;
@@ -147,32 +157,43 @@ static struct hk_run *from_cache(struct hk_l25_cache *cache, unsigned first, uns
 {
     if (!cache)
         return NULL;
-    cache->used_since_flush = 1;
-    follow_policy(cache);
+    hk_l25_obey(cache);
     for (unsigned c = first; c <= last; c++) {
         struct hk_run *run = pop_fit(&cache->runs[c], align);
         if (run) {
             cache->count[c]--;
             cache->granules -= run->nr_granules;
+            cache->nr_hits++;
             return run;
         }
     }
+    cache->nr_misses++;
     return NULL;
+}
+
+_Static_assert(SHARD_MAX_GRANULES <= UINT8_MAX, "a count is a byte");
+
+static void count_shard(struct shard *s, const struct hk_run *run, int more)
+{
+    hk_count_add(&s->cached.granules, (uint32_t)more * run->nr_granules);
+    hk_store_relaxed(&s->cached.count[run->class], (uint8_t)(s->cached.count[run->class] + more));
 }
 
 static struct hk_run *from_shard(struct shard *s, unsigned first, unsigned last, size_t align)
 {
     struct hk_run *run = NULL;
 
-    if (hk_load_relaxed(&s->cached_granules) == 0) /* stale: costs a new run */
+    if (hk_load_relaxed(&s->cached.granules) == 0) /* stale: costs a new run */
         return NULL;
     hk_lock(&s->lock);
     s->idle_calls = 0;
     for (unsigned c = first; c <= last && !run; c++)
         run = pop_fit(&s->runs[c], align);
     if (run)
-        hk_store_relaxed(&s->cached_granules, s->cached_granules - run->nr_granules);
+        count_shard(s, run, -1);
     hk_unlock(&s->lock);
+    if (run)
+        hk_add_relaxed(&counters.hits_shard, 1);
     return run;
 }
 
@@ -185,7 +206,7 @@ static void bundle(struct hk_l25_cache *cache, unsigned class)
     unsigned cap = cache->cap;
     unsigned want = cap > cache->count[class] ? cap - cache->count[class] : 0;
 
-    if (class_granules[class] * HK_GRANULE > BUNDLE_MAX_BYTES)
+    if (hk_l25_class_granules[class] * HK_GRANULE > BUNDLE_MAX_BYTES)
         return;
     for (unsigned i = 1; i < MAX_BUNDLE && i < want; i++) {
         struct hk_run *run = new_run(class, HK_GRANULE);
@@ -198,6 +219,7 @@ static void bundle(struct hk_l25_cache *cache, unsigned class)
         }
         hk_l25_push(cache, run);
         run->zero = zero;
+        hk_add_relaxed(&counters.bundled, 1);
     }
 }
 
@@ -209,7 +231,10 @@ struct hk_run *hk_l25_alloc(struct hk_l25_cache *cache, unsigned shard, size_t n
 
     for (unsigned i = 0; i < NR_PROBES && !run; i++)
         run = from_shard(&shards[(shard + i) % NR_SHARDS], class, last, align);
+    if (run && run->class != class)
+        hk_add_relaxed(&counters.hits_larger, 1);
     if (!run) {
+        hk_add_relaxed(&counters.misses, 1);
         run = new_run(class, align);
         if (run && cache && align <= HK_GRANULE)
             bundle(cache, class);
@@ -227,7 +252,7 @@ struct hk_run *hk_l25_alloc_roomy(size_t n)
 
     if (!run)
         return NULL;
-    run = finish_run(run, hk_arena_acquire_roomy(class_granules[class], &zero), class, zero);
+    run = finish_run(run, hk_arena_acquire_roomy(hk_l25_class_granules[class], &zero), class, zero);
     if (run)
         make_live(run, n, 16);
     return run;
@@ -238,11 +263,11 @@ static void to_shard(struct shard *s, struct hk_run *run)
     bool kept;
 
     hk_lock(&s->lock);
-    kept = s->cached_granules + run->nr_granules <= SHARD_MAX_GRANULES;
+    kept = s->cached.granules + run->nr_granules <= SHARD_MAX_GRANULES;
     if (kept) {
         run->next = s->runs[run->class];
         s->runs[run->class] = run;
-        hk_store_relaxed(&s->cached_granules, s->cached_granules + run->nr_granules);
+        count_shard(s, run, 1);
     }
     hk_unlock(&s->lock);
     if (!kept)
@@ -252,7 +277,7 @@ static void to_shard(struct shard *s, struct hk_run *run)
 void hk_l25_cache_run(struct hk_l25_cache *cache, unsigned shard, struct hk_run *run)
 {
     if (cache) {
-        follow_policy(cache);
+        hk_l25_obey(cache);
         if (hk_l25_has_room(cache, run)) {
             hk_l25_push(cache, run);
             return;
@@ -280,6 +305,7 @@ bool hk_l25_resize(struct hk_run *run, size_t n)
     } else if (need > UINT32_MAX || !hk_arena_extend(run->base, have, need - have, &zero)) {
         return false;
     }
+    hk_add_relaxed(&class_counters[run->made_as].nr_granules, need - have);
     run->nr_granules = (uint32_t)need;
     set_colour(run, colour);
     run->class = HK_L25_NO_CLASS;
@@ -312,7 +338,7 @@ void hk_l25_flush(struct hk_l25_cache *cache)
         cache->count[c] = 0;
     }
     cache->granules = 0;
-    cache->used_since_flush = 0;
+    cache->uses_at_look = hk_l25_uses(cache);
 }
 
 void hk_l25_expire(bool all)
@@ -321,15 +347,16 @@ void hk_l25_expire(bool all)
         struct shard *s = &shards[i];
         struct hk_run *lists[HK_L25_NR_CLASSES] = {NULL};
 
-        if (hk_load_relaxed(&s->cached_granules) == 0)
+        if (hk_load_relaxed(&s->cached.granules) == 0)
             continue;
         hk_lock(&s->lock);
         if (all || ++s->idle_calls >= 2) {
             for (unsigned c = 0; c < HK_L25_NR_CLASSES; c++) {
                 lists[c] = s->runs[c];
                 s->runs[c] = NULL;
+                hk_store_relaxed(&s->cached.count[c], 0);
             }
-            hk_store_relaxed(&s->cached_granules, 0u);
+            hk_store_relaxed(&s->cached.granules, 0u);
         }
         hk_unlock(&s->lock);
         for (unsigned c = 0; c < HK_L25_NR_CLASSES; c++)
@@ -342,8 +369,23 @@ size_t hk_l25_shared_bytes(void)
     size_t granules = 0;
 
     for (unsigned i = 0; i < NR_SHARDS; i++)
-        granules += hk_load_relaxed(&shards[i].cached_granules);
+        granules += hk_load_relaxed(&shards[i].cached.granules);
     return granules * HK_GRANULE;
+}
+
+const struct hk_l25_counters *hk_l25_counters(void)
+{
+    return &counters;
+}
+
+const struct hk_l25_class_counters *hk_l25_class_counters(void)
+{
+    return class_counters;
+}
+
+const struct hk_l25_shard_counters *hk_l25_shard_counters(unsigned shard)
+{
+    return &shards[shard].cached;
 }
 
 struct hk_lock *hk_l25_lock(unsigned shard)
@@ -351,21 +393,36 @@ struct hk_lock *hk_l25_lock(unsigned shard)
     return &shards[shard].lock;
 }
 
+void hk_l25_forget(unsigned shard)
+{
+    struct shard *s = &shards[shard];
+
+    for (unsigned c = 0; c < HK_L25_NR_CLASSES; c++) {
+        s->runs[c] = NULL;
+        hk_store_relaxed(&s->cached.count[c], (uint8_t)0);
+    }
+    hk_store_relaxed(&s->cached.granules, 0u);
+}
+
 void hk_l25_check(void)
 {
     for (unsigned i = 0; i < NR_SHARDS; i++) {
         struct shard *s = &shards[i];
-        unsigned granules = 0;
+        unsigned granules = 0, nr_runs[HK_L25_NR_CLASSES] = {0};
 
         hk_lock(&s->lock);
         for (unsigned c = 0; c < HK_L25_NR_CLASSES; c++)
             for (const struct hk_run *run = s->runs[c]; run; run = run->next) {
                 granules += run->nr_granules;
-                if (run->state != HK_RUN_DEAD || run->nr_granules != class_granules[c])
+                nr_runs[c]++;
+                if (run->state != HK_RUN_DEAD || run->nr_granules != hk_l25_class_granules[c])
                     hk_panic_internal("l25: run in a shard", run);
             }
-        if (granules != s->cached_granules)
+        if (granules != s->cached.granules)
             hk_panic_internal("l25: cached granules", s);
+        for (unsigned c = 0; c < HK_L25_NR_CLASSES; c++)
+            if (nr_runs[c] != s->cached.count[c])
+                hk_panic_internal("l25: cached runs", s);
         hk_unlock(&s->lock);
     }
 }

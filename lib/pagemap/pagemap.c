@@ -3,50 +3,44 @@
 
 #include "os/os.h"
 
-struct hk_pagemap hk_pagemap;
-struct hk_lock hk_pagemap_lock = HK_LOCK_INIT(HK_RANK_PAGEMAP);
+HK_LARGE_BSS struct hk_pagemap hk_pagemap;
 
-static size_t nr_leaves; /* written under the lock */
+static size_t nr_leaves; /* relaxed adds */
 
 static size_t leaf_bytes(void)
 {
     return hk_align_up(sizeof(struct hk_pm_leaf), hk_os_page_bytes());
 }
 
-static void *new_leaf(struct hk_pm_stock *stock)
+static void use_leaf(struct hk_pm_stock *stock)
 {
-    void *leaf;
-
     if (!stock)
-        return hk_os_reserve(leaf_bytes(), hk_os_page_bytes());
-    leaf = stock->leaves;
+        return;
     stock->leaves += leaf_bytes();
     stock->nr--;
-    return leaf;
 }
 
-/* stock: where a leaf comes from; NULL: the system. */
+/* Without a lock: a signal handler comes here wherever its thread was. stock: where a leaf comes from; NULL:
+ * the system. */
 static bool cover_entry(size_t entry, struct hk_pm_stock *stock)
 {
-    uintptr_t *distance = &hk_pagemap.leaf_distance[entry];
-    bool covered;
+    uintptr_t *distance = &hk_pagemap.leaf_distance[entry], none = 0;
+    void *leaf;
 
     if (hk_load_relaxed(distance) != 0) /* never goes back to 0 */
         return true;
-    hk_lock(&hk_pagemap_lock);
-    covered = *distance != 0;
-    if (!covered) {
-        void *leaf = new_leaf(stock);
-        if (leaf) {
-            hk_os_huge_pages(leaf, sizeof(struct hk_pm_leaf), false);
-            /* Relaxed: fresh pages are zero whoever looks, and words are handed over with pointers. */
-            hk_store_relaxed(distance, (uintptr_t)leaf - (uintptr_t)&hk_pagemap.zero);
-            hk_store_relaxed(&nr_leaves, nr_leaves + 1);
-            covered = true;
-        }
+    leaf = stock ? stock->leaves : hk_os_reserve(leaf_bytes(), hk_os_page_bytes());
+    if (!leaf)
+        return false;
+    hk_os_huge_pages(leaf, sizeof(struct hk_pm_leaf), false);
+    /* Relaxed: fresh pages are zero whoever looks, and words are handed over with pointers. */
+    if (hk_cas_relaxed(distance, &none, (uintptr_t)leaf - (uintptr_t)&hk_pagemap.zero)) {
+        hk_add_relaxed(&nr_leaves, 1);
+        use_leaf(stock);
+    } else if (!stock) {
+        hk_os_abandon(leaf, leaf_bytes()); /* somebody was faster */
     }
-    hk_unlock(&hk_pagemap_lock);
-    return covered;
+    return true;
 }
 
 static bool cover(const void *base, size_t bytes, struct hk_pm_stock *stock)
@@ -78,7 +72,7 @@ void hk_pagemap_use_stock(struct hk_pm_stock *stock, const void *base, size_t by
     if (base)
         (void)cover(base, bytes, stock);
     if (stock->nr)
-        (void)hk_os_release(stock->leaves, stock->nr * leaf_bytes());
+        hk_os_abandon(stock->leaves, stock->nr * leaf_bytes());
 }
 
 void hk_pagemap_set(const void *base, size_t nr_granules, uintptr_t word, void *desc)
@@ -94,6 +88,11 @@ void hk_pagemap_set(const void *base, size_t nr_granules, uintptr_t word, void *
         hk_store_relaxed(&leaf->desc[g], desc);
         hk_store_relaxed(&leaf->word[g], word);
     }
+}
+
+const size_t *hk_pagemap_leaves_field(void)
+{
+    return &nr_leaves;
 }
 
 size_t hk_pagemap_mapped_bytes(void)

@@ -483,8 +483,8 @@ START_TEST(release_without_a_descriptor)
     if (_i)
         fake_os_fail_all(FAKE_UNMAP, ENOMEM);
     release(&run[1], true);
-    ck_assert_uint_eq(stats().mapped_bytes, 48 * G);
-    ck_assert_uint_eq(stats().nr_lost_bytes, _i ? 16 * G : 0);
+    ck_assert_uint_eq(stats().mapped_bytes, (_i ? 64 : 48) * G);
+    ck_assert_uint_eq(stats().lost_bytes, _i ? 16 * G : 0);
     ck_assert_uint_eq(hk_pagemap_word(run[1].base), HK_PM_GONE);
     ck_assert_uint_eq(nr_extents(true), 0);
 }
@@ -798,6 +798,121 @@ START_TEST(check_finds_damage)
 }
 END_TEST
 
+/* ---- fork ---------------------------------------------------------------------------------- */
+
+static int (*real_advise)(void *base, size_t bytes, int advice);
+static void (*meanwhile)(void);
+static struct run purged_run;
+
+/* While the kernel purges. */
+static int advise_and_fork(void *base, size_t bytes, int advice)
+{
+    if (advice == MADV_DONTNEED)
+        meanwhile();
+    return real_advise(base, bytes, advice);
+}
+
+static void purge_with(void (*what_happens)(void))
+{
+    struct run run[4];
+
+    fill_mapping(run, 4, 16);
+    purged_run = run[1];
+    release(&run[1], true);
+    real_advise = hk_os_calls.advise;
+    hk_os_calls.advise = advise_and_fork;
+    meanwhile = what_happens;
+    hk_arena_purge_to(0);
+    hk_os_calls.advise = real_advise;
+}
+
+static void child_inherits(void)
+{
+    if (hk_arena_dirty_bytes() != 0 || stats().busy_bytes != 16 * G)
+        _exit(2);
+    hk_lock(&hk_arena_lock);
+    hk_arena_inherit();
+    hk_unlock(&hk_arena_lock);
+    hk_arena_check();
+    if (hk_arena_dirty_bytes() != 16 * G || stats().busy_bytes != 0)
+        _exit(3);
+    struct run again = must_acquire(16, 1);
+    if (again.base != purged_run.base || again.zero)
+        _exit(4);
+}
+
+static void fork_with_inheritance(void)
+{
+    struct child child = run_child(child_inherits);
+
+    ck_assert_msg(child_exited_0(&child), "status %x, said '%s'", (unsigned)child.status, child.text);
+}
+
+START_TEST(what_was_being_purged_is_dirty_in_a_child)
+{
+    purge_with(fork_with_inheritance);
+    ck_assert_uint_eq(stats().clean_bytes, 16 * G); /* here the purge went on */
+    ck_assert_uint_eq(stats().busy_bytes, 0);
+    ck_assert_ptr_null(arena.purging);
+}
+END_TEST
+
+static void forget_now(void)
+{
+    hk_lock(&hk_arena_lock);
+    hk_arena_forget();
+    hk_unlock(&hk_arena_lock);
+}
+
+START_TEST(a_forgotten_purge_ends_quietly)
+{
+    purge_with(forget_now);
+    hk_arena_check();
+    ck_assert_uint_eq(stats().busy_bytes, 0);
+    ck_assert_uint_eq(stats().lost_bytes, 16 * G);
+    ck_assert_ptr_ne(must_acquire(16, 1).base, purged_run.base);
+}
+END_TEST
+
+/* Free neighbours of before are described by words that lead to extents of before. */
+START_TEST(what_was_free_is_lost_in_a_child_that_forgets)
+{
+    struct run run[4];
+
+    fill_mapping(run, 4, 16);
+    release(&run[0], true);
+    release(&run[2], false);
+    forget_now();
+    hk_arena_check();
+    ck_assert_uint_eq(stats().dirty_bytes + stats().clean_bytes, 0);
+    ck_assert_uint_eq(stats().lost_bytes, 32 * G);
+    release(&run[1], true);
+    ck_assert_uint_eq(stats().dirty_bytes, 16 * G);
+    hk_arena_check();
+    ck_assert_ptr_eq(must_acquire(16, 1).base, run[1].base);
+    for (unsigned i = 0; i < 8; i++) {
+        char *p = must_acquire(16, 1).base;
+        ck_assert(p + 16 * G <= run[0].base || p >= run[3].base + 16 * G);
+    }
+}
+END_TEST
+
+START_TEST(a_loan_of_before_comes_back_to_a_child_that_forgot)
+{
+    struct hk_arena_piece piece[1];
+    struct run run[4];
+
+    fill_mapping(run, 4, 16);
+    release(&run[1], true);
+    ck_assert_uint_eq(hk_arena_borrow(piece, 1, 16), 1);
+    forget_now();
+    hk_arena_return(&piece[0], true);
+    hk_arena_check();
+    ck_assert_uint_eq(stats().dirty_bytes, 16 * G);
+    ck_assert_uint_eq(stats().busy_bytes + stats().lost_bytes, 0);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("arena");
@@ -842,5 +957,11 @@ int main(void)
     tcase_add_loop_test(tc, random_runs, 0, 3);
     tcase_add_loop_test(tc, random_runs_under_refusals, 0, 3);
     tcase_add_test(tc, check_finds_damage);
+
+    tc = new_case(suite, "fork", setup, teardown);
+    tcase_add_test(tc, what_was_being_purged_is_dirty_in_a_child);
+    tcase_add_test(tc, a_forgotten_purge_ends_quietly);
+    tcase_add_test(tc, what_was_free_is_lost_in_a_child_that_forgets);
+    tcase_add_test(tc, a_loan_of_before_comes_back_to_a_child_that_forgot);
     return run_suite(suite);
 }
