@@ -50,7 +50,7 @@ static size_t room_below(size_t limit, size_t live)
     return hk_max(limit > live ? limit - live : 0, limit / 32);
 }
 
-/* Nine tenths of what is promised: the rest is for what magazines and partial slabs hold. */
+/* Seven eighths of what is promised: the rest is for what magazines and partial slabs hold. */
 static size_t cache_limit(void)
 {
     const struct hk_policy *policy = hk_policy();
@@ -59,7 +59,7 @@ static size_t cache_limit(void)
 
     if (policy->limit_bytes)
         limit = hk_min(limit, room_below(policy->limit_bytes, live));
-    return limit / 32 * 29;
+    return limit / 8 * 7;
 }
 
 /* Half of what is kept may be slabs', and what the arena leaves of its half: its purges are exact, while
