@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-/* arena is included, so that the negative controls can damage its extents. */
+/* arena is included, so that the negative controls can damage its extents. Over 900 lines because every kind of
+ * refusal and of fork meets every kind of extent over one fixture. */
 #include "arena/arena.c"
 
 #include "fake_clock.h"
