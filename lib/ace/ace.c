@@ -205,13 +205,11 @@ size_t hk_ace_purge(struct hk_heap *heap)
 
 /* ---- counters ------------------------------------------------------------------------------ */
 
-/* Or in the arena. */
+/* Or in the arena; hk_big_resident_bytes knows the granules of HK_PM_BIG. */
 static bool is_in_region(const char *p)
 {
     uintptr_t word = hk_pagemap_word(p);
 
-    if (word == HK_PM_BIG) /* descriptors never go */
-        return ((const struct hk_big *)hk_pagemap_desc(p))->arena;
     return word == HK_PM_SPAN || word == HK_PM_FREE || word == HK_PM_RUN || word >= HK_PM_KINDS;
 }
 

@@ -424,8 +424,8 @@ size_t hk_big_resident_bytes(void)
     size_t bytes = 0;
 
     for (struct hk_big *b = hk_load_acquire(&bigs.ever); b; b = b->next_ever) /* W2 acquire, pairs with W1 */
-        if (hk_load_relaxed(&b->state) == HK_BIG_LIVE && !b->arena)
-            bytes += hk_os_resident(b->base, b->bytes);
+        if (hk_load_relaxed(&b->state) == HK_BIG_LIVE)
+            bytes += hk_os_resident(b->base, b->arena ? HK_GRANULE : b->bytes);
     return bytes;
 }
 

@@ -45,7 +45,7 @@ bool hk_big_resize(struct hk_big *big, size_t n);
 void *hk_big_move(struct hk_big *big, size_t n);
 /* Live block whose range covers p, or NULL. Diagnostics only: walks a list. */
 struct hk_big *hk_big_covering(const void *p);
-size_t hk_big_resident_bytes(void); /* of live mappings of their own; walks a list */
+size_t hk_big_resident_bytes(void); /* of live mappings of their own, and where a block of the arena starts; walks a list */
 /* A range that bigcache lets go. */
 void hk_big_evict(const struct hk_big_range *range, void *arg);
 /* target: a fresh mapping. NULL: nothing changed. */
