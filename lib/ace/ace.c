@@ -17,6 +17,7 @@
 #define TICK_NS UINT64_C(20000000)         /* work at most this often */
 
 void (*hk_ace_next_free)(void *p);
+void (*hk_ace_on_tick)(struct hk_heap *heap, uint64_t now_ns);
 static const char *first_break; /* program break at start; constant after hk_ace_init */
 
 void hk_ace_init(void)
@@ -104,12 +105,18 @@ static void tick_idle(struct hk_heap *heap)
 
 static HK_NOINLINE void tick_slow(struct hk_heap *heap)
 {
-    const struct hk_policy *policy = hk_policy();
+    const struct hk_policy *policy;
+    void (*on_tick)(struct hk_heap *heap, uint64_t now_ns);
     uint64_t now = hk_os_now_ns();
 
     if (now - heap->last_tick_ns < TICK_NS)
         return;
     heap->last_tick_ns = now;
+    hk_policy_note(&heap->policy_seen); /* nobody who calls a tick holds a snapshot */
+    on_tick = hk_load_relaxed(&hk_ace_on_tick);
+    if (on_tick)
+        on_tick(heap, now);
+    policy = hk_policy();
     hk_heap_tick(heap);
     if (now - heap->last_idle_ns >= policy->idle_flush_ns) {
         heap->last_idle_ns = now;

@@ -75,6 +75,10 @@ size_t hk_ace_cached_bytes(void);
 /* foreign pointers in libc's own heap go there; set once by entry. */
 extern void (*hk_ace_next_free)(void *p);
 
+/* The control plane's turn: at a tick of some thread, inside its slow section, no lock held, no snapshot in hand.
+ * NULL: nothing learns. Set by entry, relaxed: a tick may miss it. */
+extern void (*hk_ace_on_tick)(struct hk_heap *heap, uint64_t now_ns);
+
 /* Around fork: takes every lock of the data plane in rank order. A lock that the calling thread holds
  * already (fork from a signal handler that interrupted us) is left to it, in parent and child. */
 void hk_ace_fork_prepare(struct hk_heap *mine);

@@ -6,7 +6,7 @@
 #include "bigcache/bigcache.h"
 #include "meta/meta.h"
 
-#define NR_LOCKS (6 + HK_L25_NR_SHARDS)
+#define NR_LOCKS (7 + HK_L25_NR_SHARDS)
 
 /* Bit i: lock i was taken by prepare. Written by the forking thread while it holds them all. */
 static uint32_t taken_mask;
@@ -14,7 +14,7 @@ static uint32_t taken_mask;
 static struct hk_lock *lock_number(unsigned i)
 {
     struct hk_lock *const late[] = {hk_bigcache_lock(), &hk_big_lock,     &hk_batch_lock,
-                                    &hk_span_lock,     &hk_pagemap_lock, &hk_meta_lock};
+                                    &hk_span_lock,     &hk_pagemap_lock, &hk_policy_lock, &hk_meta_lock};
 
     return i < HK_L25_NR_SHARDS ? hk_l25_lock(i) : late[i - HK_L25_NR_SHARDS];
 }

@@ -7,7 +7,6 @@
 #include "config/config.h"
 #include "heap/heap_inline.h"
 #include "l25/l25_inline.h"
-#include "meta/meta.h"
 #include "os/os.h"
 #include "site/site.h"
 #include "thread/thread.h"
@@ -513,20 +512,26 @@ static __attribute__((constructor(101))) void start(void)
 
 /* ---- mallopt ------------------------------------------------------------------------------- */
 
-/* Published snapshots are never written or freed: each call leaves the old one behind. */
+struct option_change {
+    int param;
+    size_t value;
+};
+
+static void change_policy(struct hk_policy *policy, void *arg)
+{
+    const struct option_change *change = arg;
+
+    if (change->param == M_MMAP_THRESHOLD)
+        policy->big_threshold = hk_max(change->value, HK_FAST_MAX + 1);
+    else
+        policy->purge_floor_bytes = change->value;
+}
+
 static int set_policy(int param, size_t value)
 {
-    struct hk_policy *changed = hk_meta_alloc(sizeof *changed);
+    struct option_change change = {param, value};
 
-    if (!changed)
-        return 0;
-    *changed = *hk_policy();
-    if (param == M_MMAP_THRESHOLD)
-        changed->big_threshold = hk_max(value, HK_FAST_MAX + 1);
-    else
-        changed->purge_floor_bytes = value;
-    hk_policy_publish(changed);
-    return 1;
+    return hk_policy_update(change_policy, &change, 0) == 0;
 }
 
 static int apply_option(int param, int value)

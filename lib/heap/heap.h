@@ -118,6 +118,7 @@ struct hk_heap {
     } site_pending;
     void *deferred[HK_MAX_DEFERRED]; /* freed by signal handlers during a slow section (thread.h) */
     unsigned nr_deferred;
+    uint64_t policy_seen;          /* epoch noted by the owner: release E3 / acquire E4 */
     size_t cap_bytes;              /* sum of cap * size */
     uint64_t last_tick_ns, last_idle_ns;
     unsigned ticks;
@@ -179,6 +180,9 @@ HK_INLINE unsigned hk_class_of_word(uintptr_t word)
 {
     return (unsigned)((word & (HK_HEAP_ALIGN - 1)) / sizeof(struct hk_class_record));
 }
+
+/* For hk_policy_set_readers: the lowest epoch that an active heap has noted. */
+uint64_t hk_heap_policy_seen(void);
 
 /* All heaps ever, newest first, linked by next_ever; acquire. */
 struct hk_heap *hk_heap_first(void);

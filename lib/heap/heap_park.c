@@ -60,6 +60,7 @@ struct hk_heap *hk_heap_adopt(void)
         heap = make_heap_locked();
     }
     if (heap) {
+        hk_policy_note(&heap->policy_seen);
         hk_lock(&heap->lock); /* not while somebody brings blocks home */
         hk_store_relaxed(&heap->state, HK_HEAP_ACTIVE);
         hk_unlock(&heap->lock);
@@ -212,6 +213,21 @@ void hk_heap_settle_depot(void)
         return;
     hk_heap_retire_empty(depot);
     hk_unlock(&depot->lock);
+}
+
+/* A heap that becomes active meanwhile belongs to a stranger until it is (policy.h). */
+uint64_t hk_heap_policy_seen(void)
+{
+    uint64_t oldest = UINT64_MAX;
+
+    for (struct hk_heap *h = hk_heap_first(); h; h = h->next_ever) {
+        uint64_t seen;
+        if (hk_load_relaxed(&h->state) != HK_HEAP_ACTIVE) /* after S4, or it was active before the pointer moved */
+            continue;
+        seen = hk_load_acquire(&h->policy_seen); /* E4 acquire, pairs with E3 */
+        oldest = seen < oldest ? seen : oldest;
+    }
+    return oldest;
 }
 
 bool hk_heap_is_alone(void)

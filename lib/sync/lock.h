@@ -23,6 +23,7 @@ enum hk_lock_rank {
     HK_RANK_BATCH,    /* batch: queue of deferred unmaps */
     HK_RANK_SPAN,     /* span: regions and granule bitmaps */
     HK_RANK_PAGEMAP,  /* pagemap: leaf creation */
+    HK_RANK_POLICY,   /* policy: publishers */
     HK_RANK_META,     /* meta: descriptor chunks */
     HK_NR_RANKS
 };

@@ -23,6 +23,7 @@ enum thread_state { THREAD_NEW, THREAD_ALIVE, THREAD_ENDED, THREAD_PANICKING };
 static __thread struct hk_heap *own_heap __attribute__((tls_model("initial-exec")));
 static __thread uint8_t thread_state __attribute__((tls_model("initial-exec")));
 __thread uint8_t hk_in_slow_section;
+static __thread uint8_t is_stranger __attribute__((tls_model("initial-exec"))); /* see policy.h */
 static __thread uint8_t destructor_rounds __attribute__((tls_model("initial-exec")));
 
 enum { INIT_NONE, INIT_RUNNING, INIT_DONE };
@@ -88,7 +89,7 @@ static void init_process(void)
     hk_config_load(environ);
     hk_size_init(hk_os_random(hk_config.seed));
     fill_policy(&hk_policy_builtin);
-    hk_policy_publish(&hk_policy_builtin);
+    hk_policy_set_readers(hk_heap_policy_seen);
     hk_ace_init();
     hk_panic_hook = on_panic;
     has_exit_key = pthread_key_create(&exit_key, thread_ends) == 0;
@@ -143,7 +144,9 @@ static struct hk_heap *start_thread(void)
 
     if (!ensure_init())
         return NULL;
+    hk_policy_stranger_enters(); /* until the heap is active */
     heap = hk_heap_adopt();
+    hk_policy_stranger_leaves();
     if (!heap)
         return NULL;
     heap->thread_id = kernel_thread_id();
@@ -179,6 +182,10 @@ void hk_thread_leave(void)
         if (HK_LIKELY(!hk_load_relaxed(&fast_paths_off)))
             hk_heap_self = own_heap;
     }
+    if (HK_UNLIKELY(is_stranger)) {
+        is_stranger = 0;
+        hk_policy_stranger_leaves();
+    }
     hk_signal_fence();
     hk_in_slow_section = 0;
 }
@@ -197,11 +204,17 @@ bool hk_thread_defer_free(void *p)
 
 struct hk_heap *hk_thread_heap(void)
 {
+    struct hk_heap *heap = NULL;
+
     if (HK_LIKELY(thread_state == THREAD_ALIVE))
         return own_heap;
     if (thread_state == THREAD_NEW)
-        return start_thread();
-    return NULL;
+        heap = start_thread();
+    if (!heap && !is_stranger) {
+        is_stranger = 1;
+        hk_policy_stranger_enters(); /* until the section ends */
+    }
+    return heap;
 }
 
 void hk_thread_fast_paths(bool on)
@@ -223,9 +236,11 @@ static void thread_ends(void *heap)
     hk_in_slow_section = 1; /* handlers that come now do without */
     hk_heap_self = (struct hk_heap *)&hk_heap_empty;
     thread_state = THREAD_ENDED;
+    hk_policy_stranger_enters();
     hk_l25_flush(&((struct hk_heap *)heap)->l25);
     hk_heap_park(heap);
     hk_ace_thread_ended();
+    hk_policy_stranger_leaves();
     hk_in_slow_section = 0;
 }
 
@@ -253,6 +268,7 @@ static void after_fork_in_parent(void)
 
 static void after_fork_in_child(void)
 {
+    hk_policy_fork_child(is_stranger);
     hk_ace_fork_child(thread_state == THREAD_ALIVE ? own_heap : NULL);
     if (thread_state == THREAD_ALIVE)
         own_heap->thread_id = kernel_thread_id();
