@@ -71,6 +71,8 @@ void hk_ace_background(struct hk_heap *heap);
 void hk_ace_thread_ended(void);
 size_t hk_ace_live_bytes(void);
 size_t hk_ace_cached_bytes(void);
+/* Bytes of big blocks, ever, that had no page behind them when they were mapped. */
+size_t hk_ace_fresh_big_bytes(void);
 
 /* foreign pointers in libc's own heap go there; set once by entry. */
 extern void (*hk_ace_next_free)(void *p);

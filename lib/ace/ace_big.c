@@ -17,6 +17,7 @@ static struct {
     struct hk_big *ever;  /* release W1 / acquire W2 */
     size_t live_bytes;    /* relaxed adds */
     uint32_t colour;      /* relaxed */
+    size_t fresh_bytes;   /* relaxed adds: mapped, no page behind them yet */
 } bigs;
 
 static void evict(const struct hk_big_range *range, void *arg)
@@ -123,6 +124,7 @@ static bool grow(struct hk_big_range *range, size_t bytes)
 {
     char *target;
 
+    hk_add_relaxed(&bigs.fresh_bytes, bytes - range->bytes);
     if (hk_os_resize(range->base, range->bytes, bytes)) {
         range->bytes = bytes;
         return true;
@@ -183,6 +185,7 @@ void *hk_big_alloc(size_t n, size_t align, const void *site, bool *zero)
         range.base = hk_os_reserve(bytes, hk_max(align, map_unit()));
         range.bytes = bytes;
         range.zero = 1;
+        hk_add_relaxed(&bigs.fresh_bytes, bytes);
         if (range.base && !hk_pagemap_cover(range.base, 1)) {
             hk_os_release(range.base, bytes);
             range.base = NULL;
@@ -264,6 +267,11 @@ void *hk_big_move(struct hk_big *big, size_t n)
     hk_sub_relaxed(&bigs.live_bytes, old);
     set_live(big, target, bytes);
     return hk_big_start(big);
+}
+
+size_t hk_ace_fresh_big_bytes(void)
+{
+    return hk_load_relaxed(&bigs.fresh_bytes);
 }
 
 size_t hk_big_live_bytes(void)

@@ -503,6 +503,7 @@ static __attribute__((constructor(101))) void start(void)
     void *symbol;
 
     hk_thread_start();
+    hk_entry_start_learning();
     symbol = dlsym(RTLD_NEXT, "free");
     if (symbol && symbol != (void *)free) {
         memcpy(&next_free, &symbol, sizeof next_free);

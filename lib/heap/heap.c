@@ -250,6 +250,7 @@ static bool refill(struct hk_heap *heap, unsigned class)
     if (cs->nr_refills < UINT16_MAX)
         cs->nr_refills++;
     hk_count_add(&heap->stats.nr_refills, 1);
+    hk_count_add(&heap->class_refills[class], 1);
     return true;
 }
 

@@ -15,6 +15,7 @@
 
 /* Lowest first: a holder of one rank may take only higher ones. */
 enum hk_lock_rank {
+    HK_RANK_LEARN,    /* entry: the learner; ticks only try it */
     HK_RANK_HEAPS,    /* heap: stack of parked heaps, making of heaps */
     HK_RANK_HEAP,     /* heap: slabs of one heap */
     HK_RANK_L25,      /* l25: one shard of cached runs */

@@ -20,7 +20,8 @@ LAW = [
     ["slab"],
     ["tiny", "pool", "l25", "bigcache"],
     ["heap"],
-    ["ace", "site", "evo", "acectl"],
+    ["evo"],
+    ["ace", "site", "acectl"],
     ["thread"],
     ["entry", "export"],
 ]
