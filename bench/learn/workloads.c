@@ -10,7 +10,9 @@
  * mean resident size in KiB (read every ~10 ms, at the end of a round).
  */
 #define _GNU_SOURCE
+#include <hakmem/hakmem.h>
 #include <pthread.h>
+#include <sched.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -251,6 +253,17 @@ static double cpu_of(const struct rusage *u)
            (double)(u->ru_utime.tv_usec + u->ru_stime.tv_usec) * 1e-6;
 }
 
+/* WORKLOADS_SLICES=n in the environment: the cost of each n-th of the time, at the end. */
+#define MAX_SLICES 64
+#define MEMORY 312e-6 /* seconds per second and MiB, as in learn.py */
+static unsigned nr_slices;
+static double slice_cost[MAX_SLICES];
+
+static void note_slice(unsigned i, double cpu, double kib, double span, unsigned rounds)
+{
+    slice_cost[i] = (cpu + kib / 1024 * span * MEMORY) / rounds;
+}
+
 static void run_for(const struct workload *w, double span, struct score *s)
 {
     double end = seconds() + span, look = 0;
@@ -271,6 +284,28 @@ static void run_for(const struct workload *w, double span, struct score *s)
     s->faults += after.ru_minflt - before.ru_minflt;
 }
 
+static void run_slices(const struct workload *w, double span, struct score *s)
+{
+    for (unsigned i = 0; i < nr_slices; i++) {
+        struct score part = {0};
+        run_for(w, span / nr_slices, &part);
+        note_slice(i, part.cpu, part.rss_kib / part.nr_rss, span / nr_slices, part.rounds);
+        s->rounds += part.rounds;
+        s->cpu += part.cpu;
+        s->faults += part.faults;
+        s->rss_kib += part.rss_kib;
+        s->nr_rss += part.nr_rss;
+    }
+}
+
+static void print_slices(void)
+{
+    printf("# slices");
+    for (unsigned i = 0; i < nr_slices; i++)
+        printf(" %.8f", slice_cost[i]);
+    printf("\n");
+}
+
 static const struct workload *find(const char *name)
 {
     for (size_t i = 0; i < sizeof workloads / sizeof *workloads; i++)
@@ -278,6 +313,23 @@ static const struct workload *find(const char *name)
             return &workloads[i];
     fprintf(stderr, "workloads: no %s\n", name);
     exit(2);
+}
+
+/* There when the allocator is. */
+#pragma weak hak_policy_get
+#pragma weak hak_evo_state
+
+static void print_policy(void)
+{
+    hak_policy_t p;
+
+    if (!hak_policy_get || hak_policy_get(&p, sizeof p) != 0)
+        return;
+    printf("# %s: delay %zu ms, floor %zu M, threshold %zu K, wmax %zu; %llu trials, %llu changes, %llu shifts, "
+           "%llu broken off, last cost %llu\n",
+           hak_evo_state(), p.purge_delay_ms, p.purge_cap_bytes >> 20, p.mmap_threshold_bytes >> 10,
+           p.wmax_large_thousandths, (unsigned long long)p.trials, (unsigned long long)p.changes,
+           (unsigned long long)p.shifts, (unsigned long long)p.broken_off, (unsigned long long)p.last_cost);
 }
 
 int main(int argc, char **argv)
@@ -290,12 +342,14 @@ int main(int argc, char **argv)
         fputs("usage: workloads SECONDS[/SLICE] NAME...\n", stderr);
         return 2;
     }
+    if (getenv("WORKLOADS_SLICES"))
+        nr_slices = (unsigned)strtoul(getenv("WORKLOADS_SLICES"), NULL, 10) % (MAX_SLICES + 1);
     span = slice = strtod(argv[1], &end);
     if (*end == '/')
         slice = strtod(end + 1, NULL);
     for (;;) {
         for (int i = 2; i < argc; i++)
-            run_for(find(argv[i]), slice, &scores[i - 2]);
+            (nr_slices ? run_slices : run_for)(find(argv[i]), slice, &scores[i - 2]);
         if (slice >= span || seconds() - start >= span)
             break;
     }
@@ -303,5 +357,8 @@ int main(int argc, char **argv)
         struct score *s = &scores[i - 2];
         printf("%s %u %.4f %ld %.0f\n", argv[i], s->rounds, s->cpu, s->faults, s->rss_kib / s->nr_rss);
     }
+    print_policy();
+    if (nr_slices)
+        print_slices();
     return 0;
 }

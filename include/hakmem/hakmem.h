@@ -109,7 +109,7 @@ typedef struct hak_policy {
     uint64_t changes;              /* settings adopted */
     uint64_t shifts;               /* changes of the program's habits seen */
     uint64_t broken_off;           /* trials that did harm */
-    uint64_t last_cost;            /* of the last window, in millionths of its time */
+    uint64_t last_cost;            /* of the last window, in ns per MiB handed out */
 } hak_policy_t;
 
 /* "off", "learn", "frozen" or "canary": static strings. */

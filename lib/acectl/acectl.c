@@ -9,7 +9,8 @@
 #define FAULT_NS 2000
 #define RETURN_NS 5000
 #define MEMORY_PPM_PER_MIB 312
-#define LEAST_PPM 2000   /* differences below 0.2 % of a core are ties */
+#define LEAST_SHARE 200  /* of a window: differences below 0.5 % of a core are ties */
+#define MIN_GIVEN_BYTES (256 * HK_KIB) /* in a window that says something */
 #define TRIALS_TO_SETTLE 3
 #define DUELS_TO_SETTLE 60
 #define TEMPERATURE 60     /* rating points */
@@ -143,19 +144,31 @@ static bool is_settled(const struct hk_acectl *ctl, const struct hk_acectl_lesso
 
 /* ---- what a window cost -------------------------------------------------------------------- */
 
-static uint64_t cost_of(uint64_t fresh_bytes, uint64_t nr_returns, uint64_t kib_ms, uint64_t span_ns)
-{
-    uint64_t work_ns = fresh_bytes / PAGE_BYTES * FAULT_NS + nr_returns * RETURN_NS;
-    uint64_t span_us = span_ns / 1000 ? span_ns / 1000 : 1;
+struct verdict {
+    uint64_t cost;  /* ns per MiB */
+    uint32_t least; /* a smaller difference is none */
+};
 
-    return work_ns * 1000 / span_us + kib_ms * MEMORY_PPM_PER_MIB / 1024 * 1000 / span_us;
+static uint32_t saturate(uint64_t n)
+{
+    return n < UINT32_MAX / 2 ? (uint32_t)n : UINT32_MAX / 2;
 }
 
-static uint64_t cost_so_far(const struct hk_acectl *ctl, uint64_t now_ns,
-                            const struct hk_acectl_counters *c)
+static struct verdict judge(const struct hk_acectl *ctl, uint64_t now_ns, const struct hk_acectl_counters *c)
 {
-    return cost_of(c->fresh_bytes - ctl->start.fresh_bytes, c->nr_returns - ctl->start.nr_returns,
-                   ctl->cached_ms_kib, now_ns - ctl->start_ns);
+    uint64_t given_kib = (c->given_bytes - ctl->start.given_bytes) / HK_KIB;
+    uint64_t ns = (c->fresh_bytes - ctl->start.fresh_bytes) / PAGE_BYTES * FAULT_NS +
+                  (c->nr_returns - ctl->start.nr_returns) * RETURN_NS +
+                  ctl->cached_ms_kib * MEMORY_PPM_PER_MIB / 1024;
+
+    given_kib += given_kib == 0;
+    return (struct verdict){.cost = ns * 1024 / given_kib,
+                            .least = saturate((now_ns - ctl->start_ns) / LEAST_SHARE * 1024 / given_kib)};
+}
+
+static bool says_something(const struct hk_acectl *ctl, const struct hk_acectl_counters *c)
+{
+    return c->given_bytes - ctl->start.given_bytes >= MIN_GIVEN_BYTES;
 }
 
 static void begin_count(struct hk_acectl *ctl, uint64_t now_ns, const struct hk_acectl_counters *c)
@@ -179,8 +192,11 @@ static uint32_t random_permille(struct hk_acectl *ctl)
 
 static void choose_arm(struct hk_acectl *ctl, struct hk_acectl_lesson *lesson)
 {
-    unsigned knob = lesson->knob;
+    unsigned knob;
 
+    if (!ctl->options.turns[lesson->knob])
+        next_knob(ctl, lesson);
+    knob = lesson->knob;
     if (!ctl->options.turns[knob])
         return;
     ctl->now.of[knob] = (uint8_t)hk_ucb1_choose(&lesson->bandit[knob]);
@@ -244,17 +260,20 @@ static void adopt(struct hk_acectl *ctl, struct hk_acectl_lesson *lesson, uint64
     ctl->nr_adopted++;
 }
 
-static void note_arm(struct hk_acectl *ctl, struct hk_acectl_lesson *lesson, uint64_t now_ns, uint64_t cost)
+static void note_arm(struct hk_acectl *ctl, struct hk_acectl_lesson *lesson, uint64_t now_ns,
+                     struct verdict verdict)
 {
     struct hk_ucb1 *bandit = &lesson->bandit[lesson->knob];
-    uint32_t capped = cost > UINT32_MAX / 2 ? UINT32_MAX / 2 : (uint32_t)cost;
     unsigned was = bandit->incumbent;
 
-    if (hk_ucb1_note(bandit, ctl->now.of[lesson->knob], capped, LEAST_PPM)) {
-        if (is_cooling(ctl, now_ns))
-            hk_ucb1_restart(bandit, was);
-        else
+    if (hk_ucb1_note(bandit, ctl->now.of[lesson->knob], saturate(verdict.cost), verdict.least)) {
+        if (!is_cooling(ctl, now_ns)) {
             adopt(ctl, lesson, now_ns);
+            return;
+        }
+        hk_ucb1_restart(bandit, was); /* something to gain, later */
+        lesson->nr_calm = 0;
+        return;
     }
     if (hk_ucb1_is_settled(bandit, TRIALS_TO_SETTLE)) {
         lesson->nr_calm++;
@@ -263,9 +282,9 @@ static void note_arm(struct hk_acectl *ctl, struct hk_acectl_lesson *lesson, uin
     }
 }
 
-static enum hk_elo_result compare(uint64_t mine, uint64_t theirs)
+static enum hk_elo_result compare(struct verdict verdict, uint64_t theirs)
 {
-    uint64_t margin = theirs * HK_UCB1_HYSTERESIS_PERCENT / 100 + LEAST_PPM;
+    uint64_t margin = theirs * HK_UCB1_HYSTERESIS_PERCENT / 100 + verdict.least, mine = verdict.cost;
 
     if (mine + margin < theirs)
         return HK_ELO_WIN;
@@ -273,16 +292,17 @@ static enum hk_elo_result compare(uint64_t mine, uint64_t theirs)
 }
 
 /* A duel is this window against the one before. */
-static void note_strategy(struct hk_acectl *ctl, struct hk_acectl_lesson *lesson, uint64_t now_ns, uint64_t cost)
+static void note_strategy(struct hk_acectl *ctl, struct hk_acectl_lesson *lesson, uint64_t now_ns,
+                          struct verdict verdict)
 {
     unsigned best;
 
     if (lesson->nr_duels && lesson->strategy != lesson->last_strategy)
         hk_elo_note(&lesson->elo, lesson->strategy, lesson->last_strategy,
-                    compare(cost, lesson->last_cost));
+                    compare(verdict, lesson->last_cost));
     lesson->nr_duels++;
     lesson->last_strategy = lesson->strategy;
-    lesson->last_cost = cost;
+    lesson->last_cost = verdict.cost;
     best = hk_elo_best(&lesson->elo);
     if (is_settled(ctl, lesson) && !is_cooling(ctl, now_ns) &&
         hk_elo_rating(&lesson->elo, best) > HK_ELO_START + HK_ELO_K) {
@@ -292,17 +312,18 @@ static void note_strategy(struct hk_acectl *ctl, struct hk_acectl_lesson *lesson
     }
 }
 
-static void end_window(struct hk_acectl *ctl, uint64_t now_ns, uint64_t cost)
+static void end_window(struct hk_acectl *ctl, uint64_t now_ns, struct verdict verdict)
 {
     struct hk_acectl_lesson *lesson = lesson_here(ctl);
-    bool harm = ctl->is_trial && lesson->mean_cost && cost > lesson->mean_cost * 5 / 4 + LEAST_PPM;
+    uint64_t cost = verdict.cost;
+    bool harm = ctl->is_trial && lesson->mean_cost && cost > lesson->mean_cost * 5 / 4 + verdict.least;
 
     if (!ctl->is_trial || memcmp(&ctl->now, &lesson->best, sizeof ctl->now) == 0)
         follow_mean(lesson, cost);
     if (ctl->is_trial && ctl->options.use_elo)
-        note_strategy(ctl, lesson, now_ns, cost);
+        note_strategy(ctl, lesson, now_ns, verdict);
     else if (ctl->is_trial)
-        note_arm(ctl, lesson, now_ns, cost);
+        note_arm(ctl, lesson, now_ns, verdict);
     if (harm)
         hk_evo_revert(&ctl->evo, now_ns); /* a CANARY ends; LEARN has its hysteresis */
     ctl->nr_windows++;
@@ -341,9 +362,17 @@ static void begin(struct hk_acectl *ctl, uint64_t now_ns, const struct hk_acectl
 static bool is_harmful(const struct hk_acectl *ctl, uint64_t now_ns, const struct hk_acectl_counters *c)
 {
     uint64_t mean = ctl->lesson[ctl->evo.current].mean_cost;
+    struct verdict so_far = judge(ctl, now_ns, c);
 
     return ctl->is_trial && mean && now_ns - ctl->start_ns >= ctl->options.window_ns / 4 &&
-           cost_so_far(ctl, now_ns, c) > mean * HK_ACECTL_HARM + 10 * LEAST_PPM;
+           says_something(ctl, c) && so_far.cost > mean * HK_ACECTL_HARM + UINT64_C(4) * so_far.least;
+}
+
+static void take_random_arms(struct hk_acectl *ctl)
+{
+    for (unsigned k = 0; k < HK_NR_KNOBS; k++)
+        ctl->now.of[k] = (uint8_t)(random_permille(ctl) % ctl->options.nr_arms[k]);
+    ctl->nr_trials++;
 }
 
 static void run_epoch(struct hk_acectl *ctl, uint64_t now_ns, const struct hk_acectl_counters *c)
@@ -360,9 +389,9 @@ static void run_epoch(struct hk_acectl *ctl, uint64_t now_ns, const struct hk_ac
     }
     harmful = is_harmful(ctl, now_ns, c);
     ctl->nr_broken_off += harmful;
-    if (!harmful && now_ns - ctl->start_ns < ctl->options.window_ns)
+    if (!harmful && (now_ns - ctl->start_ns < ctl->options.window_ns || !says_something(ctl, c)))
         return;
-    end_window(ctl, now_ns, cost_so_far(ctl, now_ns, c));
+    end_window(ctl, now_ns, judge(ctl, now_ns, c));
     begin_window(ctl, now_ns, c);
 }
 
@@ -377,7 +406,10 @@ bool hk_acectl_tick(struct hk_acectl *ctl, uint64_t now_ns, const struct hk_acec
             return false;
         ctl->cached_ms_kib += (c->cached_bytes >> 10) * ((now_ns - ctl->epoch_ns) / 1000000);
         ctl->epoch_ns = now_ns;
-        run_epoch(ctl, now_ns, c);
+        if (ctl->options.at_random)
+            take_random_arms(ctl);
+        else
+            run_epoch(ctl, now_ns, c);
     }
     return memcmp(&before, &ctl->now, sizeof before) != 0;
 }

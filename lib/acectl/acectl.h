@@ -9,9 +9,11 @@
  *   threshold     256 K, 512 K, 1 M, 2 M     runs of granules or mappings of their own
  *   W_MAX large   1.125 1.25 1.5 2.0         hits in the caches of big blocks against slack
  *
- * Cost of a window, in millionths of its time: pages that will fault in (2 us each), calls that gave memory back
- * (5 us each), and the memory that was cached meanwhile (one core costs as much as 3.2 GiB: 312 per MiB).
- * Counted, not clocked: a count is the same on a busy machine, and the same events give the same decisions.
+ * Cost of a window, in ns per MiB that slow paths handed out: pages that will fault in (2 us each), calls that
+ * gave memory back (5 us each), and the memory that was cached meanwhile (one core costs as much as 3.2 GiB: 312 ns
+ * per MiB and ms). Counted, not clocked: a count is the same on a busy machine, and the same events give the same
+ * decisions. Per MiB, because a program whose faults take all of its time has them at the same rate whatever the
+ * arm. What makes less than 0.5 % of a core's time is a tie. A window in which nothing was handed out lasts on.
  *
  * Two loops. Fast: each epoch (100 ms) a trial that costs HK_ACECTL_HARM times what the incumbents do is
  * broken off. Slow: each window (option learn_window_ms) is one trial: an arm's cost is told to the knob's bandit
@@ -50,6 +52,7 @@ struct hk_acectl_counters {
     uint64_t fresh_bytes;  /* handed out with no page behind it */
     uint64_t nr_returns;   /* system calls that gave memory back */
     uint64_t cached_bytes; /* now */
+    uint64_t given_bytes;  /* handed out by slow paths: what the program gets done */
     uint32_t events[HK_EVO_BUCKETS]; /* may wrap */
 };
 
@@ -60,6 +63,7 @@ struct hk_acectl_options {
     uint64_t seed;
     uint32_t canary_permille;
     bool use_elo;
+    bool at_random;           /* other arms each epoch, nothing learnt: for tests */
     bool turns[HK_NR_KNOBS];  /* false: the user has set it */
     uint8_t nr_arms[HK_NR_KNOBS]; /* of HK_ACECTL_ARMS: fewer where more would break a promise */
     struct hk_arms prior;

@@ -47,8 +47,12 @@ static unsigned bucket_of(unsigned class)
 }
 _Static_assert(4 + (HK_NR_SIZED_CLASSES - 1 - HK_FIRST_POOL_CLASS) / 8 < 10, "kinds of events");
 
-static void count_heap(const struct hk_heap *heap, uint32_t events[HK_EVO_BUCKETS])
+/* Without the last few hundred large blocks of each heap. */
+static void count_heap(const struct hk_heap *heap, struct hk_acectl_counters *out)
 {
+    uint32_t *events = out->events;
+
+    out->given_bytes += hk_load_relaxed(&heap->given_bytes);
     for (unsigned c = 0; c < HK_NR_CLASSES; c++)
         events[bucket_of(c)] += hk_load_relaxed(&heap->class_refills[c]);
     events[11] += hk_load_relaxed(&heap->l25.nr_slow_allocs) * RUN_WEIGHT;
@@ -71,7 +75,7 @@ static void gather(struct hk_acectl_counters *out)
                                  hk_load_relaxed(&big->misses)) *
                       BIG_WEIGHT;
     for (const struct hk_heap *h = hk_heap_first(); h; h = h->next_ever)
-        count_heap(h, out->events);
+        count_heap(h, out);
 }
 
 /* ---- turns --------------------------------------------------------------------------------- */
@@ -118,9 +122,9 @@ static void on_tick(struct hk_heap *heap, uint64_t now_ns)
 {
     struct hk_acectl_counters counters;
 
-    (void)heap;
     if (now_ns < hk_load_relaxed(&learn.ctl.epoch_ns) + HK_ACECTL_EPOCH_NS || !hk_try_lock(&learn_lock))
         return; /* relaxed: looked at again under the lock */
+    hk_entry_tell_sites(heap); /* this thread's large blocks are counted up to now */
     gather(&counters);
     if (hk_acectl_tick(&learn.ctl, now_ns, &counters) || learn.unpublished)
         (void)publish_locked();
@@ -207,6 +211,7 @@ static void init_locked(void)
         .seed = hk_os_random(hk_config.seed),
         .canary_permille = hk_config.canary_frac_thousandths,
         .use_elo = hk_config.learner == HK_LEARNER_ELO,
+        .at_random = hk_config.learner == HK_LEARNER_RANDOM && learn_mode() == HK_LEARN_LEARN,
     };
 
     if (learn.ready)

@@ -67,11 +67,13 @@ static void fill_new(void *p, size_t n, bool zero)
 
 void hk_entry_tell_sites(struct hk_heap *heap)
 {
-    if (heap && heap->site_pending.nr_allocs)
+    if (heap && heap->site_pending.nr_allocs) {
         hk_site_note_allocs(heap->site_pending.site, heap->site_pending.nr_allocs,
                             heap->site_pending.bytes, heap->site_pending.max_bytes);
+        hk_count_add(&heap->given_bytes, heap->site_pending.bytes);
+    }
     if (heap)
-        heap->site_pending.nr_allocs = 0;
+        heap->site_pending.nr_allocs = heap->site_pending.bytes = 0;
 }
 
 static inline void add_pending(struct hk_heap *heap, size_t n)

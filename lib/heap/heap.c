@@ -251,6 +251,7 @@ static bool refill(struct hk_heap *heap, unsigned class)
         cs->nr_refills++;
     hk_count_add(&heap->stats.nr_refills, 1);
     hk_count_add(&heap->class_refills[class], 1);
+    hk_count_add(&heap->given_bytes, (uint64_t)n * r->size);
     return true;
 }
 

@@ -126,6 +126,7 @@ struct hk_heap {
     unsigned thread_id;            /* kernel's, for diagnostics */
     bool depot;
     uint32_t class_refills[HK_NR_CLASSES]; /* as stats; may wrap */
+    uint64_t given_bytes;          /* as stats: taken by refills, and by blocks above 64 KiB */
     struct hk_heap_stats stats;
     struct hk_heap *next_ever;     /* list of all heaps, constant once linked */
     struct hk_heap *next_parked;   /* under hk_heaps_lock */

@@ -62,6 +62,9 @@ for mode in minimal fast balanced learning research; do
     play "mode $mode" "mode:$mode" --seed "$seed" --ops "$ops"
     play "mode $mode, three threads" "mode:$mode" --seed "$seed" --ops "$ops" --threads 3
 done
+for learner in ucb1 elo random; do
+    play "learner $learner" "mode:learning,learner:$learner,learn_window_ms:100" --seed "$seed" --ops "$ops" --threads 2
+done
 play "realloc to zero gives a block" "realloc0:alloc" --seed "$seed" --ops "$ops" --realloc0-alloc
 play "no caches at all" "disable_bigcache:on,disable_batch:on,pool_tls_free:off,cap_mid:0,cap_large:0,purge_delay_ms:0,tiny_mag_cap:8" \
     --seed "$seed" --ops "$ops" --threads 2
