@@ -30,7 +30,7 @@ ARMS = {
     "WMAX_LARGE": ["1.125", "1.25", "1.5", "2.0"],
 }
 WORKLOADS = ["burst", "steady", "buffers", "runs", "huge", "mid", "cold", "tiny", "handoff", "larson"]
-LEARN = {"MODE": "learning", "LEARN_WINDOW_MS": "300"}
+LEARN = {"MODE": "learning", "LEARN_WINDOW_MS": "200"}
 
 
 class Bench:
@@ -55,10 +55,10 @@ class Bench:
                 + (float(kib) / 1024,)
         return scores, text.splitlines()[-1]
 
-    def medians(self, settings_list, spans, names):
+    def medians(self, settings_list, spans, names, rounds=None):
         """Interleaved; one dictionary per entry of settings_list."""
         runs = [[] for _ in settings_list]
-        for _ in range(self.rounds):
+        for _ in range(rounds or self.rounds):
             for i, settings in enumerate(settings_list):
                 runs[i].append(self.run(settings, spans, names)[0])
         return [{n: tuple(statistics.median(r[n][k] for r in rr) for k in range(4)) for n in names}
@@ -87,7 +87,7 @@ def arms(b, names):
 def best_fixed(b, name):
     """Coordinate descent over the arms, as a person would: the best arm of each knob, together."""
     settings = [{}] + [{k: v} for k in ARMS for v in ARMS[k]]
-    scores = [s[name] for s in b.medians(settings, b.seconds, [name])]
+    scores = [s[name] for s in b.medians(settings, b.seconds, [name], 1)]
     chosen = {}
     for knob in ARMS:
         mine = [(s[0], c[knob]) for s, c in zip(scores, settings) if knob in c]
@@ -102,7 +102,7 @@ def adaptive(b, names):
         fixed = best_fixed(b, name)
         with tempfile.TemporaryDirectory() as directory:
             file = os.path.join(directory, "policy")
-            lesson = b.run(dict(LEARN, POLICY_FILE=file), 5 * b.seconds, [name])
+            lesson = b.run(dict(LEARN, POLICY_FILE=file), 12 * b.seconds, [name])
             runs = b.medians([{}, fixed, {"POLICY_FILE": file, "LEARN": "frozen"}], b.seconds, [name])
         default, best, frozen = (r[name] for r in runs)
         reference = min(default[0], best[0])

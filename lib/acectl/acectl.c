@@ -82,6 +82,7 @@ static void begin_lesson(struct hk_acectl *ctl, struct hk_acectl_lesson *lesson)
 {
     memset(lesson, 0, sizeof *lesson);
     lesson->best = ctl->options.prior;
+    lesson->knob = HK_KNOB_CACHE_FLOOR; /* it has the largest effects */
     for (unsigned k = 0; k < HK_NR_KNOBS; k++)
         hk_ucb1_init(&lesson->bandit[k], ctl->options.nr_arms[k], ctl->options.prior.of[k]);
     hk_elo_init(&lesson->elo, ctl->options.seed + ctl->evo.nr_shifts, TEMPERATURE);

@@ -50,7 +50,7 @@ result $? "there are pages"
 
 missing=
 for function in $(sed 's/#.*//' "$srcdir/tests/lint/exports.txt" | tr ' ' '\n' | grep '^hak_'); do
-    grep -q "^\.Fn $function " "$srcdir/man/hakmem.3" && test -f "$builddir/man/$function.3" ||
+    grep -q "^\.Fn $function " "$srcdir/man/hakmem.3" "$srcdir/man/hak_policy.3" && test -f "$builddir/man/$function.3" ||
         missing="$missing $function"
 done
 test -z "$missing"
