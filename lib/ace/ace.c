@@ -100,7 +100,6 @@ static void tick_idle(struct hk_heap *heap)
     heap->l25.used_since_flush = 0;
     hk_heap_reclaim(heap);
     hk_l25_expire(false);
-    hk_bigcache_set_budget(cache_limit());
 }
 
 static HK_NOINLINE void tick_slow(struct hk_heap *heap)
@@ -117,6 +116,7 @@ static HK_NOINLINE void tick_slow(struct hk_heap *heap)
     if (on_tick)
         on_tick(heap, now);
     policy = hk_policy();
+    hk_bigcache_set_budget(cache_limit());
     hk_heap_tick(heap);
     if (now - heap->last_idle_ns >= policy->idle_flush_ns) {
         heap->last_idle_ns = now;

@@ -11,6 +11,7 @@
 #define MEMORY_PPM_PER_MIB 312
 #define LEAST_SHARE 200  /* of a window: differences below 0.5 % of a core are ties */
 #define MIN_GIVEN_BYTES (256 * HK_KIB) /* in a window that says something */
+#define WARM_UP 3 /* windows of a new context in which the program still grows: nothing is tried or noted */
 #define TRIALS_TO_SETTLE 3
 #define DUELS_TO_SETTLE 60
 #define TEMPERATURE 60     /* rating points */
@@ -172,6 +173,16 @@ static bool says_something(const struct hk_acectl *ctl, const struct hk_acectl_c
     return c->given_bytes - ctl->start.given_bytes >= MIN_GIVEN_BYTES;
 }
 
+/* Enough happened for a decision: eight times what tells habits apart. */
+static bool is_decisive(const struct hk_acectl *ctl, const struct hk_acectl_counters *c)
+{
+    uint64_t events = 0;
+
+    for (unsigned i = 0; i < HK_EVO_BUCKETS; i++)
+        events += c->events[i] - ctl->start.events[i];
+    return says_something(ctl, c) && events >= UINT64_C(8) * ctl->options.evo.min_samples;
+}
+
 static void begin_count(struct hk_acectl *ctl, uint64_t now_ns, const struct hk_acectl_counters *c)
 {
     ctl->start = *c;
@@ -227,9 +238,10 @@ static void begin_window(struct hk_acectl *ctl, uint64_t now_ns, const struct hk
     struct hk_acectl_lesson *lesson = lesson_here(ctl);
     struct hk_arms before = ctl->now;
     enum hk_evo_state state = hk_evo_state(&ctl->evo);
-    bool tries = state == HK_EVO_LEARN || (state == HK_EVO_CANARY &&
-                                           random_permille(ctl) < ctl->options.canary_permille);
+    bool tries = state == HK_EVO_LEARN ||
+                 (state == HK_EVO_CANARY && random_permille(ctl) < ctl->options.canary_permille);
 
+    tries = tries && lesson->nr_warm >= WARM_UP;
     ctl->now = lesson->best;
     ctl->is_trial = false;
     if (tries && ctl->options.use_elo)
@@ -319,7 +331,9 @@ static void end_window(struct hk_acectl *ctl, uint64_t now_ns, struct verdict ve
     uint64_t cost = verdict.cost;
     bool harm = ctl->is_trial && lesson->mean_cost && cost > lesson->mean_cost * 5 / 4 + verdict.least;
 
-    if (!ctl->is_trial || memcmp(&ctl->now, &lesson->best, sizeof ctl->now) == 0)
+    if (lesson->nr_warm < WARM_UP)
+        lesson->nr_warm++;
+    else if (!ctl->is_trial || memcmp(&ctl->now, &lesson->best, sizeof ctl->now) == 0)
         follow_mean(lesson, cost);
     if (ctl->is_trial && ctl->options.use_elo)
         note_strategy(ctl, lesson, now_ns, verdict);
@@ -390,7 +404,7 @@ static void run_epoch(struct hk_acectl *ctl, uint64_t now_ns, const struct hk_ac
     }
     harmful = is_harmful(ctl, now_ns, c);
     ctl->nr_broken_off += harmful;
-    if (!harmful && (now_ns - ctl->start_ns < ctl->options.window_ns || !says_something(ctl, c)))
+    if (!harmful && (now_ns - ctl->start_ns < ctl->options.window_ns || !is_decisive(ctl, c)))
         return;
     end_window(ctl, now_ns, judge(ctl, now_ns, c));
     begin_window(ctl, now_ns, c);

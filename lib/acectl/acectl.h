@@ -13,7 +13,8 @@
  * gave memory back (5 us each), and the memory that was cached meanwhile (one core costs as much as 3.2 GiB: 312 ns
  * per MiB and ms). Counted, not clocked: a count is the same on a busy machine, and the same events give the same
  * decisions. Per MiB, because a program whose faults take all of its time has them at the same rate whatever the
- * arm. What makes less than 0.5 % of a core's time is a tie. A window in which nothing was handed out lasts on.
+ * arm. What makes less than 0.5 % of a core's time is a tie. A window in which too
+ * little happened to decide on lasts on (a loaded machine, a program that waits).
  *
  * Two loops. Fast: each epoch (100 ms) a trial that costs HK_ACECTL_HARM times what the incumbents do is
  * broken off. Slow: each window (option learn_window_ms) is one trial: an arm's cost is told to the knob's bandit
@@ -75,6 +76,7 @@ struct hk_acectl_lesson {
     struct hk_elo elo;
     struct hk_arms best;   /* what the program runs on */
     uint64_t mean_cost;    /* of windows on `best`, follows by 1/4 */
+    uint8_t nr_warm;       /* windows passed before the first trial */
     uint8_t knob;          /* whose turn it is */
     uint8_t nr_calm;       /* knobs in a row that had nothing left to try */
     uint8_t strategy;      /* of this window, and of the one before */

@@ -13,7 +13,6 @@
 #include "acectl/acectl.h"
 #include "base/panic.h"
 #include "batch/batch.h"
-#include "bigcache/bigcache.h"
 #include "config/config.h"
 #include "os/os.h"
 #include "thread/thread.h"
@@ -23,9 +22,7 @@
 #include <pthread.h>
 #include <string.h>
 
-/* Slow-path events per allocation differ by tier: so many refills are worth one of these. */
-#define RUN_WEIGHT 8
-#define BIG_WEIGHT 32
+#define LARGE_WEIGHT 32 /* a refill serves many small blocks; so many of them are worth one large block */
 
 static struct {
     struct hk_acectl ctl;
@@ -38,7 +35,8 @@ static struct hk_lock learn_lock = HK_LOCK_INIT(HK_RANK_LEARN);
 
 /* ---- counters ------------------------------------------------------------------------------ */
 
-/* 1 KiB in 4 kinds, then one per doubling to 64 KiB. */
+/* What tells one habit of a program from another must not depend on what is being tried: sizes do not.
+ * 1 KiB in 4 kinds, then one per doubling to 64 KiB. */
 static unsigned bucket_of(unsigned class)
 {
     if (class < HK_FIRST_POOL_CLASS)
@@ -55,13 +53,13 @@ static void count_heap(const struct hk_heap *heap, struct hk_acectl_counters *ou
     out->given_bytes += hk_load_relaxed(&heap->given_bytes);
     for (unsigned c = 0; c < HK_NR_CLASSES; c++)
         events[bucket_of(c)] += hk_load_relaxed(&heap->class_refills[c]);
-    events[11] += hk_load_relaxed(&heap->l25.nr_slow_allocs) * RUN_WEIGHT;
-    events[12] += (uint32_t)hk_load_relaxed(&heap->stats.nr_remote_frees) / HK_PARCEL_BLOCKS;
+    for (unsigned i = 0; i < HK_NR_LARGE; i++)
+        events[11 + i] += hk_load_relaxed(&heap->large_allocs[i]) * LARGE_WEIGHT;
+    events[15] += (uint32_t)hk_load_relaxed(&heap->stats.nr_remote_frees) / HK_PARCEL_BLOCKS;
 }
 
 static void gather(struct hk_acectl_counters *out)
 {
-    const struct hk_bigcache_counters *big = hk_bigcache_counters();
     const struct hk_batch_counters *batch = hk_batch_counters();
     struct hk_span_stats span;
 
@@ -71,9 +69,6 @@ static void gather(struct hk_acectl_counters *out)
         .nr_returns = span.nr_purges + span.nr_unmaps + hk_load_relaxed(&batch->nr_unmaps),
         .cached_bytes = hk_ace_cached_bytes(),
     };
-    out->events[13] = (uint32_t)(hk_load_relaxed(&big->hits_site) + hk_load_relaxed(&big->hits_shared) +
-                                 hk_load_relaxed(&big->misses)) *
-                      BIG_WEIGHT;
     for (const struct hk_heap *h = hk_heap_first(); h; h = h->next_ever)
         count_heap(h, out);
 }

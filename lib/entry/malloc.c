@@ -65,12 +65,19 @@ static void fill_new(void *p, size_t n, bool zero)
         memset(p, byte ^ 0xff, n); /* as glibc: the complement on malloc, the byte on free */
 }
 
+static unsigned large_kind(size_t average)
+{
+    return average < 256 * HK_KIB ? 0 : average < HK_MIB ? 1 : average < 4 * HK_MIB ? 2 : 3;
+}
+
 void hk_entry_tell_sites(struct hk_heap *heap)
 {
     if (heap && heap->site_pending.nr_allocs) {
         hk_site_note_allocs(heap->site_pending.site, heap->site_pending.nr_allocs,
                             heap->site_pending.bytes, heap->site_pending.max_bytes);
         hk_count_add(&heap->given_bytes, heap->site_pending.bytes);
+        hk_count_add(&heap->large_allocs[large_kind(heap->site_pending.bytes / heap->site_pending.nr_allocs)],
+                     heap->site_pending.nr_allocs);
     }
     if (heap)
         heap->site_pending.nr_allocs = heap->site_pending.bytes = 0;

@@ -45,6 +45,7 @@
 
 #define HK_PARCEL_BLOCKS 61
 #define HK_NR_OUTBOXES 8
+#define HK_NR_LARGE 4 /* kinds of large blocks that are told apart, by size alone: not by who serves them */
 #define HK_MAX_DEFERRED 30
 #define HK_INBOX_MAX_BYTES HK_MIB /* more than that: the owner sleeps */
 #define HK_HEAP_ALIGN ((size_t)8192) /* heap = word & -HK_HEAP_ALIGN */
@@ -126,6 +127,7 @@ struct hk_heap {
     unsigned thread_id;            /* kernel's, for diagnostics */
     bool depot;
     uint32_t class_refills[HK_NR_CLASSES]; /* as stats; may wrap */
+    uint32_t large_allocs[HK_NR_LARGE]; /* as stats: above 64 KiB, below 256 KiB, 1 MiB, 4 MiB, beyond */
     uint64_t given_bytes;          /* as stats: taken by refills, and by blocks above 64 KiB */
     struct hk_heap_stats stats;
     struct hk_heap *next_ever;     /* list of all heaps, constant once linked */

@@ -182,8 +182,6 @@ struct hk_run *hk_l25_alloc(struct hk_l25_cache *cache, unsigned shard, size_t n
     unsigned last = last_class(class, n);
     struct hk_run *run = from_cache(cache, class, last, align);
 
-    if (cache)
-        hk_count_add(&cache->nr_slow_allocs, 1);
     for (unsigned i = 0; i < NR_PROBES && !run; i++)
         run = from_shard(&shards[(shard + i) % NR_SHARDS], class, last, align);
     if (!run) {

@@ -49,7 +49,6 @@ struct hk_l25_cache {
     struct hk_run *runs[HK_L25_NR_CLASSES];
     uint8_t count[HK_L25_NR_CLASSES];
     uint32_t granules; /* of all runs here, at most HK_L25_CACHE_GRANULES */
-    uint32_t nr_slow_allocs;  /* read relaxed by anybody; may wrap */
     uint8_t used_since_flush; /* a tick without use flushes */
 };
 
