@@ -133,24 +133,33 @@ static void watch(bool on)
 
 /* ---- start --------------------------------------------------------------------------------- */
 
-static bool fork_skipped; /* the forking thread holds the lock itself */
+static bool fork_mine, fork_took; /* the forking thread holds the lock itself; it was taken for the fork */
+
+/* A handler that interrupted the allocator may hold what the lock's holder waits for: it only tries. */
+static bool take_for_fork(void)
+{
+    if (hk_in_slow_section)
+        return hk_try_lock(&learn_lock);
+    hk_lock(&learn_lock);
+    return true;
+}
 
 static void before_fork(void)
 {
-    fork_skipped = hk_lock_is_mine(&learn_lock);
-    if (!fork_skipped)
-        hk_lock(&learn_lock);
+    fork_mine = hk_lock_is_mine(&learn_lock);
+    fork_took = !fork_mine && take_for_fork();
 }
 
 static void after_fork_in_parent(void)
 {
-    if (!fork_skipped)
+    if (fork_took)
         hk_unlock(&learn_lock);
 }
 
+/* Not taken: the lesson may be half noted, which is a wrong number in a bounded table. */
 static void after_fork_in_child(void)
 {
-    if (!fork_skipped)
+    if (!fork_mine)
         hk_lock_reset(&learn_lock);
 }
 
