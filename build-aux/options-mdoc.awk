@@ -5,7 +5,7 @@
 #   awk -f options-mdoc.awk -v what=SUPERSEDED lib/config/legacy.def     names, and what took their place
 #   awk -f options-mdoc.awk -v what=RESERVED   lib/config/legacy.def     names, and what for
 #
-# An entry is X(...), over several lines; a comment of one line before entries is a section's title.
+# An entry is X(...) or XSET(...), over several lines; a comment of one line before entries is a section's title.
 
 BEGIN {
     split("minimal fast balanced learning research", mode_name, " ")
@@ -18,7 +18,7 @@ BEGIN {
     next
 }
 
-/^X\(/ { entry = "" ; inside = 1 }
+/^X(SET)?\(/ { entry = "" ; inside = 1 }
 
 inside {
     entry = entry " " $0
@@ -47,7 +47,8 @@ function balanced(text,    rest) {
 
 # Splits X(a, b, ...) at commas that stand in no string and no inner parentheses.
 function fields(text,    i, c, depth, quoted, n, word) {
-    sub(/^ *X\(/, "", text)
+    settable = text ~ /^ *XSET\(/
+    sub(/^ *X(SET)?\(/, "", text)
     sub(/\) *$/, "", text)
     n = 1
     word = ""
@@ -194,7 +195,8 @@ function print_option(    n, i, group, unit, range, values, low, high) {
     } else {
         print_text("One of " values ".")
     }
-    print_text("Default: " preset(field[4]) ".")
+    print_text("Default: " preset(field[4]) ". " \
+        (settable ? "May be changed at run time." : "Read at the start only."))
 }
 
 function kind_name(t) {

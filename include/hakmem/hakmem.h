@@ -78,11 +78,25 @@ typedef struct hak_site {
     uint64_t average_bytes;
     uint64_t max_bytes;
     const char *purpose;  /* static string */
+    /* Labelled calls and blocks above 64 KiB are counted; what is above includes estimates for the others, from
+     * this many samples. What follows is of samples alone, and 0 without any. */
+    uint64_t samples;
+    uint64_t samples_ended;   /* freed, or moved by realloc */
+    uint64_t samples_grown;   /* by realloc */
+    uint64_t samples_handed;  /* freed by another thread than allocated */
+    uint64_t size_p50;        /* bytes asked for; half of the bytes are in blocks up to this */
+    uint64_t size_p99;
+    uint64_t lifetime_p50_ns; /* of those that ended */
+    uint64_t lifetime_p99_ns;
+    uint64_t call_paths;      /* about how many ways lead to the site, up to 255 */
+    const void *module;       /* site - module is the same in every run; NULL: no module known */
+    uint8_t build_id[20];     /* the module's GNU build-id; zeros: none */
 } hak_site_t;
 
 /*
- * Calls `callback` for each known site: labelled ones, and those of blocks above 64 KiB. Stops when it
- * answers non-zero and returns that, else 0. The callback may allocate.
+ * Calls `callback` for each known site: labelled ones, those of blocks above 64 KiB, and what samples found
+ * (options prof and prof_sample). Stops when it answers non-zero and returns that, else 0. The callback may
+ * allocate.
  */
 int hak_site_foreach(int (*callback)(const hak_site_t *site, void *arg), void *arg);
 /* Purpose inferred for a site: a static string, "unknown" until the 10th observation. */
@@ -94,8 +108,30 @@ const char *hak_site_purpose(const void *site);
 size_t hak_trim(size_t keep_bytes);
 /* The same with keep_bytes 0. */
 size_t hak_purge(void);
+/*
+ * Soft limit: cached memory is given back as live and cached memory together near `bytes`; requests are never
+ * refused for it. 0: no limit. Returns 0, EINVAL (less than 1 MiB), or as hak_ctl_set.
+ */
+int hak_limit_set(size_t bytes);
 /* The calling thread will be idle: gives its cached blocks back. */
 void hak_thread_idle(void);
+
+/* ---- options: hakmem.conf(5) lists them ---- */
+
+/*
+ * All return 0 or an error number, leave errno alone and are not for signal handlers (EAGAIN, if one
+ * interrupted the allocator). Upper and lower case of a name are the same.
+ *
+ * The value of an option as a setting would spell it, NUL-terminated. *bytes: the room at `value`; on return
+ * what the whole text needs. ENOENT: no such option; ERANGE: no room, the text is cut.
+ */
+int hak_ctl_get(const char *name, char *value, size_t *bytes);
+/* The same for where the value came from: "default", "mode fast", "/etc/hakmem.conf:3", "HAKMEM_THP". */
+int hak_ctl_source(const char *name, char *source, size_t *bytes);
+/* The name of option number `index`, a static string; NULL beyond the last. */
+const char *hak_ctl_name(unsigned index);
+/* ENOENT: no such option; EPERM: it is read at the start only; EINVAL: not a value of it; ENOMEM. */
+int hak_ctl_set(const char *name, const char *value);
 
 /* ---- learning: hak_policy(3) ---- */
 
@@ -130,5 +166,7 @@ int hak_policy_load(const char *path);
 #ifdef __cplusplus
 }
 #endif
+
+#include <hakmem/stats.h>
 
 #endif

@@ -4,10 +4,12 @@
 #include "base/panic.h"
 #include "batch/batch.h"
 #include "bigcache/bigcache.h"
+#include "config/config.h"
 #include "heap/heap_inline.h"
 #include "l25/l25_inline.h"
 #include "meta/meta.h"
 #include "os/os.h"
+#include "stats/stats.h"
 
 #include <string.h>
 
@@ -15,9 +17,11 @@
 #define KEPT_AT_THREAD_EXIT (4 * HK_MIB)   /* dirty bytes, while other threads run */
 #define KEPT_WHEN_ALONE (512 * HK_KIB)     /* when the last other thread is gone */
 #define TICK_NS UINT64_C(20000000)         /* work at most this often */
+#define LOOK_NS UINT64_C(100000000)        /* the profile looks at what is going on */
 
-void (*hk_ace_next_free)(void *p);
 void (*hk_ace_on_tick)(struct hk_heap *heap, uint64_t now_ns);
+const struct hk_foreign *hk_ace_foreign;
+void (*hk_ace_watch)(void);
 static const char *first_break; /* program break at start; constant after hk_ace_init */
 
 void hk_ace_init(void)
@@ -42,7 +46,14 @@ size_t hk_ace_cached_bytes(void)
 static void evict_now(const struct hk_big_range *range, void *arg)
 {
     (void)arg;
+    hk_trace(HK_TRACE_EVICT, 0, range->bytes);
     hk_batch_unmap(range->base, range->bytes, hk_policy()->batch);
+}
+
+/* A little stays cached even beyond the limit, which is soft: else every free would end in the kernel. */
+static size_t room_below(size_t limit, size_t live)
+{
+    return hk_max(limit > live ? limit - live : 0, limit / 32);
 }
 
 /* Seven eighths of what is promised: the rest is for what magazines and partial slabs hold. */
@@ -53,7 +64,7 @@ static size_t cache_limit(void)
     size_t limit = hk_max(policy->purge_floor_bytes, live / 10);
 
     if (policy->limit_bytes)
-        limit = hk_min(limit, policy->limit_bytes > live ? policy->limit_bytes - live : 0);
+        limit = hk_min(limit, room_below(policy->limit_bytes, live));
     return limit / 8 * 7;
 }
 
@@ -95,9 +106,9 @@ static void trim_if_over(struct hk_heap *heap)
 static void tick_idle(struct hk_heap *heap)
 {
     hk_heap_flush_idle(heap);
-    if (!heap->l25.used_since_flush)
+    if (heap->l25.uses_at_look == hk_l25_uses(&heap->l25))
         hk_l25_flush(&heap->l25);
-    heap->l25.used_since_flush = 0;
+    heap->l25.uses_at_look = hk_l25_uses(&heap->l25);
     hk_heap_reclaim(heap);
     hk_l25_expire(false);
 }
@@ -110,7 +121,10 @@ static HK_NOINLINE void tick_slow(struct hk_heap *heap)
 
     if (now - heap->last_tick_ns < TICK_NS)
         return;
+    if (now / LOOK_NS != heap->last_tick_ns / LOOK_NS)
+        heap->sampling.attention |= HK_SAMPLE_LOOK;
     heap->last_tick_ns = now;
+    hk_heap_inherit(heap);
     hk_policy_note(&heap->policy_seen); /* nobody who calls a tick holds a snapshot */
     on_tick = hk_load_relaxed(&hk_ace_on_tick);
     if (on_tick)
@@ -125,6 +139,21 @@ static HK_NOINLINE void tick_slow(struct hk_heap *heap)
     hk_bigcache_expire(now, evict_now, NULL);
     hk_batch_flush();
     hk_span_purge_expired(now, policy->purge_delay_ns);
+    if (policy->limit_bytes)
+        trim_if_over(heap); /* live grows without a free */
+    if (HK_UNLIKELY(hk_ace_watch != NULL))
+        hk_ace_watch();
+}
+
+void hk_ace_obey(struct hk_heap *heap)
+{
+    bool off = hk_load_relaxed(&hk_config.disable_bigcache);
+
+    if (heap)
+        hk_heap_obey(heap);
+    hk_bigcache_trim(off ? 0 : hk_load_relaxed(&hk_config.bigcache_bytes), evict_now, NULL);
+    hk_batch_flush();
+    trim_if_over(heap);
 }
 
 void hk_ace_tick(struct hk_heap *heap)
@@ -170,9 +199,57 @@ size_t hk_ace_purge(struct hk_heap *heap)
     return before - hk_min(before, hk_ace_cached_bytes());
 }
 
+/* ---- counters ------------------------------------------------------------------------------ */
+
+static bool is_in_region(uintptr_t word)
+{
+    return word == HK_PM_SPAN || word == HK_PM_RUN || word >= HK_PM_KINDS;
+}
+
+/* Neighbouring granules of regions in one question; a region that goes meanwhile counts 0. */
+static size_t resident_in_leaf(uintptr_t first)
+{
+    size_t bytes = 0;
+
+    for (size_t i = 0; i < HK_LEAF_GRANULES; i++) {
+        const char *p = (const char *)(first + i * HK_GRANULE);
+        uintptr_t word = hk_pagemap_word(p);
+        size_t n = 0;
+
+        while (i + n < HK_LEAF_GRANULES && is_in_region(hk_pagemap_word(p + n * HK_GRANULE)))
+            n++;
+        if (n > 0)
+            bytes += hk_os_resident(p, n * HK_GRANULE);
+        else if (word == HK_PM_LOOSE)
+            bytes += hk_os_resident(p, (size_t)hk_pagemap_desc(p));
+        i += n > 0 ? n - 1 : 0;
+    }
+    return bytes;
+}
+
+static void add_resident(const struct hk_big_range *range, void *bytes)
+{
+    *(size_t *)bytes += hk_os_resident(range->base, range->bytes);
+}
+
+size_t hk_ace_resident_bytes(void)
+{
+    size_t bytes = hk_meta_touched_bytes() + hk_big_resident_bytes();
+
+    for (size_t entry = 0; entry < HK_ROOT_ENTRIES; entry++) {
+        const struct hk_pm_leaf *leaf = hk_pagemap_leaf((uintptr_t)entry << HK_ROOT_SHIFT);
+        if (leaf == &hk_pagemap.zero)
+            continue;
+        bytes += hk_os_resident(leaf, sizeof *leaf);
+        bytes += resident_in_leaf((uintptr_t)entry << HK_ROOT_SHIFT);
+    }
+    hk_bigcache_each(add_resident, &bytes);
+    return bytes + hk_heaps_counters()->nr_heaps * HK_HEAP_ALIGN;
+}
+
 /* ---- alloc --------------------------------------------------------------------------------- */
 
-static unsigned class_for(size_t n, size_t align)
+unsigned hk_ace_class(size_t n, size_t align)
 {
     if (align <= 16)
         return n <= HK_FAST_MAX ? hk_size_to_class(n ? n : 1) : HK_NR_CLASSES;
@@ -197,7 +274,7 @@ static void *run_alloc(struct hk_heap *heap, size_t n, size_t align, const void 
 
 static void *alloc_once(struct hk_heap *heap, size_t n, size_t align, bool *zero, const void *site)
 {
-    unsigned class = class_for(n, align);
+    unsigned class = hk_ace_class(n, align);
 
     *zero = false;
     if (class < HK_NR_CLASSES)
@@ -207,26 +284,45 @@ static void *alloc_once(struct hk_heap *heap, size_t n, size_t align, bool *zero
     return hk_big_alloc(n, align, site, zero);
 }
 
-void *hk_ace_alloc(struct hk_heap *heap, size_t n, size_t align, bool zero, const void *site)
+static void *alloc_and_clear(struct hk_heap *heap, size_t n, size_t align, bool zero, const void *site)
 {
     bool is_zero;
-    void *p;
+    void *p = alloc_once(heap, n, align, &is_zero, site);
 
-    n += n == 0; /* a block of its own for malloc(0) */
-    hk_ace_tick(heap);
-    p = alloc_once(heap, n, align, &is_zero, site);
     if (HK_UNLIKELY(!p)) {
         hk_ace_purge(heap);
         p = alloc_once(heap, n, align, &is_zero, site);
     }
+    if (HK_UNLIKELY(n > HK_FAST_MAX && hk_policy()->limit_bytes))
+        trim_if_over(heap);
     if (p && zero && !is_zero)
         memset(p, 0, n);
     return p;
 }
 
+/* The clock of the vDSO; a system call only where there is none. */
+static HK_NOINLINE void *alloc_timed(struct hk_heap *heap, size_t n, size_t align, bool zero,
+                                     const void *site)
+{
+    uint64_t start = hk_os_fine_ns();
+    void *p = alloc_and_clear(heap, n, align, zero, site);
+
+    hk_latency_note(hk_os_fine_ns() - start);
+    return p;
+}
+
+void *hk_ace_alloc(struct hk_heap *heap, size_t n, size_t align, bool zero, const void *site)
+{
+    n += n == 0; /* a block of its own for malloc(0) */
+    hk_ace_tick(heap);
+    if (heap && HK_UNLIKELY(heap->ticks % HK_LATENCY_EVERY == 0))
+        return alloc_timed(heap, n, align, zero, site);
+    return alloc_and_clear(heap, n, align, zero, site);
+}
+
 size_t hk_ace_good_size(size_t n)
 {
-    unsigned class = class_for(n, 16);
+    unsigned class = hk_ace_class(n, 16);
 
     if (class < HK_NR_CLASSES)
         return hk_size_class[class].size;
@@ -269,7 +365,14 @@ static enum hk_verdict place_in(const void *p, struct hk_block *b, void *start, 
     return live ? HK_BLOCK_LIVE : HK_BLOCK_DEAD;
 }
 
-/* In a region, but not at the head of a run: inside a run, or free memory. Walks back to the head. */
+/* In the part of a slab that was never used. */
+static bool is_beyond(const struct hk_slab *slab, const void *p)
+{
+    return (uintptr_t)p - slab->base <= hk_size_class[slab->class].slab_mask;
+}
+
+/* In a region, but not at the head of a run: inside a run, in the unused part of a slab, or free memory. Walks
+ * back to the head. */
 static enum hk_verdict identify_span(const void *p, struct hk_block *b)
 {
     uintptr_t granule = (uintptr_t)p & ~(HK_GRANULE - 1);
@@ -282,6 +385,8 @@ static enum hk_verdict identify_span(const void *p, struct hk_block *b)
             if ((const char *)p < run->base + run->nr_granules * HK_GRANULE)
                 return place_in(p, b, hk_run_start(run), hk_run_usable(run), true);
         }
+        if (word >= HK_PM_KINDS && is_beyond(hk_pagemap_desc(head), p))
+            return (uintptr_t)p % 16 ? HK_BLOCK_MISALIGNED : HK_BLOCK_UNKNOWN;
         if (word != HK_PM_SPAN)
             break;
     }
@@ -349,7 +454,7 @@ static const struct complaint about_size = {
     "invalid malloc_usable_size: freed pointer",
 };
 
-static HK_COLD void complain(const struct complaint *about, enum hk_verdict verdict, const void *p,
+static HK_COLD _Noreturn void complain(const struct complaint *about, enum hk_verdict verdict, const void *p,
                              const struct hk_block *b, const void *site)
 {
     struct hk_diag diag = {
@@ -374,9 +479,10 @@ static HK_COLD void complain(const struct complaint *about, enum hk_verdict verd
 
 /* Lives in the memory that libc's own allocator took by brk since we are there (a plugin under
  * RTLD_DEEPBIND). What libc made before, when we came by dlopen, is not recognised. */
-static bool is_in_libc_heap(const void *p)
+static bool is_foreign(enum hk_verdict verdict, const void *p)
 {
-    return (const char *)p >= first_break && (const char *)p < hk_os_program_break();
+    return verdict == HK_BLOCK_UNKNOWN && hk_ace_foreign && (const char *)p >= first_break &&
+           (const char *)p < hk_os_program_break();
 }
 
 /* ---- loose blocks -------------------------------------------------------------------------- */
@@ -386,16 +492,18 @@ void *hk_ace_loose_alloc(size_t n, size_t align)
     size_t unit = hk_max(HK_GRANULE, hk_os_page_bytes()), bytes;
     void *p;
 
-    if (n > PTRDIFF_MAX - unit || hk_lock_is_mine(&hk_pagemap_lock))
+    if (n > PTRDIFF_MAX - unit)
         return NULL;
     bytes = hk_align_up(n + (n == 0), unit);
     p = hk_os_reserve(bytes, hk_max(align, unit));
     if (p && !hk_pagemap_cover(p, 1)) {
-        hk_os_release(p, bytes);
+        hk_os_abandon(p, bytes);
         p = NULL;
     }
-    if (p)
-        hk_pagemap_set(p, 1, HK_PM_LOOSE, (void *)bytes);
+    if (!p)
+        return NULL;
+    hk_pagemap_set(p, 1, HK_PM_LOOSE, (void *)bytes);
+    hk_add_relaxed(&hk_ace_counters.loose_bytes, bytes);
     return p;
 }
 
@@ -407,7 +515,8 @@ bool hk_ace_loose_free(void *p)
         return false;
     bytes = (size_t)hk_pagemap_desc(p);
     hk_pagemap_set(p, 1, HK_PM_GONE, NULL);
-    hk_os_release(p, bytes);
+    hk_sub_relaxed(&hk_ace_counters.loose_bytes, bytes);
+    hk_os_abandon(p, bytes);
     return true;
 }
 
@@ -439,6 +548,8 @@ static void free_small(struct hk_heap *heap, void *p, const struct hk_block *b)
         *hk_mark_of(p) = hk_size_class[class].magic;
     if (heap && hk_heap_of_word(b->word) == heap) {
         hk_heap_free_full(heap, class, p);
+    } else if (HK_UNLIKELY(hk_heap_is_sampled_word(b->word))) {
+        hk_heap_free_sampled(p);
     } else {
         hk_heap_free_remote(heap, p, b->word);
     }
@@ -472,10 +583,8 @@ void hk_ace_free(struct hk_heap *heap, void *p, const void *site)
     hk_ace_tick(heap);
     verdict = hk_ace_identify(p, &b);
     if (HK_UNLIKELY(verdict != HK_BLOCK_LIVE)) {
-        if (verdict == HK_BLOCK_UNKNOWN && hk_ace_next_free && is_in_libc_heap(p)) {
-            hk_ace_next_free(p);
+        if (is_foreign(verdict, p) && hk_ace_foreign->free(p))
             return;
-        }
         complain(&about_free, verdict, p, &b, site);
     }
     if (b.word >= HK_PM_KINDS)
@@ -490,21 +599,17 @@ void hk_ace_free(struct hk_heap *heap, void *p, const void *site)
 
 /* ---- realloc ------------------------------------------------------------------------------- */
 
-static void must_be_live(const struct complaint *about, const void *p, struct hk_block *b,
-                         const void *site)
-{
-    enum hk_verdict verdict = hk_ace_identify(p, b);
-
-    if (HK_UNLIKELY(verdict != HK_BLOCK_LIVE))
-        complain(about, verdict, p, b, site);
-}
-
 size_t hk_ace_usable(const void *p, const void *site)
 {
     struct hk_block b;
+    enum hk_verdict verdict = hk_ace_identify(p, &b);
+    size_t bytes;
 
-    must_be_live(&about_size, p, &b, site);
-    return b.usable;
+    if (HK_LIKELY(verdict == HK_BLOCK_LIVE))
+        return b.usable;
+    if (!is_foreign(verdict, p) || !hk_ace_foreign->usable(p, &bytes))
+        complain(&about_size, verdict, p, &b, site);
+    return bytes;
 }
 
 /* A block is kept while it fits and is not twice what is needed; below 64 bytes moving gains nothing. */
@@ -537,17 +642,28 @@ bool hk_ace_resize(struct hk_heap *heap, void *p, size_t n, const void *site)
 {
     struct hk_block b;
 
+    enum hk_verdict verdict = hk_ace_identify(p, &b);
+
     (void)heap;
-    must_be_live(&about_realloc, p, &b, site);
+    if (HK_UNLIKELY(verdict != HK_BLOCK_LIVE)) {
+        if (is_foreign(verdict, p))
+            return false; /* nobody says in place or not at all */
+        complain(&about_realloc, verdict, p, &b, site);
+    }
     return n <= PTRDIFF_MAX && resize_block(&b, n);
 }
 
 void *hk_ace_realloc(struct hk_heap *heap, void *p, size_t n, const void *site)
 {
     struct hk_block b;
+    enum hk_verdict verdict = hk_ace_identify(p, &b);
     void *moved;
 
-    must_be_live(&about_realloc, p, &b, site);
+    if (HK_UNLIKELY(verdict != HK_BLOCK_LIVE)) {
+        if (is_foreign(verdict, p) && hk_ace_foreign->resize(p, n, &moved))
+            return moved;
+        complain(&about_realloc, verdict, p, &b, site);
+    }
     if (resize_block(&b, n))
         return p;
     if (b.word == HK_PM_BIG && n > b.usable) {

@@ -49,10 +49,12 @@ bool hk_ace_resize(struct hk_heap *heap, void *p, size_t n, const void *site);
 void *hk_ace_realloc(struct hk_heap *heap, void *p, size_t n, const void *site);
 size_t hk_ace_usable(const void *p, const void *site);
 size_t hk_ace_good_size(size_t n);
+/* The size class that serves such a request; HK_NR_CLASSES: none, it is larger. */
+unsigned hk_ace_class(size_t n, size_t align);
 
 /*
  * For a signal handler that interrupted a slow section of its own thread: a mapping per block, made with
- * system calls alone. NULL also when the page map would have to grow under a lock we hold.
+ * system calls alone, and no lock.
  */
 void *hk_ace_loose_alloc(size_t n, size_t align);
 /* True: p was a loose block and is free now. */
@@ -63,29 +65,50 @@ enum hk_verdict hk_ace_identify(const void *p, struct hk_block *block);
 
 /* Called on slow paths; cheap unless a period has passed. Owner's heap or NULL. */
 void hk_ace_tick(struct hk_heap *heap);
+/* The policy or an option has changed: what it forbids is given up at once. */
+void hk_ace_obey(struct hk_heap *heap);
 /* Gives back everything that is not live or in another thread's magazines; returns bytes that went. */
 size_t hk_ace_purge(struct hk_heap *heap);
 /* Once a second from the background thread: what other threads' ticks would do if they had any. */
 void hk_ace_background(struct hk_heap *heap);
 /* A thread ended: what it left dirty is nobody's hot memory, so little of it is kept. */
 void hk_ace_thread_ended(void);
+/* Relaxed adds; blocks that have no box below. */
+struct hk_ace_counters {
+    size_t live_bytes;      /* mappings of big blocks */
+    size_t nr_live;         /* big blocks */
+    size_t loose_bytes;     /* given to signal handlers */
+    size_t emergency_bytes; /* given by entry to threads that are about to abort; never freed */
+    size_t size_mismatches; /* sized frees, seen by entry, whose size did not fit the block */
+};
+extern struct hk_ace_counters hk_ace_counters;
+/* Bytes of all we have mapped that are in memory. System calls, and locks of ours. */
+size_t hk_ace_resident_bytes(void);
 size_t hk_ace_live_bytes(void);
 size_t hk_ace_cached_bytes(void);
 /* Bytes of big blocks, ever, that had no page behind them when they were mapped. */
 size_t hk_ace_fresh_big_bytes(void);
 
-/* foreign pointers in libc's own heap go there; set once by entry. */
-extern void (*hk_ace_next_free)(void *p);
+/* Called by ticks, at most every 20 ms, when set; by export. */
+extern void (*hk_ace_watch)(void);
+/* Blocks in libc's own heap (a plugin under RTLD_DEEPBIND calls libc's malloc) are libc's to free, resize and
+ * measure. Set once by entry; NULL or false: there is no other allocator, such a pointer is an error. */
+struct hk_foreign {
+    bool (*free)(void *p);
+    bool (*resize)(void *p, size_t n, void **moved); /* *moved NULL: no memory */
+    bool (*usable)(const void *p, size_t *bytes);
+};
+extern const struct hk_foreign *hk_ace_foreign;
 
 /* The control plane's turn: at a tick of some thread, inside its slow section, no lock held, no snapshot in hand.
  * NULL: nothing learns. Set by entry, relaxed: a tick may miss it. */
 extern void (*hk_ace_on_tick)(struct hk_heap *heap, uint64_t now_ns);
 
-/* Around fork: takes every lock of the data plane in rank order. A lock that the calling thread holds
- * already (fork from a signal handler that interrupted us) is left to it, in parent and child. */
-void hk_ace_fork_prepare(struct hk_heap *mine);
+/* Around fork: takes every lock of the data plane in rank order. `inside`: the fork comes from a signal handler
+ * that interrupted a slow section. A lock that the section holds is left to it, in parent and child. */
+void hk_ace_fork_prepare(bool inside);
 void hk_ace_fork_parent(void);
-void hk_ace_fork_child(struct hk_heap *mine);
+void hk_ace_fork_child(struct hk_heap *mine, bool inside);
 
 void hk_ace_check(struct hk_heap *heap);
 

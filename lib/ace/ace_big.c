@@ -7,6 +7,7 @@
 #include "bigcache/bigcache.h"
 #include "meta/meta.h"
 #include "os/os.h"
+#include "stats/stats.h"
 
 #define COLOUR_STEPS 63 /* of 64 bytes, below one page of 4 KiB */
 
@@ -15,14 +16,16 @@ struct hk_lock hk_big_lock = HK_LOCK_INIT(HK_RANK_BIG);
 static struct {
     struct hk_big *free;  /* descriptors without a block, under the lock */
     struct hk_big *ever;  /* release W1 / acquire W2 */
-    size_t live_bytes;    /* relaxed adds */
     uint32_t colour;      /* relaxed */
     size_t fresh_bytes;   /* relaxed adds: mapped, no page behind them yet */
 } bigs;
 
+struct hk_ace_counters hk_ace_counters;
+
 static void evict(const struct hk_big_range *range, void *arg)
 {
     (void)arg;
+    hk_trace(HK_TRACE_EVICT, 0, range->bytes);
     hk_batch_unmap(range->base, range->bytes, hk_policy()->batch);
 }
 
@@ -106,7 +109,7 @@ static void put_back(const struct hk_big_range *range)
 static void cut(struct hk_big_range *range, size_t bytes)
 {
     struct hk_big_range tail = *range;
-    size_t most = hk_max(bytes / 1000 * hk_policy()->wmax_large, bytes);
+    size_t most = hk_scale(bytes, hk_policy()->wmax_large);
 
     if (range->bytes <= most || range->bytes - bytes < HK_BIGCACHE_MIN_BYTES)
         return;
@@ -133,7 +136,7 @@ static bool grow(struct hk_big_range *range, size_t bytes)
     if (!target || !hk_pagemap_cover(target, 1) ||
         !hk_os_move(range->base, range->bytes, target, bytes)) {
         if (target)
-            hk_os_release(target, bytes);
+            hk_os_abandon(target, bytes);
         return false;
     }
     range->base = target;
@@ -167,7 +170,8 @@ static void set_live(struct hk_big *big, char *base, size_t bytes)
 {
     big->base = base;
     big->bytes = bytes;
-    hk_add_relaxed(&bigs.live_bytes, bytes);
+    hk_add_relaxed(&hk_ace_counters.live_bytes, bytes);
+    hk_add_relaxed(&hk_ace_counters.nr_live, 1);
     hk_store_relaxed(&big->state, HK_BIG_LIVE);
     hk_pagemap_set(base, 1, HK_PM_BIG, big);
 }
@@ -187,7 +191,7 @@ void *hk_big_alloc(size_t n, size_t align, const void *site, bool *zero)
         range.zero = 1;
         hk_add_relaxed(&bigs.fresh_bytes, bytes);
         if (range.base && !hk_pagemap_cover(range.base, 1)) {
-            hk_os_release(range.base, bytes);
+            hk_os_abandon(range.base, bytes);
             range.base = NULL;
         }
     }
@@ -198,6 +202,7 @@ void *hk_big_alloc(size_t n, size_t align, const void *site, bool *zero)
     big->offset = offset;
     big->site = site;
     set_live(big, range.base, range.bytes);
+    hk_trace(HK_TRACE_BIG, 0, range.bytes);
     *zero = range.zero;
     return hk_big_start(big);
 }
@@ -213,7 +218,8 @@ bool hk_big_kill(struct hk_big *big)
 static void set_dead(struct hk_big *big)
 {
     hk_pagemap_set(big->base, 1, HK_PM_GONE, NULL);
-    hk_sub_relaxed(&bigs.live_bytes, big->bytes);
+    hk_sub_relaxed(&hk_ace_counters.live_bytes, big->bytes);
+    hk_sub_relaxed(&hk_ace_counters.nr_live, 1);
 }
 
 void hk_big_release(struct hk_big *big)
@@ -227,6 +233,7 @@ void hk_big_release(struct hk_big *big)
         .resident = 1,
     };
 
+    hk_trace(HK_TRACE_BIG_FREE, 0, range.bytes);
     set_dead(big);
     free_descriptor(big);
     if (!hk_policy()->cache_big || !hk_bigcache_put(&range))
@@ -246,7 +253,7 @@ bool hk_big_resize(struct hk_big *big, size_t n)
     if (!hk_os_resize(big->base, old, bytes))
         return bytes < old; /* a refused shrink is no harm */
     big->bytes = bytes;
-    hk_add_relaxed(&bigs.live_bytes, bytes - old);
+    hk_add_relaxed(&hk_ace_counters.live_bytes, bytes - old);
     return true;
 }
 
@@ -261,10 +268,11 @@ void *hk_big_move(struct hk_big *big, size_t n)
     hk_pagemap_set(big->base, 1, HK_PM_GONE, NULL);
     if (!hk_pagemap_cover(target, 1) || !hk_os_move(big->base, old, target, bytes)) {
         hk_pagemap_set(big->base, 1, HK_PM_BIG, big);
-        hk_os_release(target, bytes);
+        hk_os_abandon(target, bytes);
         return NULL;
     }
-    hk_sub_relaxed(&bigs.live_bytes, old);
+    hk_sub_relaxed(&hk_ace_counters.live_bytes, old);
+    hk_sub_relaxed(&hk_ace_counters.nr_live, 1);
     set_live(big, target, bytes);
     return hk_big_start(big);
 }
@@ -276,5 +284,20 @@ size_t hk_ace_fresh_big_bytes(void)
 
 size_t hk_big_live_bytes(void)
 {
-    return hk_load_relaxed(&bigs.live_bytes);
+    return hk_load_relaxed(&hk_ace_counters.live_bytes);
+}
+
+size_t hk_big_resident_bytes(void)
+{
+    size_t bytes = 0;
+
+    for (struct hk_big *b = hk_load_acquire(&bigs.ever); b; b = b->next_ever) /* W2 acquire, pairs with W1 */
+        if (hk_load_relaxed(&b->state) == HK_BIG_LIVE)
+            bytes += hk_os_resident(b->base, b->bytes);
+    return bytes;
+}
+
+void hk_big_forget(void)
+{
+    bigs.free = NULL;
 }

@@ -32,7 +32,9 @@ void *hk_big_move(struct hk_big *big, size_t n);
 /* Live block whose mapping covers p, or NULL. Diagnostics only: walks a list. */
 struct hk_big *hk_big_covering(const void *p);
 size_t hk_big_live_bytes(void);
+size_t hk_big_resident_bytes(void); /* of live blocks; walks a list */
 extern struct hk_lock hk_big_lock; /* for fork only */
+void hk_big_forget(void);          /* in a fork child: the free descriptors are lost */
 
 HK_INLINE void *hk_big_start(const struct hk_big *big)
 {

@@ -429,6 +429,47 @@ bool hk_acectl_tick(struct hk_acectl *ctl, uint64_t now_ns, const struct hk_acec
     return memcmp(&before, &ctl->now, sizeof before) != 0;
 }
 
+/* ---- looks --------------------------------------------------------------------------------- */
+
+struct hk_acectl_view hk_acectl_view;
+
+static void view_knobs(const struct hk_acectl *ctl, const struct hk_policy *policy, struct hk_acectl_view *view)
+{
+    const struct hk_acectl_lesson *lesson = &ctl->lesson[ctl->evo.current];
+
+    view->knob[HK_KNOB_PURGE_DELAY].value = policy->purge_delay_ns;
+    view->knob[HK_KNOB_CACHE_FLOOR].value = policy->purge_floor_bytes;
+    view->knob[HK_KNOB_THRESHOLD].value = policy->big_threshold;
+    view->knob[HK_KNOB_WMAX].value = policy->wmax_large;
+    for (unsigned k = 0; k < HK_NR_KNOBS; k++) {
+        view->knob[k].learns = ctl->options.turns[k];
+        view->knob[k].arm = ctl->now.of[k];
+        for (unsigned arm = 0; arm < HK_ACECTL_ARMS; arm++)
+            view->knob[k].pulls[arm] = lesson->bandit[k].n[arm];
+    }
+}
+
+void hk_acectl_look(const struct hk_acectl *ctl, const struct hk_policy *policy, struct hk_acectl_view *out)
+{
+    struct hk_acectl_view view = {
+        .state = hk_evo_state(&ctl->evo),
+        .context = ctl->evo.current,
+        .nr_contexts = ctl->evo.nr_contexts,
+        .windows = ctl->nr_windows,
+        .trials = ctl->nr_trials,
+        .adopted = ctl->nr_adopted,
+        .broken_off = ctl->nr_broken_off,
+        .shifts = ctl->evo.nr_shifts,
+        .recalled = ctl->evo.nr_recalled,
+        .cost = ctl->last_window_cost,
+        .usual_cost = ctl->lesson[ctl->evo.current].mean_cost,
+    };
+
+    view_knobs(ctl, policy, &view);
+    for (size_t i = 0; i < sizeof view / sizeof(uint64_t); i++)
+        hk_store_relaxed((uint64_t *)out + i, ((const uint64_t *)&view)[i]);
+}
+
 void hk_acectl_check(const struct hk_acectl *ctl)
 {
     for (unsigned i = 0; i < ctl->evo.nr_contexts; i++)

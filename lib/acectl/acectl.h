@@ -103,6 +103,21 @@ struct hk_acectl {
     uint64_t last_window_cost;
 };
 
+/* For people and tools (export): what is in force, and what it rests on. */
+struct hk_acectl_view {
+    uint64_t state;           /* enum hk_evo_state, of the current context */
+    uint64_t context, nr_contexts;
+    uint64_t windows, trials, adopted, broken_off, shifts, recalled;
+    uint64_t cost, usual_cost; /* ns per MiB handed out: of the last window; on the settings adopted */
+    struct {
+        uint64_t value;       /* in force: ns, bytes, bytes, thousandths */
+        uint64_t learns;      /* 0: the user has set it, or it is switched off */
+        uint64_t arm;
+        uint64_t pulls[HK_ACECTL_ARMS]; /* trials of each arm that are remembered in this context */
+    } knob[HK_NR_KNOBS];
+};
+extern struct hk_acectl_view hk_acectl_view; /* of the process; stores and loads of words, relaxed */
+
 /* *ctl is all zero; what contexts have not been met yet stays untouched memory. */
 void hk_acectl_init(struct hk_acectl *ctl, const struct hk_acectl_options *options);
 /* At any time; does something once an epoch. True: `now` has changed, publish it. */
@@ -120,6 +135,8 @@ size_t hk_acectl_value(enum hk_knob knob, unsigned arm);
 /* HK_ACECTL_ARMS: the value is no arm. */
 unsigned hk_acectl_arm_of(enum hk_knob knob, size_t value);
 const char *hk_acectl_knob_name(enum hk_knob knob); /* the option's */
+/* Writes *view, which others may be reading. */
+void hk_acectl_look(const struct hk_acectl *ctl, const struct hk_policy *policy, struct hk_acectl_view *view);
 void hk_acectl_check(const struct hk_acectl *ctl);
 
 #endif

@@ -22,6 +22,9 @@
 #define HK_HIDDEN __attribute__((visibility("hidden")))
 #define HK_EXPORT __attribute__((visibility("default")))
 #define HK_CACHE_LINE 64
+/* Zero at start and large: the linker puts it behind all small variables (configure.ac, "Linker flags"), so
+ * that these share few pages and a process's first malloc few faults. */
+#define HK_LARGE_BSS __attribute__((section(".bss.large")))
 
 /* 0/1 build options, used in ordinary `if` so that both sides always compile. */
 #ifndef HK_DEBUG
@@ -56,6 +59,17 @@ HK_INLINE size_t hk_min(size_t a, size_t b)
 HK_INLINE size_t hk_max(size_t a, size_t b)
 {
     return a > b ? a : b;
+}
+
+/* n * thousandths / 1000, rounded down; SIZE_MAX when that is too large. */
+HK_INLINE size_t hk_scale(size_t n, unsigned thousandths)
+{
+    size_t whole;
+
+    if (__builtin_mul_overflow(n / 1000, (size_t)thousandths, &whole) ||
+        __builtin_add_overflow(whole, n % 1000 * thousandths / 1000, &whole))
+        return SIZE_MAX;
+    return whole;
 }
 
 /* floor(log2(n)), n > 0 */

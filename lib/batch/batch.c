@@ -120,6 +120,12 @@ const struct hk_batch_counters *hk_batch_counters(void)
     return &batch.counters;
 }
 
+void hk_batch_forget(void)
+{
+    batch.nr = 0;
+    hk_store_relaxed(&batch.counters.pending_bytes, (size_t)0);
+}
+
 void hk_batch_check(void)
 {
     size_t bytes = 0;

@@ -36,6 +36,8 @@ void hk_batch_flush(void);
 size_t hk_batch_pending_bytes(void);
 const struct hk_batch_counters *hk_batch_counters(void);
 extern struct hk_lock hk_batch_lock; /* for fork only */
+/* In a fork child, when a thread that is gone was changing it: what is queued is lost. */
+void hk_batch_forget(void);
 void hk_batch_check(void);
 
 #endif

@@ -38,9 +38,9 @@ struct entry {
  * Everything is written under the lock; `budget_bytes` and the counters are read without it. What is
  * large and starts at zero stays out of the initialised data, and untouched until it is used.
  */
-static struct entry hk_bigcache_entry[NR_ENTRIES];
+static HK_LARGE_BSS struct entry hk_bigcache_entry[NR_ENTRIES];
 /* Newest first, no gaps. */
-static entry_id hk_bigcache_ring[NR_SITES][NR_CLASSES][HK_BIGCACHE_RING_SLOTS];
+static HK_LARGE_BSS entry_id hk_bigcache_ring[NR_SITES][NR_CLASSES][HK_BIGCACHE_RING_SLOTS];
 static struct {
     struct hk_lock lock;
     struct hk_bigcache_counters counters;
@@ -88,7 +88,7 @@ static struct entry *entry_at(entry_id id)
 
 static size_t budget(void)
 {
-    return hk_min(hk_load_relaxed(&hk_bigcache_global.budget_bytes), hk_config.bigcache_bytes);
+    return hk_min(hk_load_relaxed(&hk_bigcache_global.budget_bytes), hk_load_relaxed(&hk_config.bigcache_bytes));
 }
 
 /*
@@ -307,7 +307,7 @@ static bool take_locked(const void *site, size_t bytes, size_t max_bytes, struct
 
 bool hk_bigcache_take(const void *site, size_t bytes, size_t max_bytes, struct hk_big_range *out)
 {
-    if (hk_config.disable_bigcache)
+    if (hk_load_relaxed(&hk_config.disable_bigcache))
         return false;
     hk_lock(&hk_bigcache_global.lock);
     bool taken = take_locked(site, bytes, max_bytes, out);
@@ -330,7 +330,7 @@ static entry_id find_largest_below(size_t min_bytes, size_t bytes)
 
 bool hk_bigcache_take_part(size_t min_bytes, size_t bytes, struct hk_big_range *out)
 {
-    if (hk_config.disable_bigcache || bytes <= min_bytes)
+    if (hk_load_relaxed(&hk_config.disable_bigcache) || bytes <= min_bytes)
         return false;
     hk_lock(&hk_bigcache_global.lock);
     entry_id id = find_largest_below(min_bytes, bytes);
@@ -348,7 +348,7 @@ bool hk_bigcache_take_part(size_t min_bytes, size_t bytes, struct hk_big_range *
 
 static bool is_acceptable(const struct hk_big_range *range)
 {
-    return !hk_config.disable_bigcache && range->bytes >= HK_BIGCACHE_MIN_BYTES &&
+    return !hk_load_relaxed(&hk_config.disable_bigcache) && range->bytes >= HK_BIGCACHE_MIN_BYTES &&
            range->bytes <= budget();
 }
 
@@ -399,7 +399,7 @@ void hk_bigcache_set_budget(size_t bytes)
 static bool is_expired(uint64_t now_ns)
 {
     entry_id id = oldest();
-    uint64_t age_ns = (uint64_t)hk_config.bigcache_age_ms * 1000000;
+    uint64_t age_ns = (uint64_t)hk_load_relaxed(&hk_config.bigcache_age_ms) * 1000000;
 
     if (!id)
         return false;
@@ -445,6 +445,14 @@ size_t hk_bigcache_trim(size_t keep_bytes, hk_bigcache_evict_fn evict, void *arg
 size_t hk_bigcache_bytes(void)
 {
     return hk_load_relaxed(&hk_bigcache_global.counters.bytes);
+}
+
+void hk_bigcache_each(void (*fn)(const struct hk_big_range *range, void *arg), void *arg)
+{
+    hk_lock(&hk_bigcache_global.lock);
+    for (entry_id id = oldest(); id; id = entry_at(id)->newer)
+        fn(&entry_at(id)->range, arg);
+    hk_unlock(&hk_bigcache_global.lock);
 }
 
 const struct hk_bigcache_counters *hk_bigcache_counters(void)
@@ -548,4 +556,14 @@ void hk_bigcache_check(void)
 struct hk_lock *hk_bigcache_lock(void)
 {
     return &hk_bigcache_global.lock;
+}
+
+void hk_bigcache_forget(void)
+{
+    memset(hk_bigcache_entry, 0, sizeof hk_bigcache_entry);
+    memset(hk_bigcache_ring, 0, sizeof hk_bigcache_ring);
+    memset(hk_bigcache_global.class_first, 0, sizeof hk_bigcache_global.class_first);
+    hk_bigcache_global.free_first = 0;
+    hk_bigcache_global.nr_cached = hk_bigcache_global.nr_touched = 0;
+    hk_store_relaxed(&hk_bigcache_global.counters.bytes, (size_t)0);
 }

@@ -90,11 +90,15 @@ void hk_bigcache_expire(uint64_t now_ns, hk_bigcache_evict_fn evict, void *arg);
 size_t hk_bigcache_trim(size_t keep_bytes, hk_bigcache_evict_fn evict, void *arg);
 
 size_t hk_bigcache_bytes(void);
+/* Calls fn for each cached range, oldest first, under the lock: fn may ask the kernel, but takes no lock. */
+void hk_bigcache_each(void (*fn)(const struct hk_big_range *range, void *arg), void *arg);
 const struct hk_bigcache_counters *hk_bigcache_counters(void);
 
 /* Panics unless the invariants stated in bigcache.c hold. */
 void hk_bigcache_check(void);
 
 struct hk_lock *hk_bigcache_lock(void); /* for fork only */
+/* In a fork child, when a thread that is gone was changing it: what is cached is lost. */
+void hk_bigcache_forget(void);
 
 #endif

@@ -2,9 +2,11 @@
 /* Values of options as text: the parser, and its inverse for display. */
 #include "config/config_private.h"
 
+#include "sync/atomic.h"
+
 #include <string.h>
 
-static const char option_words[] =
+const char hk_config_words[] =
 #define X(name, type, field, preset, min, max, words, unit, help) words "\0"
 #include "config/options.def"
     ;
@@ -15,9 +17,14 @@ static const char option_words[] =
 /* Powers of 1024. */
 static const char size_suffixes[] = "KMG";
 
+size_t hk_config_words_bytes(void)
+{
+    return sizeof hk_config_words;
+}
+
 static const char *words_of(unsigned i)
 {
-    return hk_config_nth(option_words, i);
+    return hk_config_nth(hk_config_words, i);
 }
 
 struct slice hk_config_slice(const char *text)
@@ -236,6 +243,26 @@ void hk_config_store(struct hk_config *into, unsigned i, uint64_t value)
     }
 }
 
+void hk_config_store_shared(struct hk_config *into, unsigned i, const struct hk_config *from)
+{
+    size_t offset = hk_config_rows[i].offset;
+    char *to = (char *)into + offset;
+    const char *value = (const char *)from + offset;
+    unsigned copies = hk_config_rows[i].type == OPTION_LIST ? HK_CONFIG_LIST_MAX : 1;
+
+    switch (field_bytes(i)) {
+    case sizeof(bool):
+        hk_store_relaxed((bool *)to, *(const bool *)value);
+        break;
+    case sizeof(uint32_t):
+        for (unsigned n = 0; n < copies; n++)
+            hk_store_relaxed((uint32_t *)(void *)to + n, ((const uint32_t *)(const void *)value)[n]);
+        break;
+    default:
+        hk_store_relaxed((uint64_t *)(void *)to, *(const uint64_t *)(const void *)value);
+    }
+}
+
 static uint64_t load(const struct hk_config *from, unsigned i, unsigned item)
 {
     const char *field = (const char *)from + hk_config_rows[i].offset;
@@ -273,13 +300,33 @@ void hk_config_put(struct hk_config_line *line, const char *text)
     hk_config_put_slice(line, hk_config_slice(text));
 }
 
+void hk_config_put_upper(struct hk_config_line *line, const char *text)
+{
+    for (; *text; text++) {
+        char c = upper(*text);
+        hk_config_put_slice(line, (struct slice){&c, 1});
+    }
+}
+
+size_t hk_config_line_copy(const struct hk_config_line *line, char *text, size_t bytes)
+{
+    size_t length;
+
+    if (bytes == 0)
+        return line->used;
+    length = hk_min(line->used, bytes - 1);
+    memcpy(text, line->text, length);
+    text[length] = 0;
+    return line->used;
+}
+
 const char *hk_config_line_end(struct hk_config_line *line)
 {
     line->text[line->used] = 0;
     return line->text;
 }
 
-static void put_number(struct hk_config_line *line, uint64_t value)
+void hk_config_put_number(struct hk_config_line *line, uint64_t value)
 {
     char digits[MAX_DIGITS];
     size_t n = sizeof digits;
@@ -299,7 +346,7 @@ static void put_size(struct hk_config_line *line, uint64_t value)
         value /= 1024;
         n++;
     }
-    put_number(line, value);
+    hk_config_put_number(line, value);
     if (n > 0)
         hk_config_put_slice(line, (struct slice){&size_suffixes[n - 1], 1});
 }
@@ -307,13 +354,13 @@ static void put_size(struct hk_config_line *line, uint64_t value)
 /* 1250 is "1.25". */
 static void put_ratio(struct hk_config_line *line, uint64_t value)
 {
-    put_number(line, value / 1000);
+    hk_config_put_number(line, value / 1000);
     value %= 1000;
     if (value == 0)
         return;
     hk_config_put(line, ".");
     for (unsigned weight = 100; value; weight /= 10) {
-        put_number(line, value / weight);
+        hk_config_put_number(line, value / weight);
         value %= weight;
     }
 }
@@ -328,7 +375,7 @@ static void put_scalar(struct hk_config_line *line, unsigned i, uint64_t value)
         put_ratio(line, value);
         break;
     default:
-        put_number(line, value);
+        hk_config_put_number(line, value);
     }
 }
 
@@ -356,7 +403,7 @@ static void put_list(struct hk_config_line *line, unsigned i, const struct hk_co
     for (unsigned n = 0; n <= last; n++) {
         if (n > 0)
             hk_config_put(line, ",");
-        put_number(line, load(from, i, n));
+        hk_config_put_number(line, load(from, i, n));
     }
 }
 
@@ -386,7 +433,7 @@ void hk_config_put_range(struct hk_config_line *line, unsigned i)
     put_scalar(line, i, row->max);
     if (row->type == OPTION_LIST) {
         hk_config_put(line, ", up to ");
-        put_number(line, HK_CONFIG_LIST_MAX);
+        hk_config_put_number(line, HK_CONFIG_LIST_MAX);
         hk_config_put(line, " of them");
     }
 }

@@ -16,13 +16,35 @@ void *hk_entry_alloc(size_t n, size_t align, bool zero, const void *site);
 void hk_entry_free(void *p, const void *site);
 /* The size is a hint: one that does not fit the block is counted, then the block is freed. */
 void hk_entry_free_sized(void *p, size_t size, const void *site);
-size_t hk_entry_size_mismatches(void);
 
 /* What an aligned block of `size` takes at least; a broken alignment gives `size`. */
 HK_INLINE size_t hk_entry_aligned_size(size_t size, size_t align)
 {
     return hk_is_pow2(align) ? hk_align_up(size, align) : size;
 }
+
+/* Constructor's part: what HAKMEM_RUN asks for, see run.c. */
+void hk_entry_obey_run(void);
+/* Constructor's part, for option stats_dump. */
+void hk_entry_keep_stderr(void);
+/* hakmem-run started an ancestor that forked us: its report is not ours to print. */
+bool hk_entry_is_child_of_run(void);
+/*
+ * Samples (sample.c), inside slow sections. attend: heap->sampling.attention is set. alloc: a search is on; NULL:
+ * not this one, or no memory. passes: a call that is no candidate. freed, resized: p is live and lies in a slab of
+ * the sampled heap; what becomes of it is told before it happens.
+ */
+void hk_entry_sample_attend(struct hk_heap *heap);
+void *hk_entry_sample_alloc(struct hk_heap *heap, size_t n, size_t align, bool zero, const void *site);
+void hk_entry_sample_passes(struct hk_heap *heap);
+void hk_entry_sample_freed(struct hk_heap *heap, const void *p);
+void hk_entry_sample_resized(struct hk_heap *heap, const void *p, size_t n, bool moves);
+
+/* caller.c: once, in the constructor. */
+void hk_entry_caller_start(void);
+/* `site`, or when that lies in libc the first return address above `frame`, the caller's frame, that does not.
+ * *height: of the stack there. */
+const void *hk_entry_caller(const void *site, const void *frame, uint32_t *height);
 
 /* Constructor's part: reads the policy file, gives the learner its ticks. */
 void hk_entry_start_learning(void);

@@ -4,6 +4,7 @@
 
 #include "ace/ace.h"
 #include "heap/heap_inline.h"
+#include "os/os.h"
 #include "site/site.h"
 #include "thread/thread.h"
 
@@ -11,6 +12,7 @@
 #include <hakmem/hakmem.h>
 #include <malloc.h>
 #include <stdlib.h>
+#include <string.h>
 
 #define CALLER() __builtin_return_address(0)
 #define STRING(x) #x
@@ -56,7 +58,7 @@ static void *alloc_for(size_t size, const void *site)
     if (!p)
         p = hk_entry_alloc(size, 16, false, site);
     if (p && size <= HK_FAST_MAX) /* larger ones are counted by hk_entry_alloc */
-        hk_site_note_alloc(site, size);
+        hk_site_note_label(site, size);
     return p;
 }
 
@@ -99,16 +101,35 @@ static void tell_own_sites(void)
 
 static hak_site_t as_public(const struct hk_site_slot *slot)
 {
-    return (hak_site_t){
+    /* A labelled site's calls are all counted. */
+    uint64_t estimated = slot->labelled ? 0 : UINT64_MAX, half = UINT64_C(1) << (HK_SITE_COUNT_BITS - 1);
+    hak_site_t site = {
         .site = slot->site,
-        .allocs = slot->nr_allocs,
-        .frees = slot->nr_frees,
-        .total_bytes = slot->total_bytes,
-        .live_bytes = slot->live_bytes,
-        .average_bytes = slot->nr_allocs ? slot->total_bytes / slot->nr_allocs : 0,
+        .allocs = slot->nr_allocs + (((slot->est_allocs + half) >> HK_SITE_COUNT_BITS) & estimated),
+        .frees = slot->nr_frees + (((slot->est_frees + half) >> HK_SITE_COUNT_BITS) & estimated),
+        .total_bytes = slot->total_bytes + (slot->est_bytes & estimated),
+        .live_bytes = slot->live_bytes + (slot->est_live_bytes & estimated),
         .max_bytes = slot->max_bytes,
-        .purpose = hk_site_purpose_of(slot),
+        .purpose = hk_site_purpose_name(hk_site_infer(slot, hk_os_now_ns())),
+        .samples = slot->nr_samples,
+        .samples_ended = slot->nr_ended,
+        .samples_grown = slot->nr_grown,
+        .samples_handed = slot->nr_handed,
+        .size_p50 = hk_p2_get(&slot->size_p50),
+        .size_p99 = hk_p2_get(&slot->size_p99),
+        .lifetime_p50_ns = hk_p2_get(&slot->lifetime_p50),
+        .lifetime_p99_ns = hk_p2_get(&slot->lifetime_p99),
+        .call_paths = hk_site_paths(slot),
+        .module = (const void *)(uintptr_t)slot->base,
     };
+
+    site.average_bytes = site.allocs ? site.total_bytes / site.allocs : 0;
+    if (slot->size_p50.count == 0) { /* few blocks, all large: sizes are noted now and then */
+        site.size_p50 = site.average_bytes;
+        site.size_p99 = site.max_bytes;
+    }
+    memcpy(site.build_id, slot->build_id, sizeof site.build_id);
+    return site;
 }
 
 HK_EXPORT int hak_site_foreach(int (*callback)(const hak_site_t *site, void *arg), void *arg)
@@ -132,7 +153,7 @@ HK_EXPORT const char *hak_site_purpose(const void *site)
     for (unsigned i = 0; i < HK_SITE_SLOTS; i++) {
         struct hk_site_slot slot;
         if (hk_site_read(i, &slot) && slot.site == site)
-            return hk_site_purpose_of(&slot);
+            return hk_site_purpose_name(hk_site_infer(&slot, hk_os_now_ns()));
     }
     return "unknown";
 }

@@ -3,9 +3,10 @@
  * learn: where the control plane meets the data plane. Gathers the counters that slow paths keep, gives the
  * controller its turn at a tick of some thread of the program, and publishes what it decides.
  *
- * No thread of its own and no system call. One thread at a time, the others go on (a tick only tries the lock).
- * A tick comes from inside a slow section, where a signal handler's malloc does without us; in a fork child the
- * lock is free again and the lesson goes on when the child allocates. Without a learner hk_ace_on_tick is NULL.
+ * No thread of its own and no system call. One thread at a time, with hk_config_lock, so that what the user sets
+ * and what is learnt come one after the other; a tick only tries the lock, the others go on. It comes from inside a
+ * slow section, where a signal handler's malloc does without us. Fork holds that lock too: in the child the lesson
+ * goes on when the child allocates. Without a learner hk_ace_on_tick is NULL.
  */
 #include "entry/entry_private.h"
 
@@ -19,7 +20,6 @@
 
 #include <errno.h>
 #include <hakmem/hakmem.h>
-#include <pthread.h>
 #include <string.h>
 
 #define LARGE_WEIGHT 32 /* a refill serves many small blocks; so many of them are worth one large block */
@@ -31,31 +31,19 @@ static struct {
     bool loaded;      /* from a policy file */
 } learn;
 
-static struct hk_lock learn_lock = HK_LOCK_INIT(HK_RANK_LEARN);
-
 /* ---- counters ------------------------------------------------------------------------------ */
 
-/* What tells one habit of a program from another must not depend on what is being tried: sizes do not.
- * 1 KiB in 4 kinds, then one per doubling to 64 KiB. */
-static unsigned bucket_of(unsigned class)
-{
-    if (class < HK_FIRST_POOL_CLASS)
-        return class / 8;
-    return class < HK_NR_SIZED_CLASSES ? 4 + (class - HK_FIRST_POOL_CLASS) / 8 : 10;
-}
-_Static_assert(4 + (HK_NR_SIZED_CLASSES - 1 - HK_FIRST_POOL_CLASS) / 8 < 10, "kinds of events");
+_Static_assert(HK_NR_EVENTS == HK_EVO_BUCKETS - 1, "and the frees of other threads");
 
 /* Without the last few hundred large blocks of each heap. */
 static void count_heap(const struct hk_heap *heap, struct hk_acectl_counters *out)
 {
-    uint32_t *events = out->events;
-
     out->given_bytes += hk_load_relaxed(&heap->given_bytes);
-    for (unsigned c = 0; c < HK_NR_CLASSES; c++)
-        events[bucket_of(c)] += hk_load_relaxed(&heap->class_refills[c]);
-    for (unsigned i = 0; i < HK_NR_LARGE; i++)
-        events[11 + i] += hk_load_relaxed(&heap->large_allocs[i]) * LARGE_WEIGHT;
-    events[15] += (uint32_t)hk_load_relaxed(&heap->stats.nr_remote_frees) / HK_PARCEL_BLOCKS;
+    for (unsigned i = 0; i < HK_NR_EVENTS; i++) {
+        uint32_t weight = i < HK_NR_EVENTS - HK_NR_LARGE ? 1 : LARGE_WEIGHT;
+        out->events[i] += hk_load_relaxed(&heap->events[i]) * weight;
+    }
+    out->events[HK_NR_EVENTS] += (uint32_t)hk_load_relaxed(&heap->stats.nr_remote_frees) / HK_PARCEL_BLOCKS;
 }
 
 static void gather(struct hk_acectl_counters *out)
@@ -89,12 +77,14 @@ static const enum hk_option option_of[HK_NR_KNOBS] = {
     [HK_KNOB_WMAX] = HK_OPTION_wmax_large,
 };
 
-/* What the user has set by now is his. */
+/* What the user has set by now is his; and delays that he has switched off stay off. */
 static void release_knobs(void)
 {
     for (unsigned k = 0; k < HK_NR_KNOBS; k++)
         if (!is_preset(option_of[k]))
             hk_acectl_release(&learn.ctl, (enum hk_knob)k);
+    if (hk_config.disable_batch)
+        hk_acectl_release(&learn.ctl, HK_KNOB_PURGE_DELAY);
 }
 
 static void apply(struct hk_policy *policy, void *arg)
@@ -113,17 +103,23 @@ static int publish_locked(void)
     return error;
 }
 
+static void show_locked(void)
+{
+    hk_acectl_look(&learn.ctl, hk_policy(), &hk_acectl_view);
+}
+
 static void on_tick(struct hk_heap *heap, uint64_t now_ns)
 {
     struct hk_acectl_counters counters;
 
-    if (now_ns < hk_load_relaxed(&learn.ctl.epoch_ns) + HK_ACECTL_EPOCH_NS || !hk_try_lock(&learn_lock))
+    if (now_ns < hk_load_relaxed(&learn.ctl.epoch_ns) + HK_ACECTL_EPOCH_NS || !hk_try_lock(&hk_config_lock))
         return; /* relaxed: looked at again under the lock */
     hk_entry_tell_sites(heap); /* this thread's large blocks are counted up to now */
     gather(&counters);
     if (hk_acectl_tick(&learn.ctl, now_ns, &counters) || learn.unpublished)
         (void)publish_locked();
-    hk_unlock(&learn_lock);
+    show_locked();
+    hk_unlock(&hk_config_lock);
 }
 
 static void watch(bool on)
@@ -132,36 +128,6 @@ static void watch(bool on)
 }
 
 /* ---- start --------------------------------------------------------------------------------- */
-
-static bool fork_mine, fork_took; /* the forking thread holds the lock itself; it was taken for the fork */
-
-/* A handler that interrupted the allocator may hold what the lock's holder waits for: it only tries. */
-static bool take_for_fork(void)
-{
-    if (hk_in_slow_section)
-        return hk_try_lock(&learn_lock);
-    hk_lock(&learn_lock);
-    return true;
-}
-
-static void before_fork(void)
-{
-    fork_mine = hk_lock_is_mine(&learn_lock);
-    fork_took = !fork_mine && take_for_fork();
-}
-
-static void after_fork_in_parent(void)
-{
-    if (fork_took)
-        hk_unlock(&learn_lock);
-}
-
-/* Not taken: the lesson may be half noted, which is a wrong number in a bounded table. */
-static void after_fork_in_child(void)
-{
-    if (!fork_mine)
-        hk_lock_reset(&learn_lock);
-}
 
 static unsigned learn_mode(void)
 {
@@ -231,14 +197,15 @@ static bool begin(void)
     if (!hk_thread_enter())
         return false;
     (void)hk_thread_heap(); /* the configured values first */
-    hk_lock(&learn_lock);
+    hk_lock(&hk_config_lock);
     init_locked();
     return true;
 }
 
 static void end(void)
 {
-    hk_unlock(&learn_lock);
+    show_locked();
+    hk_unlock(&hk_config_lock);
     hk_thread_leave();
 }
 
@@ -251,7 +218,6 @@ void hk_entry_start_learning(void)
     end();
     if (file)
         learn.loaded = hk_entry_load_policy(file) == 0;
-    pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child);
     watch(learn_mode() >= HK_LEARN_CANARY);
 }
 

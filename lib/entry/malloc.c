@@ -5,6 +5,7 @@
 #include "ace/ace.h"
 #include "base/panic.h"
 #include "config/config.h"
+#include "export/export.h"
 #include "heap/heap_inline.h"
 #include "l25/l25_inline.h"
 #include "os/os.h"
@@ -14,6 +15,7 @@
 #include <dlfcn.h>
 #include <errno.h>
 #include <malloc.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -25,7 +27,7 @@
 #endif
 #define CALLER() __builtin_return_address(0)
 
-#define MAX_PENDING_SITES 256 /* calls gathered before the site table hears of them */
+#define MAX_PENDING_SITES 304 /* calls gathered before the site table hears of them */
 
 /* M_PERTURB: fill byte, 0 for none. Then no fast path is taken. */
 static uint8_t perturb;
@@ -46,6 +48,7 @@ static void *emergency_alloc(size_t n)
     p = hk_os_reserve(hk_align_up(n + 64, unit), unit);
     if (!p)
         return NULL;
+    hk_add_relaxed(&hk_ace_counters.emergency_bytes, hk_align_up(n + 64, unit));
     p[7] = n;
     return p + 8;
 }
@@ -65,22 +68,20 @@ static void fill_new(void *p, size_t n, bool zero)
         memset(p, byte ^ 0xff, n); /* as glibc: the complement on malloc, the byte on free */
 }
 
-static unsigned large_kind(size_t average)
-{
-    return average < 256 * HK_KIB ? 0 : average < HK_MIB ? 1 : average < 4 * HK_MIB ? 2 : 3;
-}
-
 void hk_entry_tell_sites(struct hk_heap *heap)
 {
-    if (heap && heap->site_pending.nr_allocs) {
-        hk_site_note_allocs(heap->site_pending.site, heap->site_pending.nr_allocs,
-                            heap->site_pending.bytes, heap->site_pending.max_bytes);
-        hk_count_add(&heap->given_bytes, heap->site_pending.bytes);
-        hk_count_add(&heap->large_allocs[large_kind(heap->site_pending.bytes / heap->site_pending.nr_allocs)],
-                     heap->site_pending.nr_allocs);
-    }
-    if (heap)
-        heap->site_pending.nr_allocs = heap->site_pending.bytes = 0;
+    unsigned nr = heap ? heap->site_pending.nr_allocs : 0;
+    size_t bytes;
+
+    if (nr == 0)
+        return;
+    bytes = heap->site_pending.bytes;
+    hk_site_note_allocs(heap->site_pending.site, nr, bytes, heap->site_pending.max_bytes, heap->last_tick_ns);
+    if (heap->ticks % 64 == 0) /* the quantiles cost more than the counts */
+        hk_site_note_size(heap->site_pending.site, bytes / nr);
+    hk_heap_count_large(heap, nr, bytes);
+    heap->site_pending.nr_allocs = 0;
+    heap->site_pending.bytes = 0;
 }
 
 static inline void add_pending(struct hk_heap *heap, size_t n)
@@ -95,7 +96,7 @@ static inline void add_pending(struct hk_heap *heap, size_t n)
 static void note_site(struct hk_heap *heap, const void *site, size_t n)
 {
     if (HK_UNLIKELY(!heap)) {
-        hk_site_note_alloc(site, n);
+        hk_site_note_allocs(site, 1, n, n, 0);
         return;
     }
     if (HK_UNLIKELY(heap->site_pending.site != site ||
@@ -111,11 +112,16 @@ static void note_site(struct hk_heap *heap, const void *site, size_t n)
 static void *alloc_inside(size_t n, size_t align, bool zero, const void *site)
 {
     struct hk_heap *heap = hk_thread_heap();
-    void *p;
+    void *p = NULL;
 
     if (HK_UNLIKELY(!heap && hk_thread_is_panicking()))
         return emergency_alloc(n);
-    p = hk_ace_alloc(heap, n, align, zero, site);
+    if (HK_UNLIKELY(heap && (heap->sampling.searching || heap->sampling.nr_owed)))
+        p = hk_entry_sample_alloc(heap, n, align, zero, site);
+    if (HK_LIKELY(!p))
+        p = hk_ace_alloc(heap, n, align, zero, site);
+    if (HK_UNLIKELY(heap && heap->sampling.attention))
+        hk_entry_sample_attend(heap);
     if (p && n > HK_FAST_MAX)
         note_site(heap, site, n);
     if (p)
@@ -188,6 +194,10 @@ static void free_inside(void *p, const void *site)
     if (HK_UNLIKELY(!heap && hk_thread_is_panicking()))
         return;
     fill_old(p);
+    if (HK_UNLIKELY(heap && heap->sampling.searching))
+        hk_entry_sample_passes(heap);
+    if (HK_UNLIKELY(hk_heap_is_sampled_word(hk_pagemap_word(p))))
+        hk_entry_sample_freed(heap, p);
     hk_ace_free(heap, p, site);
 }
 
@@ -199,7 +209,7 @@ static HK_NOINLINE void free_slow(void *p, const void *site)
         free_inside(p, site);
         hk_thread_leave();
     } else if (!hk_ace_loose_free(p)) {
-        (void)hk_thread_defer_free(p); /* HK_MAX_DEFERRED per section; more are lost */
+        hk_thread_defer_free(p);
     }
     errno = saved;
 }
@@ -210,7 +220,8 @@ static inline bool free_cached_run(struct hk_heap *heap, void *p, struct hk_run 
     if (p != hk_run_start(run) || !hk_l25_has_room(&heap->l25, run) || !hk_thread_enter())
         return false;
     if (HK_LIKELY(hk_l25_kill(run))) {
-        (void)hk_l25_push(&heap->l25, run);
+        if (HK_UNLIKELY(!hk_l25_push(&heap->l25, run)))
+            hk_l25_cache_run(NULL, heap->id, run); /* a signal handler took the room */
         hk_thread_leave_fast(heap);
         return true;
     }
@@ -244,7 +255,7 @@ HK_NOINLINE void hk_entry_free(void *p, const void *site)
         if (word == HK_PM_RUN) {
             if (free_cached_run(heap, p, hk_load_relaxed(&leaf->desc[hk_pagemap_index(a)])))
                 return;
-        } else if (word >= HK_PM_KINDS && hk_heap_of_word(word) != heap) {
+        } else if (word >= HK_PM_KINDS && hk_heap_of_word(word) != heap && !hk_heap_is_sampled_word(word)) {
             if (free_remote_block(heap, p, word))
                 return;
         }
@@ -252,19 +263,12 @@ HK_NOINLINE void hk_entry_free(void *p, const void *site)
     free_slow(p, site);
 }
 
-static size_t nr_size_mismatches; /* relaxed */
-
-size_t hk_entry_size_mismatches(void)
-{
-    return hk_load_relaxed(&nr_size_mismatches);
-}
-
 HK_NOINLINE void hk_entry_free_sized(void *p, size_t size, const void *site)
 {
     struct hk_block b;
 
     if (p && hk_ace_identify(p, &b) == HK_BLOCK_LIVE && !hk_size_is_plausible(b.usable, size))
-        hk_add_relaxed(&nr_size_mismatches, 1);
+        hk_add_relaxed(&hk_ace_counters.size_mismatches, 1);
     hk_entry_free(p, site);
 }
 
@@ -301,6 +305,28 @@ HK_EXPORT void *calloc(size_t count, size_t size)
     return hk_entry_alloc(n, 16, true, CALLER());
 }
 
+/*
+ * The block is a sample, or the new one may become one: hk_ace_realloc in steps, each told to the profile
+ * before the old address can be somebody else's block.
+ */
+static void *realloc_with_sample(struct hk_heap *heap, void *p, size_t n, const void *site)
+{
+    bool sampled = hk_heap_is_sampled_word(hk_pagemap_word(p));
+    bool stays = hk_ace_resize(heap, p, n, site);
+    size_t usable = hk_ace_usable(p, site);
+    void *moved = stays ? p : alloc_inside(n, 16, false, site);
+
+    if (!moved)
+        return n <= usable ? p : NULL; /* a shrink never fails */
+    if (sampled)
+        hk_entry_sample_resized(heap, p, n, moved != p);
+    if (moved != p) {
+        memcpy(moved, p, hk_min(n, usable));
+        hk_ace_free(heap, p, site);
+    }
+    return moved;
+}
+
 static void *realloc_inside(void *p, size_t n, const void *site)
 {
     struct hk_heap *heap = hk_thread_heap();
@@ -310,7 +336,13 @@ static void *realloc_inside(void *p, size_t n, const void *site)
         moved = emergency_alloc(n);
         return moved ? memcpy(moved, p, hk_min(n, emergency_size(p))) : NULL;
     }
-    return hk_ace_realloc(heap, p, n, site);
+    if (HK_UNLIKELY(heap && n <= HK_FAST_MAX && heap->sampling.searching) ||
+        HK_UNLIKELY(hk_heap_is_sampled_word(hk_pagemap_word(p))))
+        return realloc_with_sample(heap, p, n, site);
+    moved = hk_ace_realloc(heap, p, n, site);
+    if (HK_UNLIKELY(heap && heap->sampling.attention))
+        hk_entry_sample_attend(heap);
+    return moved;
 }
 
 /* In a signal handler that interrupted a slow section. */
@@ -332,7 +364,7 @@ static void *realloc_at(void *p, size_t n, const void *site)
 
     if (!p)
         return hk_entry_alloc(n, 16, false, site);
-    if (n == 0 && hk_config.realloc0 == HK_REALLOC0_FREE) {
+    if (n == 0 && hk_load_relaxed(&hk_config.realloc0) == HK_REALLOC0_FREE) {
         hk_entry_free(p, site);
         return NULL;
     }
@@ -494,63 +526,91 @@ extern __typeof(free_sized) hak_free_sized ALIAS_OF(free_sized);
 
 /* ---- start --------------------------------------------------------------------------------- */
 
-static void (*next_free)(void *p);
-
-/* A block of libc's own heap (a plugin under RTLD_DEEPBIND) goes to libc. Looked up here because dlsym
- * may allocate. */
-static void free_foreign(void *p)
+/*
+ * The next allocator's function of that name, or NULL. Looked up when the first such block comes, inside a slow
+ * section, where dlsym may allocate; at start it would cost every process a microsecond.
+ */
+static bool find_next(const char *name, const void *ours, void *function, size_t size)
 {
-    static uint8_t told;
+    static uint32_t told; /* a byte would need a library on some machines */
+    void *symbol = dlsym(RTLD_NEXT, name);
 
+    if (!symbol || symbol == ours)
+        return false;
+    memcpy(function, &symbol, size); /* ISO C has no cast from object to function pointer */
     if (!__atomic_exchange_n(&told, 1, __ATOMIC_RELAXED))
-        hk_warn("block of another allocator passed to free: handed on (reported once)", NULL, NULL);
-    next_free(p);
+        hk_warn("block of another allocator: handed on to it (reported once)", NULL, NULL);
+    return true;
+}
+
+static bool free_foreign(void *p)
+{
+    void (*next)(void *);
+
+    if (!find_next("free", (void *)free, &next, sizeof next))
+        return false;
+    next(p);
+    return true;
+}
+
+static bool resize_foreign(void *p, size_t n, void **moved)
+{
+    void *(*next)(void *, size_t);
+
+    if (!find_next("realloc", (void *)realloc, &next, sizeof next))
+        return false;
+    *moved = next(p, n);
+    return true;
+}
+
+static bool measure_foreign(const void *p, size_t *bytes)
+{
+    size_t (*next)(void *);
+
+    if (!find_next("malloc_usable_size", (void *)malloc_usable_size, &next, sizeof next))
+        return false;
+    *bytes = next((void *)p);
+    return true;
 }
 
 static __attribute__((constructor(101))) void start(void)
 {
-    void *symbol;
+    static const struct hk_foreign foreign = {free_foreign, resize_foreign, measure_foreign};
 
+    hk_ace_foreign = &foreign;
     hk_thread_start();
+    hk_entry_obey_run();
+    hk_entry_keep_stderr();
     hk_entry_start_learning();
-    symbol = dlsym(RTLD_NEXT, "free");
-    if (symbol && symbol != (void *)free) {
-        memcpy(&next_free, &symbol, sizeof next_free);
-        hk_ace_next_free = free_foreign;
-    }
+    hk_export_start();
+    pthread_atfork(NULL, NULL, hk_site_fork_child);
+    hk_entry_caller_start();
 }
 
 /* ---- mallopt ------------------------------------------------------------------------------- */
 
-struct option_change {
-    int param;
-    size_t value;
-};
-
-static void change_policy(struct hk_policy *policy, void *arg)
+static int set_option(enum hk_option option, size_t value)
 {
-    const struct option_change *change = arg;
+    struct hk_config_change change;
+    int error;
 
-    if (change->param == M_MMAP_THRESHOLD)
-        policy->big_threshold = hk_max(change->value, HK_FAST_MAX + 1);
-    else
-        policy->purge_floor_bytes = change->value;
-}
-
-static int set_policy(int param, size_t value)
-{
-    struct option_change change = {param, value};
-
-    return hk_policy_update(change_policy, &change, 0) == 0;
+    hk_lock(&hk_config_lock);
+    hk_config_propose_number(option, value, &change);
+    error = hk_thread_change_option(&change, "mallopt");
+    hk_unlock(&hk_config_lock);
+    return error == 0;
 }
 
 static int apply_option(int param, int value)
 {
+    size_t bytes = value < 0 ? SIZE_MAX / 2 : (size_t)value;
+
     (void)hk_thread_heap(); /* the configured values first */
     switch (param) {
     case M_MMAP_THRESHOLD:
+        return set_option(HK_OPTION_mmap_threshold, hk_max(bytes, HK_FAST_MAX + 1));
     case M_TRIM_THRESHOLD:
-        return set_policy(param, value < 0 ? SIZE_MAX / 2 : (size_t)value);
+        return set_option(HK_OPTION_purge_cap_bytes, bytes);
     case M_PERTURB:
         hk_store_relaxed(&perturb, (uint8_t)value);
         hk_thread_fast_paths((uint8_t)value == 0);

@@ -14,6 +14,7 @@ __thread struct hk_heap *hk_heap_self = (struct hk_heap *)&hk_heap_empty;
 #define DRAIN_BYTES (256 * HK_KIB) /* per refill, so that no malloc pauses for a flood of frees */
 #define PINNED_MAX_BYTES (256 * HK_KIB) /* slabs that one shrunk magazine may pin */
 #define GROW_AFTER_REFILLS 1 /* refills between two flushes that show a magazine too small */
+#define GAP 4 /* slots left empty below and above what is put into an empty magazine */
 
 /* What the cursor of a class without a magazine points behind: empty and full at once. */
 static void *no_blocks[1];
@@ -38,7 +39,21 @@ void hk_heap_setup(struct hk_heap *heap)
     }
     heap->class_offset = hk_class_offset;
     heap->max_fast = HK_FAST_MAX;
+    hk_heap_obey(heap);
+}
+
+void hk_heap_obey(struct hk_heap *heap)
+{
     heap->max_run = hk_max(hk_min(HK_L25_MAX, hk_policy()->big_threshold - 1), HK_FAST_MAX) - HK_FAST_MAX;
+}
+
+void hk_heap_count_large(struct hk_heap *heap, unsigned nr, size_t bytes)
+{
+    size_t average = bytes / nr;
+    unsigned kind = average < 256 * HK_KIB ? 0 : average < HK_MIB ? 1 : average < 4 * HK_MIB ? 2 : 3;
+
+    hk_count_add(&heap->events[HK_NR_EVENTS - HK_NR_LARGE + kind], nr);
+    hk_count_add(&heap->given_bytes, bytes);
 }
 
 /* ---- lists of slabs ------------------------------------------------------------------------ */
@@ -67,8 +82,35 @@ void hk_heap_unlink_partial(struct hk_heap *heap, struct hk_slab *slab)
     slab->listed = false;
 }
 
+void hk_heap_count_slab_in(struct hk_heap *heap, const struct hk_slab *slab)
+{
+    struct hk_class_slabs *cs = &heap->slabs[slab->class];
+
+    hk_count_add(&cs->nr_slabs, 1);
+    hk_count_add(&cs->nr_free, slab->nr_free);
+}
+
+void hk_heap_count_slab_out(struct hk_heap *heap, const struct hk_slab *slab)
+{
+    struct hk_class_slabs *cs = &heap->slabs[slab->class];
+
+    hk_count_add(&cs->nr_slabs, -1u);
+    hk_count_add(&cs->nr_free, -(uint32_t)slab->nr_free);
+}
+
+/* Up to n blocks leave the slab, one of the heap's. */
+static unsigned take_blocks(struct hk_heap *heap, struct hk_slab *slab, void **blocks, unsigned n)
+{
+    unsigned taken = hk_slab_take(slab, blocks, n);
+
+    hk_count_add(&heap->slabs[slab->class].nr_free, -taken);
+    return taken;
+}
+
 static void retire(struct hk_heap *heap, struct hk_slab *slab)
 {
+    hk_trace(HK_TRACE_RETIRE, slab->class, slab->base);
+    hk_heap_count_slab_out(heap, slab);
     hk_slab_retire(slab);
     hk_count_add(&heap->stats.nr_slabs_retired, 1);
 }
@@ -89,8 +131,8 @@ static void retire_if_spare(struct hk_heap *heap, struct hk_slab *slab)
     retire(heap, slab);
 }
 
-/* The slab is the heap's. */
-void hk_heap_give_block(struct hk_heap *heap, struct hk_slab *slab, void *p)
+/* The slab is the heap's. The caller counts the block; a slab that retires takes its count along. */
+static void give_block(struct hk_heap *heap, struct hk_slab *slab, void *p)
 {
     if (HK_UNLIKELY(!hk_slab_give(slab, p)))
         hk_panic(&(struct hk_diag){.what = "double free",
@@ -106,12 +148,21 @@ void hk_heap_give_block(struct hk_heap *heap, struct hk_slab *slab, void *p)
         retire_if_spare(heap, slab);
 }
 
+void hk_heap_give_block(struct hk_heap *heap, struct hk_slab *slab, void *p)
+{
+    hk_count_add(&heap->slabs[slab->class].nr_free, 1);
+    give_block(heap, slab, p);
+}
+
 static struct hk_slab *new_slab(struct hk_heap *heap, unsigned class)
 {
     struct hk_slab *slab = hk_slab_acquire(class, word_of(heap, class), heap);
 
-    if (slab)
-        hk_count_add(&heap->stats.nr_slabs_acquired, 1);
+    if (!slab)
+        return NULL;
+    hk_heap_count_slab_in(heap, slab);
+    hk_count_add(&heap->stats.nr_slabs_acquired, 1);
+    hk_trace(HK_TRACE_SLAB, class, slab->base);
     return slab;
 }
 
@@ -122,17 +173,23 @@ struct hk_slab *hk_heap_usable_slab(struct hk_heap *heap, unsigned class)
     struct hk_class_slabs *cs = &heap->slabs[class];
     struct hk_slab *slab = cs->current;
 
-    if (slab && slab->nr_free)
+    if (slab && slab->nr_free) {
+        hk_count_add(&heap->stats.nr_from_current, 1);
         return slab;
+    }
     slab = cs->partial;
-    if (slab)
+    if (slab) {
         hk_heap_unlink_partial(heap, slab);
+        hk_count_add(&heap->stats.nr_from_partial, 1);
+    }
     if (!slab && hk_policy()->steal && !heap->depot)
         slab = hk_heap_steal(heap, class);
     if (!slab)
         slab = new_slab(heap, class);
     if (slab)
         cs->current = slab;
+    else
+        hk_count_add(&heap->stats.nr_failed, 1);
     return slab;
 }
 
@@ -187,8 +244,55 @@ static unsigned refill_count(const struct hk_class_record *r, const struct hk_cl
     if (cs->nr_refills >= 32)
         n = 2 * n;
     n = n < policy->refill_hot ? n : policy->refill_hot;
-    n = n < soft_cap(r, cs) ? n : soft_cap(r, cs);
+    n = hk_min(n, (unsigned)(r->limit - r->cursor));
     return n < MAX_REFILL ? n : MAX_REFILL;
+}
+
+/*
+ * Gaps. A signal handler may have interrupted this thread inside the fast path of free, which has read the
+ * cursor of a magazine nearly empty and will still store its block there and add one slot. If the handler's
+ * malloc filled the magazine from that place on, a block would be overwritten and the new top slot be stale.
+ * So what is put into an empty magazine leaves some NULLs below, where such a store lands, and as many
+ * above, where the cursor then stands; NULLs in a magazine mean "look further down". The fast paths take
+ * them for the bottom, slow paths skip them.
+ */
+static unsigned gap_slots(const struct hk_class_record *r, const struct hk_class_slabs *cs)
+{
+    unsigned cap = soft_cap(r, cs);
+
+    return cap < 3 ? 0 : (unsigned)hk_min(GAP, hk_max(cap / 4, 1));
+}
+
+static void skip_gap(struct hk_class_record *r, struct hk_class_slabs *cs)
+{
+    while (cs->bottom && r->cursor > cs->bottom + 1 && !r->cursor[-1])
+        r->cursor--;
+    if (cs->bottom && r->cursor == cs->bottom + 1)
+        cs->nr_gaps = 0;
+}
+
+/* The magazine is empty. `limit` is lowered, so that what comes in leaves the upper gap; returns the old one. */
+static void **open_gap(struct hk_class_record *r, struct hk_class_slabs *cs)
+{
+    unsigned n = gap_slots(r, cs);
+    void **limit = r->limit;
+
+    for (unsigned i = 0; i < n; i++)
+        r->cursor[i] = NULL;
+    r->cursor += n;
+    r->limit -= n;
+    cs->nr_gaps = (uint16_t)(cs->nr_gaps + n);
+    return limit;
+}
+
+static void close_gap(struct hk_class_record *r, const struct hk_class_slabs *cs, void **limit)
+{
+    unsigned n;
+
+    r->limit = limit;
+    n = gap_slots(r, cs);
+    for (unsigned i = 0; n && i <= n; i++) /* one more: a block was taken, and may come back */
+        r->cursor[i] = NULL;
 }
 
 static void *pop(struct hk_class_record *r)
@@ -218,7 +322,7 @@ static size_t natural_align(unsigned class)
 static void *take_larger(struct hk_heap *heap, unsigned class)
 {
     const struct hk_class_slabs *cs = &heap->slabs[class];
-    size_t most = (size_t)hk_size_class[class].size * hk_policy()->wmax_mid / 1000;
+    size_t most = hk_scale(hk_size_class[class].size, hk_policy()->wmax_mid);
 
     if (class < HK_FIRST_POOL_CLASS || class >= HK_NR_SIZED_CLASSES || cs->partial ||
         (cs->current && cs->current->nr_free))
@@ -226,13 +330,28 @@ static void *take_larger(struct hk_heap *heap, unsigned class)
     for (unsigned c = class + 1; c < HK_NR_SIZED_CLASSES && hk_size_class[c].size <= most; c++) {
         bool aligned = natural_align(c) >= natural_align(class); /* the request may rely on it */
         void *p = aligned ? pop(&heap->record[c]) : NULL;
-        if (p)
+        if (p) {
+            hk_count_add(&heap->stats.nr_larger, 1);
             return p;
+        }
     }
     return NULL;
 }
 
-/* Fills the empty magazine so that blocks leave it in address order. */
+/* Blocks that did not come from the thread's own frees enter a magazine. Once due, every such event says so. */
+void hk_heap_count_down(struct hk_heap *heap, unsigned class, unsigned nr_blocks)
+{
+    struct hk_sampling *s = &heap->sampling;
+
+    s->countdown -= (int64_t)nr_blocks * heap->record[class].size;
+    if (HK_LIKELY(s->countdown > 0))
+        return;
+    s->due_class = (uint16_t)class;
+    s->due_blocks = (uint16_t)nr_blocks;
+    s->attention |= HK_SAMPLE_DUE;
+}
+
+/* Fills the magazine, empty but for the gap, so that blocks leave it in address order. */
 static bool refill(struct hk_heap *heap, unsigned class)
 {
     struct hk_class_record *r = &heap->record[class];
@@ -243,26 +362,69 @@ static bool refill(struct hk_heap *heap, unsigned class)
 
     if (!slab)
         return false;
-    n = hk_slab_take(slab, blocks, refill_count(r, cs, class));
+    n = take_blocks(heap, slab, blocks, refill_count(r, cs, class));
     for (unsigned i = 0; i < n; i++)
         r->cursor[i] = blocks[n - 1 - i];
     r->cursor += n;
     if (cs->nr_refills < UINT16_MAX)
         cs->nr_refills++;
     hk_count_add(&heap->stats.nr_refills, 1);
-    hk_count_add(&heap->class_refills[class], 1);
+    hk_count_add(&heap->stats.nr_refills_mid, class >= HK_FIRST_POOL_CLASS);
+    hk_trace(HK_TRACE_REFILL, class, n);
+    hk_heap_count_down(heap, class, n);
+    hk_count_add(&heap->events[hk_heap_event_of(class)], 1);
     hk_count_add(&heap->given_bytes, (uint64_t)n * r->size);
     return true;
 }
 
-/* No magazine can be had: one block straight from a slab. */
-static void *take_one(struct hk_heap *heap, unsigned class)
+/* No magazine can be had, or nobody owns the heap: one block straight from a slab. */
+void *hk_heap_take_one(struct hk_heap *heap, unsigned class)
 {
     struct hk_slab *slab = hk_heap_usable_slab(heap, class);
     void *p = NULL;
 
-    if (slab && hk_slab_take(slab, &p, 1) && HK_CHECKS)
+    hk_count_add(&heap->stats.nr_single, 1);
+    if (slab && take_blocks(heap, slab, &p, 1) && HK_CHECKS)
         *hk_mark_of(p) = 0;
+    return p;
+}
+
+/*
+ * An idle look may come from a signal handler that interrupted this class's fast path: a malloc that has read the
+ * top block, a free that has read the cursor. So the first look leaves the top block where malloc's
+ * subtraction will find it, and NULLs above, where free's addition may lead. And it lowers the limit
+ * below any cursor, so that the next free comes here and shows that the class is in use: a loop of malloc and
+ * free has the cursor at the same place at every look.
+ */
+static void watch(struct hk_class_record *r, struct hk_class_slabs *cs)
+{
+    cs->cap_in_use = (uint16_t)soft_cap(r, cs);
+    r->limit = cs->bottom + 1;
+}
+
+static void unwatch(struct hk_class_record *r, struct hk_class_slabs *cs)
+{
+    if (cs->cap_in_use)
+        r->limit = cs->bottom + 1 + cs->cap_in_use;
+    cs->cap_in_use = 0;
+}
+
+/* The magazine is empty. */
+static void *fill_and_pop(struct hk_heap *heap, unsigned class)
+{
+    struct hk_class_record *r = &heap->record[class];
+    void **limit = open_gap(r, &heap->slabs[class]);
+    void *p;
+
+    hk_heap_drain_locked(heap, heap, DRAIN_BYTES);
+    p = pop(r);
+    if (p)
+        hk_count_add(&heap->stats.nr_drained, 1);
+    else
+        p = take_larger(heap, class);
+    if (!p && refill(heap, class))
+        p = pop(r);
+    close_gap(r, &heap->slabs[class], limit);
     return p;
 }
 
@@ -271,21 +433,19 @@ void *hk_heap_alloc_slow(struct hk_heap *heap, unsigned class)
     struct hk_class_record *r = &heap->record[class];
     void *p;
 
+    unwatch(r, &heap->slabs[class]);
+    skip_gap(r, &heap->slabs[class]);
     p = pop(r); /* not empty when fast paths are off */
-    if (p)
+    if (p) {
+        hk_count_add(&heap->stats.nr_popped, 1);
         return p;
+    }
     hk_lock(&heap->lock);
     if (HK_UNLIKELY(!heap->slabs[class].bottom) &&
-        !set_capacity(heap, class, hk_policy()->class[class].cap_initial)) {
-        p = take_one(heap, class);
-    } else {
-        hk_heap_drain_locked(heap, heap, DRAIN_BYTES);
-        p = pop(r);
-        if (!p)
-            p = take_larger(heap, class);
-        if (!p && refill(heap, class))
-            p = pop(r);
-    }
+        !set_capacity(heap, class, hk_policy()->class[class].cap_initial))
+        p = hk_heap_take_one(heap, class);
+    else
+        p = fill_and_pop(heap, class);
     hk_unlock(&heap->lock);
     return p;
 }
@@ -306,7 +466,7 @@ static unsigned flush_class(struct hk_heap *heap, unsigned class, unsigned nr_bl
     void *batch[32];
 
     while (nr_blocks > 0 && used > 0) {
-        unsigned n = nr_blocks < 32 ? nr_blocks : 32;
+        unsigned n = nr_blocks < 32 ? nr_blocks : 32, nr_astray = 0;
         n = n < used ? n : used;
         /* Out of the magazine first: a block is in one place at a time, whatever give does. */
         memcpy(batch, cs->bottom + 1, n * sizeof *batch);
@@ -314,15 +474,23 @@ static unsigned flush_class(struct hk_heap *heap, unsigned class, unsigned nr_bl
         used -= n;
         r->cursor = cs->bottom + 1 + used;
         for (unsigned i = 0; i < n; i++) {
-            struct hk_slab *slab = hk_slab_of(batch[i]);
+            struct hk_slab *slab;
+            if (!batch[i]) { /* a gap */
+                cs->nr_gaps -= cs->nr_gaps > 0;
+                nr_astray++;
+                continue;
+            }
+            slab = hk_slab_of(batch[i]);
             if (HK_LIKELY(hk_load_relaxed(&slab->owner) == heap)) {
                 nr_pinning += slab != last && pins_slab(slab);
                 last = slab;
-                hk_heap_give_block(heap, slab, batch[i]);
+                give_block(heap, slab, batch[i]);
             } else {
                 hk_heap_free_remote(heap, batch[i], hk_pagemap_word(batch[i]));
+                nr_astray++;
             }
         }
+        hk_count_add(&cs->nr_free, n - nr_astray);
         nr_blocks -= n;
     }
     return nr_pinning;
@@ -333,17 +501,36 @@ void hk_heap_flush_class(struct hk_heap *heap, unsigned class, unsigned nr_block
     (void)flush_class(heap, class, nr_blocks);
 }
 
+void hk_heap_flush_watched(struct hk_heap *heap, unsigned class)
+{
+    struct hk_class_record *r = &heap->record[class];
+    struct hk_class_slabs *cs = &heap->slabs[class];
+    unsigned used = (unsigned)(r->cursor - cs->bottom) - 1;
+
+    if (cs->cap_in_use) {
+        unwatch(r, cs);
+        hk_heap_flush_class(heap, class, UINT16_MAX);
+        return;
+    }
+    hk_heap_flush_class(heap, class, used - 1);
+    memset(r->cursor, 0, (used - 1) * sizeof *r->cursor);
+    watch(r, cs);
+}
+
 /* Both ends of the magazine were hit: it is too small. */
 static bool grow(struct hk_heap *heap, unsigned class, const struct hk_class_policy *policy)
 {
     struct hk_class_record *r = &heap->record[class];
     struct hk_class_slabs *cs = &heap->slabs[class];
+    unsigned most = (unsigned)hk_min(cs->cap, policy->cap_max);
 
-    if (r->limit < cs->bottom + 1 + cs->cap) { /* was lowered */
-        r->limit = cs->bottom + 1 + hk_min(cs->cap, soft_cap(r, cs) * 2u + 1);
-        return true;
+    if (soft_cap(r, cs) < most) { /* was lowered */
+        r->limit = cs->bottom + 1 + hk_min(most, soft_cap(r, cs) * 2u + 1);
+    } else if (cs->cap >= policy->cap_max || !set_capacity(heap, class, cs->cap * 2u + 1)) {
+        return false;
     }
-    return cs->cap < policy->cap_max && set_capacity(heap, class, cs->cap * 2u + 1);
+    hk_count_add(&heap->stats.nr_grown, 1);
+    return true;
 }
 
 /*
@@ -357,6 +544,7 @@ static void shrink(struct hk_heap *heap, unsigned class, unsigned cap)
 
     (void)flush_class(heap, class, UINT16_MAX);
     cs->nr_refills = 0;
+    hk_count_add(&heap->stats.nr_shrunk, 1);
     r->limit = cs->bottom + 1 + hk_min(cs->cap, cap);
 }
 
@@ -374,19 +562,25 @@ static void make_room(struct hk_heap *heap, unsigned class)
         set_capacity(heap, class, policy->cap_initial);
         return;
     }
+    if (soft_cap(&heap->record[class], cs) > policy->cap_max) { /* the option was lowered */
+        shrink(heap, class, policy->cap_max);
+        return;
+    }
     if (oscillates && grow(heap, class, policy))
         return;
     half = (soft_cap(&heap->record[class], cs) + 1) / 2;
     if (flush_class(heap, class, half) * slab_bytes > PINNED_MAX_BYTES)
         shrink(heap, class, (unsigned)hk_min(policy->cap_initial, hk_max(3, PINNED_MAX_BYTES / slab_bytes)));
     hk_count_add(&heap->stats.nr_flushes, 1);
+    hk_trace(HK_TRACE_FLUSH, class, half);
 }
 
 void hk_heap_free_full(struct hk_heap *heap, unsigned class, void *p)
 {
     struct hk_class_record *r = &heap->record[class];
 
-    if (r->cursor == r->limit) {
+    unwatch(r, &heap->slabs[class]);
+    if (r->cursor >= r->limit) {
         hk_lock(&heap->lock);
         make_room(heap, class);
         hk_unlock(&heap->lock);
@@ -480,10 +674,12 @@ static void check_class(struct hk_heap *heap, unsigned class)
 {
     struct hk_class_record *r = &heap->record[class];
     struct hk_class_slabs *cs = &heap->slabs[class];
+    uint32_t nr_free = 0;
 
     if (cs->bottom) {
-        if (cs->bottom[0] || r->cursor < cs->bottom + 1 || r->cursor > r->limit ||
-            r->limit > cs->bottom + 1 + cs->cap)
+        void **limit = cs->cap_in_use ? cs->bottom + 1 + cs->cap_in_use : r->limit;
+        if (cs->bottom[0] || r->cursor < cs->bottom + 1 || r->cursor > limit ||
+            limit > cs->bottom + 1 + cs->cap)
             hk_panic_internal("heap: magazine bounds", r);
         for (void **top = r->cursor; top[-1]; top--)
             if (hk_slab_of(top[-1])->class != class ||
@@ -492,11 +688,16 @@ static void check_class(struct hk_heap *heap, unsigned class)
     }
     for (struct hk_slab *slab = cs->partial; slab; slab = slab->next) {
         hk_slab_check(slab);
+        nr_free += slab->nr_free;
         if (slab->owner != heap || !slab->listed || slab->nr_free == 0 || slab == cs->current)
             hk_panic_internal("heap: partial list", slab);
     }
-    if (cs->current)
+    if (cs->current) {
         hk_slab_check(cs->current);
+        nr_free += cs->current->nr_free;
+    }
+    if (nr_free != cs->nr_free)
+        hk_panic_internal("heap: free blocks do not add up", cs);
 }
 
 void hk_heap_check(struct hk_heap *heap)

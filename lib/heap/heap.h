@@ -19,7 +19,9 @@
  *
  * Life of a heap: ACTIVE (a thread owns it) -> PARKED at thread exit (no magazines, slabs for the taking)
  * -> ACTIVE again when a new thread adopts it. The depot is a heap that stays parked; it serves threads
- * that have no heap and holds slabs that idle threads gave up. Heaps are never unmapped.
+ * that have no heap and holds slabs that idle threads gave up. Heaps are never unmapped. The sampled heap is
+ * a second one of that kind: its slabs hold the blocks that the profile follows, and nothing else. Their page-map
+ * words are no thread's own, so that free and realloc of such a block take the slow path by themselves.
  *
  * Remote free: the sender collects pointers in a parcel per owner and pushes it on the owner's inbox (one
  * CAS per parcel). The owner empties the inbox at a refill; when the inbox holds more than
@@ -41,12 +43,14 @@
 
 #include "policy/policy.h"
 #include "slab/slab.h"
+#include "stats/stats.h"
 #include "l25/l25.h"
 
 #define HK_PARCEL_BLOCKS 61
 #define HK_NR_OUTBOXES 8
-#define HK_NR_LARGE 4 /* kinds of large blocks that are told apart, by size alone: not by who serves them */
-#define HK_MAX_DEFERRED 30
+#define HK_NR_LARGE 4 /* kinds of large blocks: below 256 KiB, 1 MiB, 4 MiB, beyond; whoever serves them */
+#define HK_NR_EVENTS (HK_NR_CLASSES / 8 + 1 + HK_NR_LARGE)
+#define HK_NR_DEFERRED_SLOTS 30
 #define HK_INBOX_MAX_BYTES HK_MIB /* more than that: the owner sleeps */
 #define HK_HEAP_ALIGN ((size_t)8192) /* heap = word & -HK_HEAP_ALIGN */
 
@@ -57,8 +61,8 @@ struct hk_class_record {
     uint64_t magic;  /* copy of hk_size_class[].magic */
     uint32_t mask;   /* copy of slab_mask */
     uint32_t size;   /* copy of size */
-};
-_Static_assert(sizeof(struct hk_class_record) == 1 << HK_CLASS_RECORD_SHIFT || sizeof(void *) == 4,
+} __attribute__((aligned(1 << HK_CLASS_RECORD_SHIFT))); /* 24 bytes where pointers have 4 */
+_Static_assert(sizeof(struct hk_class_record) == 1 << HK_CLASS_RECORD_SHIFT,
                "hk_class_offset is scaled to the record");
 
 /* Slow path, one per class. */
@@ -68,10 +72,15 @@ struct hk_class_slabs {
     struct hk_slab *partial; /* list of the other slabs with a free block */
     /* Owner only. */
     void **bottom;           /* the magazine's array: bottom[0] == NULL, blocks in bottom[1..cap] */
-    void **idle_cursor;      /* cursor at the last idle look */
     uint16_t cap;            /* of the array; the record's limit may be lower */
     uint16_t nr_refills;     /* since the last flush, saturating */
+    uint16_t idle_used;      /* slots in use at the last idle look */
     uint16_t idle_refills;
+    uint16_t cap_in_use;     /* what the limit stands for while the class is watched (hk_heap_flush_idle), else 0 */
+    uint16_t nr_gaps;        /* slots at the bottom, in use, that hold no block (heap.c, "Gaps") */
+    /* Under the lock; read relaxed by the counters. Block counts wrap at 2^32. */
+    uint32_t nr_slabs;       /* of this heap */
+    uint32_t nr_free;        /* blocks that lie in them: sum of their nr_free */
 };
 
 /* A sender's parcel for one owner. Type-stable, in one global list for ever. */
@@ -82,6 +91,16 @@ struct hk_parcel {
     uint32_t count;             /* blocks [0, count) are dead and in transit; 0 once they are home */
     uint32_t bytes;
     void *blocks[HK_PARCEL_BLOCKS];
+    uint8_t class[HK_PARCEL_BLOCKS]; /* of each block, for the counters */
+};
+_Static_assert(HK_NR_CLASSES <= UINT8_MAX, "a class is a byte");
+
+/* Blocks that signal handlers freed in a slow section, beyond the slots in the heap: one mapping each. */
+struct hk_deferred {
+    struct hk_deferred *next;
+    unsigned count; /* slots claimed; may exceed capacity */
+    unsigned capacity;
+    void *blocks[];
 };
 
 struct hk_outbox {
@@ -96,6 +115,35 @@ struct hk_heap_stats {
     size_t nr_refills, nr_flushes, nr_slabs_acquired, nr_slabs_retired, nr_slabs_stolen;
     size_t nr_remote_frees, nr_parcels_sent, nr_parcels_drained, nr_forwarded;
     size_t nr_published, nr_idle_flushes, nr_lost;
+    /* Why an empty magazine's refill ended early, in the order of the look ... */
+    size_t nr_popped, nr_drained, nr_larger, nr_single, nr_failed;
+    /* ... and where its slab came from; a new one: nr_slabs_acquired, of a parked heap: nr_slabs_stolen -
+     * nr_from_depot. */
+    size_t nr_from_current, nr_from_partial, nr_from_depot;
+    size_t nr_grown, nr_shrunk;
+    size_t nr_refills_mid; /* of nr_refills: pool classes */
+};
+
+/*
+ * The profile of call sites (entry/sample.c). What a magazine gets from slabs and parcels is counted down, and when
+ * a sample is due that is said here; a look at the clock asks for one now and then. All else is entry's. Owner
+ * only.
+ */
+enum hk_attention { HK_SAMPLE_DUE = 1, HK_SAMPLE_LOOK = 2 };
+struct hk_sampling {
+    int64_t countdown;   /* bytes until a sample is due; negative: overdue by so many */
+    uint64_t random;     /* state of the intervals' generator; 0: not started */
+    uint16_t owed[HK_NR_CLASSES]; /* what the next sample of a class stands for, in mean intervals */
+    uint16_t nr_owed;    /* classes with any */
+    uint16_t due_class;  /* class and blocks of the refill that made it due */
+    uint16_t due_blocks;
+    uint16_t class;      /* of the block looked for */
+    uint8_t attention;   /* enum hk_attention bits, set by slow paths */
+    bool searching;      /* the thread's fast paths are off (hk_thread_leave) */
+    uint8_t skip;        /* allocations of the class that still pass */
+    uint8_t patience;    /* calls until the search gives the fast paths back */
+    uint8_t looks_off;   /* looks that pass without a search, after ones that found nothing: 0, 1, 3, ... 63 */
+    uint8_t looks_left;  /* of those */
 };
 
 struct hk_heap {
@@ -117,18 +165,22 @@ struct hk_heap {
         size_t bytes, max_bytes;
         unsigned nr_allocs;
     } site_pending;
-    void *deferred[HK_MAX_DEFERRED]; /* freed by signal handlers during a slow section (thread.h) */
-    unsigned nr_deferred;
+    /* Freed by signal handlers during a slow section (thread.h). They interrupt each other and whoever empties
+     * this, all on one thread: a slot is claimed by compare-and-swap and taken by exchange. */
+    void *deferred[HK_NR_DEFERRED_SLOTS];
+    struct hk_deferred *more_deferred; /* when the slots are full */
+    bool any_deferred;                 /* set after a block was put in, cleared before they are looked for */
     uint64_t policy_seen;          /* epoch noted by the owner: release E3 / acquire E4 */
     size_t cap_bytes;              /* sum of cap * size */
     uint64_t last_tick_ns, last_idle_ns;
     unsigned ticks;
     unsigned id;                   /* small number, constant */
     unsigned thread_id;            /* kernel's, for diagnostics */
-    bool depot;
-    uint32_t class_refills[HK_NR_CLASSES]; /* as stats; may wrap */
-    uint32_t large_allocs[HK_NR_LARGE]; /* as stats: above 64 KiB, below 256 KiB, 1 MiB, 4 MiB, beyond */
+    bool depot;  /* no thread's: the depot, or the sampled heap */
+    struct hk_sampling sampling;
+    bool orphan;                   /* its thread is in the parent; written by fork and hk_heap_inherit */
     uint64_t given_bytes;          /* as stats: taken by refills, and by blocks above 64 KiB */
+    uint32_t events[HK_NR_EVENTS]; /* as stats; may wrap: refills by kind, then large blocks */
     struct hk_heap_stats stats;
     struct hk_heap *next_ever;     /* list of all heaps, constant once linked */
     struct hk_heap *next_parked;   /* under hk_heaps_lock */
@@ -162,10 +214,19 @@ bool hk_heap_free_remote(struct hk_heap *heap, void *p, uintptr_t word);
 /* For threads without a heap. */
 void *hk_heap_alloc_from_depot(unsigned class);
 
+/* A block that the profile will follow, counted down as if from a refill of `heap`; NULL: no memory. */
+void *hk_heap_alloc_sampled(struct hk_heap *heap, unsigned class);
+/* p is checked and marked; it goes back to its slab at once. */
+void hk_heap_free_sampled(void *p);
+/* May be NULL. Release D3 / acquire D4. */
+extern HK_HIDDEN struct hk_heap *hk_heap_sampled;
+
 /* Is p, a block start, dead in some magazine, batch or slab? word: its page-map word. */
 bool hk_heap_holds(const void *p, uintptr_t word);
 
 /* Owner only: sends batches that are older than a tick, empties the inbox. */
+/* Takes over what the policy says and the heap keeps a copy of. */
+void hk_heap_obey(struct hk_heap *heap);
 void hk_heap_tick(struct hk_heap *heap);
 /* Owner only: flushes magazines unused since the last call, gives up their partial slabs if shared. */
 void hk_heap_flush_idle(struct hk_heap *heap);
@@ -185,17 +246,50 @@ HK_INLINE unsigned hk_class_of_word(uintptr_t word)
     return (unsigned)((word & (HK_HEAP_ALIGN - 1)) / sizeof(struct hk_class_record));
 }
 
+/* All parcels ever, linked by next_ever, and the addresses where both lists begin. */
+struct hk_parcel *hk_parcel_first(void);
+struct hk_parcel *const *hk_parcel_head(void);
+struct hk_heap *const *hk_heap_head(void);
+/* Written under a lock, read relaxed, each a number of its own. */
+struct hk_heaps_counters {
+    size_t chunk_bytes; /* mapped for heaps */
+    size_t nr_heaps;    /* made */
+    size_t nr_active;   /* with a thread */
+};
+const struct hk_heaps_counters *hk_heaps_counters(void);
+/* Of a live block that the profile follows? Relaxed: whoever has such a block was handed it. */
+HK_INLINE bool hk_heap_is_sampled_word(uintptr_t word)
+{
+    return word >= HK_PM_KINDS && hk_heap_of_word(word) == hk_load_relaxed(&hk_heap_sampled);
+}
+/*
+ * What a habit of the program is known by: what sizes it asks for, whatever is being tried. 1 KiB in 4 kinds,
+ * then one per doubling to 64 KiB, and the classes for aligned requests.
+ */
+HK_INLINE unsigned hk_heap_event_of(unsigned class)
+{
+    return class / 8;
+}
+_Static_assert(HK_FIRST_POOL_CLASS % 8 == 0 && HK_NR_SIZED_CLASSES % 8 == 0, "kinds do not mix");
+
+/* Owner only: blocks above 64 KiB, all of them together. */
+void hk_heap_count_large(struct hk_heap *heap, unsigned nr, size_t bytes);
 /* For hk_policy_set_readers: the lowest epoch that an active heap has noted. */
 uint64_t hk_heap_policy_seen(void);
 
 /* All heaps ever, newest first, linked by next_ever; acquire. */
 struct hk_heap *hk_heap_first(void);
 
-/* Around fork: all heaps' locks, so that no heap is caught half changed. In the child the heaps of the
- * threads that are gone are parked, their magazines flushed. `mine`: the calling thread's heap or NULL. */
-void hk_heap_fork_prepare(struct hk_heap *mine);
+/*
+ * Around fork: all heaps' locks, so that no heap is caught half changed. prepare: false if a lock could not
+ * be had in time; with `force` it goes on with the next. In the child the heaps of the threads that are gone are
+ * parked, their magazines flushed; `mine`: the calling thread's heap or NULL. `inside`: a slow section of the
+ * calling thread is interrupted; then that waits for hk_heap_inherit, called where no lock is held.
+ */
+bool hk_heap_fork_prepare(bool force);
 void hk_heap_fork_parent(void);
-void hk_heap_fork_child(struct hk_heap *mine);
+void hk_heap_fork_child(struct hk_heap *mine, bool inside);
+void hk_heap_inherit(struct hk_heap *mine);
 
 /* At most one thread has a heap; relaxed. */
 bool hk_heap_is_alone(void);

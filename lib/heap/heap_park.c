@@ -16,30 +16,56 @@ static struct {
     struct hk_heap *parked;    /* stack, under the lock; without the depot */
     struct hk_heap *depot;     /* release D1 / acquire D2; constant once made */
     char *chunk, *chunk_end;   /* memory for new heaps, under the lock */
-    unsigned nr_heaps;         /* under the lock */
     unsigned nr_parked;        /* written under the lock, read relaxed: 0 means do not look */
-    unsigned nr_active;        /* the same */
+    struct hk_heaps_counters counters; /* the same; nr_active 1: do not share */
+    bool has_orphans;          /* set in a fork child: hk_heap_inherit has work */
 } heaps;
+
+/* The first thread's heap needs no mapping: room for one at whatever address the library is loaded. */
+static HK_LARGE_BSS char first_chunk[2 * HK_HEAP_ALIGN];
+struct hk_heap *const *hk_heap_head(void)
+{
+    return &heaps.all;
+}
+
+const struct hk_heaps_counters *hk_heaps_counters(void)
+{
+    return &heaps.counters;
+}
 
 struct hk_heap *hk_heap_first(void)
 {
     return hk_load_acquire(&heaps.all); /* G2 acquire, pairs with G1 */
 }
 
+static bool new_chunk_locked(void)
+{
+    char *chunk = (char *)hk_align_up((uintptr_t)first_chunk, HK_HEAP_ALIGN);
+    size_t bytes = HK_HEAP_ALIGN;
+
+    if (heaps.chunk) {
+        bytes = CHUNK;
+        chunk = hk_os_reserve(bytes, hk_max(HK_HEAP_ALIGN, hk_os_page_bytes()));
+    }
+    if (!chunk)
+        return false;
+    if (heaps.chunk) /* the first one is no mapping */
+        hk_count_add(&heaps.counters.chunk_bytes, bytes);
+    heaps.chunk = chunk;
+    heaps.chunk_end = chunk + bytes;
+    return true;
+}
+
 static struct hk_heap *make_heap_locked(void)
 {
     struct hk_heap *heap;
 
-    if (heaps.chunk == heaps.chunk_end) {
-        char *chunk = hk_os_reserve(CHUNK, hk_max(HK_HEAP_ALIGN, hk_os_page_bytes()));
-        if (!chunk)
-            return NULL;
-        heaps.chunk = chunk;
-        heaps.chunk_end = chunk + CHUNK;
-    }
+    if (heaps.chunk == heaps.chunk_end && !new_chunk_locked())
+        return NULL;
     heap = (struct hk_heap *)heaps.chunk;
     heaps.chunk += HK_HEAP_ALIGN;
-    heap->id = heaps.nr_heaps++;
+    heap->id = (unsigned)heaps.counters.nr_heaps;
+    hk_count_add(&heaps.counters.nr_heaps, 1);
     heap->next_ever = heaps.all;
     heap->lock = (struct hk_lock)HK_LOCK_INIT(HK_RANK_HEAP);
     hk_heap_setup(heap);
@@ -64,7 +90,8 @@ struct hk_heap *hk_heap_adopt(void)
         hk_lock(&heap->lock); /* not while somebody brings blocks home */
         hk_store_relaxed(&heap->state, HK_HEAP_ACTIVE);
         hk_unlock(&heap->lock);
-        hk_store_relaxed(&heaps.nr_active, heaps.nr_active + 1);
+        hk_store_relaxed(&heaps.counters.nr_active, heaps.counters.nr_active + 1);
+        hk_trace(HK_TRACE_ADOPT, 0, heap->id);
     }
     hk_unlock(&heaps_lock);
     return heap;
@@ -77,6 +104,7 @@ static void drop_magazines(struct hk_heap *heap)
         struct hk_class_slabs *cs = &heap->slabs[c];
         void **bottom = cs->bottom;
         cs->bottom = NULL;
+        cs->cap_in_use = cs->nr_gaps = 0;
         if (bottom)
             hk_meta_free(bottom, (cs->cap + 1u) * sizeof(void *));
         cs->cap = 0;
@@ -103,7 +131,7 @@ static void push_parked_locked(struct hk_heap *heap)
     heap->next_parked = heaps.parked;
     heaps.parked = heap;
     hk_store_relaxed(&heaps.nr_parked, heaps.nr_parked + 1);
-    hk_store_relaxed(&heaps.nr_active, heaps.nr_active - 1);
+    hk_store_relaxed(&heaps.counters.nr_active, heaps.counters.nr_active - 1);
 }
 
 void hk_heap_park(struct hk_heap *heap)
@@ -117,6 +145,7 @@ void hk_heap_park(struct hk_heap *heap)
     settle(heap);
     hk_unlock(&heap->lock);
     hk_heap_send_all(heap);
+    hk_trace(HK_TRACE_PARK, 0, heap->id);
     hk_lock(&heaps_lock);
     push_parked_locked(heap);
     hk_unlock(&heaps_lock);
@@ -143,8 +172,11 @@ static struct hk_slab *detach(struct hk_heap *parked, unsigned class, struct hk_
             slab = cs->current;
             cs->current = NULL;
         }
-        if (slab)
+        if (slab) {
+            hk_heap_count_slab_out(parked, slab);
             hk_slab_set_owner(slab, (uintptr_t)&thief->record[class], thief);
+            hk_heap_count_slab_in(thief, slab);
+        }
     }
     hk_unlock(&parked->lock);
     return slab;
@@ -156,63 +188,107 @@ struct hk_slab *hk_heap_steal(struct hk_heap *thief, unsigned class)
     struct hk_slab *slab = depot ? detach(depot, class, thief) : NULL;
     unsigned looks = 0;
 
+    if (slab)
+        hk_count_add(&thief->stats.nr_from_depot, 1);
     /* Relaxed: a stale 0 costs one slab made anew. */
     if (!slab && hk_load_relaxed(&heaps.nr_parked) > 0)
         for (struct hk_heap *h = hk_heap_first(); h && !slab && looks < MAX_STEAL_LOOKS; h = h->next_ever)
-            if (hk_load_relaxed(&h->state) == HK_HEAP_PARKED) {
+            if (hk_load_relaxed(&h->state) == HK_HEAP_PARKED && h != hk_load_relaxed(&hk_heap_sampled)) {
                 slab = detach(h, class, thief);
                 looks++;
             }
-    if (slab)
+    if (slab) {
         hk_count_add(&thief->stats.nr_slabs_stolen, 1);
+        hk_trace(HK_TRACE_STEAL, class, slab->base);
+    }
     return slab;
 }
 
 /* ---- depot --------------------------------------------------------------------------------- */
 
+/* A heap that no thread owns. */
+static struct hk_heap *make_shared(struct hk_heap **which)
+{
+    hk_lock(&heaps_lock);
+    if (!*which) {
+        struct hk_heap *heap = make_heap_locked();
+        if (heap) {
+            heap->depot = true;
+            hk_store_relaxed(&heap->state, HK_HEAP_PARKED);
+            /* D1 release, pairs with D2: publishes depot and state. The sampled heap: D3 release, pairs with
+             * D4: the same. */
+            hk_store_release(which, heap);
+        }
+    }
+    hk_unlock(&heaps_lock);
+    return hk_load_relaxed(which); /* ours, or made under the lock before */
+}
+
 struct hk_heap *hk_heap_depot(void)
 {
     struct hk_heap *depot = hk_load_acquire(&heaps.depot); /* D2 acquire, pairs with D1 */
 
-    if (HK_LIKELY(depot))
-        return depot;
-    hk_lock(&heaps_lock);
-    if (!heaps.depot) {
-        depot = make_heap_locked();
-        if (depot) {
-            depot->depot = true;
-            hk_store_relaxed(&depot->state, HK_HEAP_PARKED);
-            hk_store_release(&heaps.depot, depot); /* D1 release, pairs with D2: publishes depot and state */
-        }
-    }
-    hk_unlock(&heaps_lock);
-    return heaps.depot;
+    return HK_LIKELY(depot) ? depot : make_shared(&heaps.depot);
+}
+
+static void *alloc_from(struct hk_heap *shared, unsigned class)
+{
+    void *p;
+
+    if (!shared)
+        return NULL;
+    hk_lock(&shared->lock);
+    p = hk_heap_take_one(shared, class);
+    hk_unlock(&shared->lock);
+    return p;
 }
 
 void *hk_heap_alloc_from_depot(unsigned class)
 {
-    struct hk_heap *depot = hk_heap_depot();
-    struct hk_slab *slab;
-    void *p = NULL;
+    return alloc_from(hk_heap_depot(), class);
+}
 
-    if (!depot)
-        return NULL;
-    hk_lock(&depot->lock);
-    slab = hk_heap_usable_slab(depot, class);
-    if (slab && hk_slab_take(slab, &p, 1))
-        *hk_mark_of(p) = 0;
-    hk_unlock(&depot->lock);
+struct hk_heap *hk_heap_sampled;
+
+void *hk_heap_alloc_sampled(struct hk_heap *heap, unsigned class)
+{
+    struct hk_heap *sampled = hk_load_acquire(&hk_heap_sampled); /* D4 acquire, pairs with D3 */
+    void *p = alloc_from(HK_LIKELY(sampled) ? sampled : make_shared(&hk_heap_sampled), class);
+
+    if (p)
+        hk_heap_count_down(heap, class, 1);
     return p;
+}
+
+/*
+ * The owner of a sampled slab never changes, and it is known to whoever was handed p. Of small blocks the last empty slab
+ * stays for the next sample; of larger ones it would be a page or more per class for a sample that may never come.
+ */
+void hk_heap_free_sampled(void *p)
+{
+    struct hk_slab *slab = hk_slab_of(p);
+    struct hk_heap *sampled = slab->owner;
+    unsigned class = slab->class;
+
+    hk_lock(&sampled->lock);
+    hk_heap_give_block(sampled, slab, p);
+    if (class >= HK_FIRST_POOL_CLASS)
+        hk_heap_retire_empty_class(sampled, class);
+    hk_unlock(&sampled->lock);
+}
+
+static void settle_shared(struct hk_heap *shared)
+{
+    if (!shared || !hk_try_lock(&shared->lock))
+        return;
+    hk_heap_retire_empty(shared);
+    hk_unlock(&shared->lock);
 }
 
 void hk_heap_settle_depot(void)
 {
-    struct hk_heap *depot = hk_load_acquire(&heaps.depot); /* D2 acquire, pairs with D1 */
-
-    if (!depot || !hk_try_lock(&depot->lock))
-        return;
-    hk_heap_retire_empty(depot);
-    hk_unlock(&depot->lock);
+    settle_shared(hk_load_acquire(&heaps.depot));    /* D2 acquire, pairs with D1 */
+    settle_shared(hk_load_acquire(&hk_heap_sampled)); /* D4 acquire, pairs with D3 */
 }
 
 /* A heap that becomes active meanwhile belongs to a stranger until it is (policy.h). */
@@ -222,7 +298,7 @@ uint64_t hk_heap_policy_seen(void)
 
     for (struct hk_heap *h = hk_heap_first(); h; h = h->next_ever) {
         uint64_t seen;
-        if (hk_load_relaxed(&h->state) != HK_HEAP_ACTIVE) /* after S4, or it was active before the pointer moved */
+        if (hk_load_relaxed(&h->state) != HK_HEAP_ACTIVE || h->orphan) /* after S4, or active before the pointer moved */
             continue;
         seen = hk_load_acquire(&h->policy_seen); /* E4 acquire, pairs with E3 */
         oldest = seen < oldest ? seen : oldest;
@@ -232,7 +308,7 @@ uint64_t hk_heap_policy_seen(void)
 
 bool hk_heap_is_alone(void)
 {
-    return hk_load_relaxed(&heaps.nr_active) <= 1;
+    return hk_load_relaxed(&heaps.counters.nr_active) <= 1;
 }
 
 /* Slabs with free blocks that an idle class holds go where others can find them. The heap is locked. */
@@ -245,33 +321,43 @@ static void publish_partial(struct hk_heap *heap, struct hk_heap *depot, unsigne
     while (cs->partial) {
         struct hk_slab *slab = cs->partial;
         hk_heap_unlink_partial(heap, slab);
+        hk_heap_count_slab_out(heap, slab);
         hk_slab_set_owner(slab, (uintptr_t)&depot->record[class], depot);
+        hk_heap_count_slab_in(depot, slab);
         hk_heap_link_partial(depot, slab);
         hk_count_add(&heap->stats.nr_published, 1);
+        hk_trace(HK_TRACE_PUBLISH, class, slab->base);
     }
     hk_unlock(&depot->lock);
 }
 
+static uint16_t slots_in_use(const struct hk_heap *heap, unsigned class)
+{
+    void **bottom = heap->slabs[class].bottom;
+
+    return bottom ? (uint16_t)(heap->record[class].cursor - bottom) : 0;
+}
+
 void hk_heap_flush_idle(struct hk_heap *heap)
 {
-    bool shared = hk_load_relaxed(&heaps.nr_active) > 1 && hk_policy()->steal;
+    bool shared = hk_load_relaxed(&heaps.counters.nr_active) > 1 && hk_policy()->steal;
     struct hk_heap *depot = shared ? hk_heap_depot() : NULL;
 
     hk_lock(&heap->lock);
     for (unsigned c = 0; c < HK_NR_CLASSES; c++) {
         struct hk_class_slabs *cs = &heap->slabs[c];
-        bool idle = cs->bottom && cs->idle_cursor == heap->record[c].cursor &&
+        bool idle = cs->bottom && cs->idle_used == slots_in_use(heap, c) &&
                     cs->idle_refills == cs->nr_refills;
 
         if (idle && heap->record[c].cursor > cs->bottom + 1) {
-            hk_heap_flush_class(heap, c, UINT16_MAX);
+            hk_heap_flush_watched(heap, c);
             hk_count_add(&heap->stats.nr_idle_flushes, 1);
         }
         if (idle)
             hk_heap_retire_empty_class(heap, c);
         if (idle && depot)
             publish_partial(heap, depot, c);
-        cs->idle_cursor = heap->record[c].cursor;
+        cs->idle_used = slots_in_use(heap, c);
         cs->idle_refills = cs->nr_refills;
     }
     hk_unlock(&heap->lock);
@@ -279,6 +365,7 @@ void hk_heap_flush_idle(struct hk_heap *heap)
 
 void hk_heap_tick(struct hk_heap *heap)
 {
+    hk_heap_obey(heap);
     hk_heap_send_all(heap);
     hk_lock(&heap->lock);
     hk_heap_drain_locked(heap, heap, HK_MIB);
@@ -287,30 +374,20 @@ void hk_heap_tick(struct hk_heap *heap)
 
 /* ---- fork ---------------------------------------------------------------------------------- */
 
-/* The calling thread's own lock may be its own already: fork from a signal handler. */
-static struct hk_heap *fork_skipped;
-static bool fork_skipped_list;
-
-void hk_heap_fork_prepare(struct hk_heap *mine)
+bool hk_heap_fork_prepare(bool force)
 {
-    fork_skipped_list = hk_lock_is_mine(&heaps_lock);
-    if (!fork_skipped_list)
-        hk_lock_nested(&heaps_lock);
-    fork_skipped = mine && hk_lock_is_mine(&mine->lock) ? mine : NULL;
-    for (struct hk_heap *h = hk_heap_first(); h; h = h->next_ever)
-        if (!hk_lock_is_mine(&h->lock))
-            hk_lock_nested(&h->lock);
-        else
-            fork_skipped = h;
+    bool complete = hk_lock_for_fork(&heaps_lock);
+
+    for (struct hk_heap *h = hk_heap_first(); h && (complete || force); h = h->next_ever)
+        complete &= hk_lock_for_fork(&h->lock);
+    return complete;
 }
 
 void hk_heap_fork_parent(void)
 {
     for (struct hk_heap *h = hk_heap_first(); h; h = h->next_ever)
-        if (h != fork_skipped)
-            hk_unlock(&h->lock);
-    if (!fork_skipped_list)
-        hk_unlock(&heaps_lock);
+        hk_unlock_after_fork(&h->lock);
+    hk_unlock_after_fork(&heaps_lock);
 }
 
 /* A heap whose thread is gone. Its magazines were at rest but for one block at most, the one that the
@@ -327,19 +404,56 @@ static void inherit(struct hk_heap *heap)
     push_parked_locked(heap);
 }
 
-void hk_heap_fork_child(struct hk_heap *mine)
+static void inherit_all(struct hk_heap *mine)
 {
+    hk_lock(&heaps_lock);
     for (struct hk_heap *h = hk_heap_first(); h; h = h->next_ever)
-        if (h != fork_skipped)
-            hk_lock_reset(&h->lock);
-    if (!fork_skipped_list)
-        hk_lock_reset(&heaps_lock);
-    if (fork_skipped || fork_skipped_list)
-        return; /* interrupted in the middle of something: leave the others as they are */
-    for (struct hk_heap *h = hk_heap_first(); h; h = h->next_ever)
-        if (h != mine && h->state == HK_HEAP_ACTIVE) {
+        if (h != mine && h->orphan) {
+            h->orphan = false;
             hk_lock(&h->lock);
             inherit(h);
             hk_unlock(&h->lock);
         }
+    hk_unlock(&heaps_lock);
+}
+
+void hk_heap_inherit(struct hk_heap *mine)
+{
+    if (HK_LIKELY(!hk_load_relaxed(&heaps.has_orphans)))
+        return;
+    hk_store_relaxed(&heaps.has_orphans, false);
+    inherit_all(mine);
+}
+
+/*
+ * What a thread that is gone was changing (see hk_ace_fork_prepare). Its heap stays locked for ever, which
+ * all others take for busy; the lists of heaps start anew.
+ */
+static void forget_lists(void)
+{
+    heaps.parked = NULL;
+    hk_store_relaxed(&heaps.nr_parked, 0u);
+    heaps.chunk = heaps.chunk_end = NULL;
+    hk_lock_reset(&heaps_lock);
+}
+
+void hk_heap_fork_child(struct hk_heap *mine, bool inside)
+{
+    bool whole = hk_lock_reset_after_fork(&heaps_lock);
+
+    for (struct hk_heap *h = hk_heap_first(); h; h = h->next_ever) {
+        bool usable = hk_lock_reset_after_fork(&h->lock);
+        /* Without a heap of its own, an interrupted section may be about to get any of them. */
+        h->orphan = usable && h != mine && h->state == HK_HEAP_ACTIVE && (mine || !inside);
+        if (usable)
+            continue;
+        whole = false; /* a parked heap that cannot be adopted */
+        if (h == heaps.depot)
+            heaps.depot = NULL;
+    }
+    if (!whole && !hk_lock_is_mine(&heaps_lock))
+        forget_lists();
+    hk_store_relaxed(&heaps.has_orphans, true);
+    if (!inside)
+        hk_heap_inherit(mine);
 }

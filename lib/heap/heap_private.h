@@ -13,9 +13,16 @@ void hk_heap_link_partial(struct hk_heap *heap, struct hk_slab *slab);
 void hk_heap_unlink_partial(struct hk_heap *heap, struct hk_slab *slab);
 void hk_heap_retire_empty_class(struct hk_heap *heap, unsigned class);
 void hk_heap_retire_empty(struct hk_heap *heap);
+void *hk_heap_take_one(struct hk_heap *heap, unsigned class);
 /* And by the owner: magazines. */
 void hk_heap_flush_class(struct hk_heap *heap, unsigned class, unsigned nr_blocks);
 void hk_heap_setup(struct hk_heap *heap);
+/* The slab is, or is no longer, one of the heap's: its numbers go with it. */
+void hk_heap_count_slab_in(struct hk_heap *heap, const struct hk_slab *slab);
+void hk_heap_count_slab_out(struct hk_heap *heap, const struct hk_slab *slab);
+void hk_heap_count_down(struct hk_heap *heap, unsigned class, unsigned nr_blocks);
+/* For an idle look: the magazine goes back in two steps, the second if the class was not used in between. */
+void hk_heap_flush_watched(struct hk_heap *heap, unsigned class);
 
 /* heap_remote.c */
 /* Takes blocks home from the inbox, about max_bytes of them (0: all). The lock is held; `self` is the
@@ -24,13 +31,12 @@ void hk_heap_drain_locked(struct hk_heap *self, struct hk_heap *heap, size_t max
 /* The same for another heap, if its lock is free. */
 void hk_heap_try_drain(struct hk_heap *self, struct hk_heap *heap);
 void hk_heap_send_all(struct hk_heap *heap);
-struct hk_parcel *hk_parcel_first(void);
 
 /* heap_park.c */
 struct hk_slab *hk_heap_steal(struct hk_heap *thief, unsigned class);
 /* The depot, made at its first use; NULL: no memory. */
 struct hk_heap *hk_heap_depot(void);
-/* What is empty in the depot goes back, if its lock is free. */
+/* What is empty in the depot and in the sampled heap goes back, if their locks are free. */
 void hk_heap_settle_depot(void);
 
 #endif

@@ -7,6 +7,11 @@
 /* All batches ever made, newest first; only grows. */
 static struct hk_parcel *all_parcels;
 
+struct hk_parcel *const *hk_parcel_head(void)
+{
+    return &all_parcels;
+}
+
 struct hk_parcel *hk_parcel_first(void)
 {
     return hk_load_acquire(&all_parcels); /* B2 acquire, pairs with B1 */
@@ -67,6 +72,7 @@ static void send_outbox(struct hk_heap *heap, struct hk_outbox *box)
         return;
     box->parcel = NULL; /* first: send() may come back here through a drain */
     hk_count_add(&heap->stats.nr_parcels_sent, 1);
+    hk_trace(HK_TRACE_SEND, 0, b->count);
     send(heap, box->owner, b);
 }
 
@@ -76,15 +82,16 @@ void hk_heap_send_all(struct hk_heap *heap)
         send_outbox(heap, &heap->outbox[i]);
 }
 
-static void add_block(struct hk_parcel *b, void *p, size_t bytes)
+static void add_block(struct hk_parcel *b, void *p, unsigned class, size_t bytes)
 {
     hk_store_relaxed(&b->blocks[b->count], p);
+    hk_store_relaxed(&b->class[b->count], (uint8_t)class);
     b->bytes += (uint32_t)bytes;
     hk_store_release(&b->count, b->count + 1); /* V2 release, pairs with V1 */
 }
 
 /* A thread without a heap borrows the depot's parcels. */
-static void send_single(struct hk_heap *owner, void *p, size_t bytes)
+static void send_single(struct hk_heap *owner, void *p, unsigned class, size_t bytes)
 {
     struct hk_heap *depot = hk_heap_depot();
     struct hk_parcel *b = NULL;
@@ -99,7 +106,7 @@ static void send_single(struct hk_heap *owner, void *p, size_t bytes)
     if (!b)
         return;
     b->bytes = 0;
-    add_block(b, p, bytes);
+    add_block(b, p, class, bytes);
     send(NULL, owner, b);
 }
 
@@ -124,17 +131,18 @@ static HK_NOINLINE bool open_parcel(struct hk_heap *heap, struct hk_outbox *box,
 bool hk_heap_free_remote(struct hk_heap *heap, void *p, uintptr_t word)
 {
     struct hk_heap *owner = hk_heap_of_word(word);
-    size_t size = hk_size_class[hk_class_of_word(word)].size;
+    unsigned class = hk_class_of_word(word);
+    size_t size = hk_size_class[class].size;
     struct hk_outbox *box;
 
     if (HK_UNLIKELY(!heap)) {
-        send_single(owner, p, size);
+        send_single(owner, p, class, size);
         return true;
     }
     box = &heap->outbox[owner->id % HK_NR_OUTBOXES];
     if (HK_UNLIKELY(box->owner != owner || !box->parcel) && !open_parcel(heap, box, owner))
         return true;
-    add_block(box->parcel, p, size);
+    add_block(box->parcel, p, class, size);
     hk_count_add(&heap->stats.nr_remote_frees, 1);
     if (HK_LIKELY(box->parcel->count < HK_PARCEL_BLOCKS &&
                   box->parcel->bytes < hk_policy()->remote_batch_bytes))
@@ -150,10 +158,12 @@ static void take_home(struct hk_heap *self, struct hk_heap *heap, struct hk_slab
 {
     struct hk_class_record *r = &heap->record[slab->class];
 
-    if (self == heap && r->cursor < r->limit)
+    if (self == heap && r->cursor < r->limit) {
         *r->cursor++ = p;
-    else
+        hk_heap_count_down(heap, slab->class, 1);
+    } else {
         hk_heap_give_block(heap, slab, p);
+    }
 }
 
 /* Empties a parcel and returns it to its sender. Blocks whose slab has another owner now go to `astray`;
@@ -172,6 +182,7 @@ static unsigned unpack(struct hk_heap *self, struct hk_heap *heap, struct hk_par
             astray[nr_astray++] = p;
     }
     hk_count_add(&heap->stats.nr_parcels_drained, 1);
+    hk_trace(HK_TRACE_DRAIN, 0, b->count);
     hk_store_release(&b->count, 0); /* V2 release, pairs with V1: the blocks are home */
     push(&b->sender->returned, b);
     return nr_astray;

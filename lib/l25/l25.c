@@ -3,6 +3,7 @@
 
 #include "base/panic.h"
 #include "meta/meta.h"
+#include "stats/stats.h"
 
 #define NR_SHARDS HK_L25_NR_SHARDS
 #define NR_PROBES 3                       /* own shard and two neighbours */
@@ -15,7 +16,7 @@ struct shard {
     struct hk_lock lock;
     /* Under the lock. */
     struct hk_run *runs[HK_L25_NR_CLASSES];
-    unsigned cached_granules; /* read relaxed by hk_l25_shared_bytes */
+    struct hk_l25_shard_counters cached;
     unsigned idle_calls;
 } __attribute__((aligned(HK_CACHE_LINE)));
 
@@ -26,10 +27,13 @@ static struct shard shards[NR_SHARDS] = {
     {.lock = HK_LOCK_INIT(HK_RANK_L25)},
 };
 
+static struct hk_l25_counters counters;
+static struct hk_l25_class_counters class_counters[HK_L25_NR_CLASSES];
+
 static uint32_t colour_counter; /* relaxed; any value will do */
 
 /* Granules of each class: 1 2 3 4, then four per doubling to 128. */
-static const uint8_t class_granules[HK_L25_NR_CLASSES] = {1,  2,  3,  4,  5,  6,  7,  8,
+const uint8_t hk_l25_class_granules[HK_L25_NR_CLASSES] = {1,  2,  3,  4,  5,  6,  7,  8,
                                                           10, 12, 14, 16, 20, 24, 28, 32,
                                                           40, 48, 56, 64, 80, 96, 112, 128};
 
@@ -56,20 +60,26 @@ static struct hk_run *new_run(unsigned class, size_t align)
 
     if (!run)
         return NULL;
-    run->base = hk_span_acquire(class_granules[class], hk_max(align / HK_GRANULE, 1), &zero, &run->home);
+    run->base = hk_span_acquire(hk_l25_class_granules[class], hk_max(align / HK_GRANULE, 1), &zero, &run->home);
     if (!run->base) {
         hk_meta_free(run, sizeof *run);
         return NULL;
     }
-    run->nr_granules = class_granules[class];
+    run->nr_granules = hk_l25_class_granules[class];
     run->class = (uint8_t)class;
     run->zero = zero;
+    hk_trace(HK_TRACE_RUN, class, (uintptr_t)run->base);
+    hk_add_relaxed(&class_counters[class].nr_runs, 1);
+    hk_add_relaxed(&class_counters[class].nr_granules, run->nr_granules);
     hk_pagemap_set(run->base, 1, HK_PM_RUN, run); /* from now on, cached or live */
     return run;
 }
 
 static void release_run(struct hk_run *run)
 {
+    hk_sub_relaxed(&class_counters[run->class].nr_runs, 1);
+    hk_sub_relaxed(&class_counters[run->class].nr_granules, run->nr_granules);
+    hk_add_relaxed(&counters.released, 1);
     hk_span_release(run->home, run->base, run->nr_granules, !run->zero);
     hk_meta_free(run, sizeof *run);
 }
@@ -113,9 +123,9 @@ static struct hk_run *pop_fit(struct hk_run **list, size_t align)
 /* Largest class that may serve n bytes in place of class c. */
 static unsigned last_class(unsigned c, size_t n)
 {
-    size_t limit = n / 1000 * hk_policy()->wmax_large / HK_GRANULE;
+    size_t limit = hk_scale(n, hk_policy()->wmax_large) / HK_GRANULE;
 
-    while (c + 1 < HK_L25_NR_CLASSES && class_granules[c + 1] <= limit)
+    while (c + 1 < HK_L25_NR_CLASSES && hk_l25_class_granules[c + 1] <= limit)
         c++;
     return c;
 }
@@ -124,31 +134,42 @@ static struct hk_run *from_cache(struct hk_l25_cache *cache, unsigned first, uns
 {
     if (!cache)
         return NULL;
-    cache->used_since_flush = 1;
     for (unsigned c = first; c <= last; c++) {
         struct hk_run *run = pop_fit(&cache->runs[c], align);
         if (run) {
             cache->count[c]--;
             cache->granules -= run->nr_granules;
+            cache->nr_hits++;
             return run;
         }
     }
+    cache->nr_misses++;
     return NULL;
+}
+
+_Static_assert(SHARD_MAX_GRANULES <= UINT8_MAX, "a count is a byte");
+
+static void count_shard(struct shard *s, const struct hk_run *run, int more)
+{
+    hk_count_add(&s->cached.granules, (uint32_t)more * run->nr_granules);
+    hk_store_relaxed(&s->cached.count[run->class], (uint8_t)(s->cached.count[run->class] + more));
 }
 
 static struct hk_run *from_shard(struct shard *s, unsigned first, unsigned last, size_t align)
 {
     struct hk_run *run = NULL;
 
-    if (hk_load_relaxed(&s->cached_granules) == 0) /* stale: costs a new run */
+    if (hk_load_relaxed(&s->cached.granules) == 0) /* stale: costs a new run */
         return NULL;
     hk_lock(&s->lock);
     s->idle_calls = 0;
     for (unsigned c = first; c <= last && !run; c++)
         run = pop_fit(&s->runs[c], align);
     if (run)
-        hk_store_relaxed(&s->cached_granules, s->cached_granules - run->nr_granules);
+        count_shard(s, run, -1);
     hk_unlock(&s->lock);
+    if (run)
+        hk_add_relaxed(&counters.hits_shard, 1);
     return run;
 }
 
@@ -161,7 +182,7 @@ static void bundle(struct hk_l25_cache *cache, unsigned class)
     unsigned cap = (unsigned)hk_policy()->l25_cap;
     unsigned want = cap > cache->count[class] ? cap - cache->count[class] : 0;
 
-    if (class_granules[class] * HK_GRANULE > BUNDLE_MAX_BYTES)
+    if (hk_l25_class_granules[class] * HK_GRANULE > BUNDLE_MAX_BYTES)
         return;
     for (unsigned i = 1; i < MAX_BUNDLE && i < want; i++) {
         struct hk_run *run = new_run(class, HK_GRANULE);
@@ -173,6 +194,7 @@ static void bundle(struct hk_l25_cache *cache, unsigned class)
             return;
         }
         run->zero = zero;
+        hk_add_relaxed(&counters.bundled, 1);
     }
 }
 
@@ -184,7 +206,10 @@ struct hk_run *hk_l25_alloc(struct hk_l25_cache *cache, unsigned shard, size_t n
 
     for (unsigned i = 0; i < NR_PROBES && !run; i++)
         run = from_shard(&shards[(shard + i) % NR_SHARDS], class, last, align);
+    if (run && run->class != class)
+        hk_add_relaxed(&counters.hits_larger, 1);
     if (!run) {
+        hk_add_relaxed(&counters.misses, 1);
         run = new_run(class, align);
         if (run && cache && align <= HK_GRANULE)
             bundle(cache, class);
@@ -199,11 +224,11 @@ static void to_shard(struct shard *s, struct hk_run *run)
     bool kept;
 
     hk_lock(&s->lock);
-    kept = s->cached_granules + run->nr_granules <= SHARD_MAX_GRANULES;
+    kept = s->cached.granules + run->nr_granules <= SHARD_MAX_GRANULES;
     if (kept) {
         run->next = s->runs[run->class];
         s->runs[run->class] = run;
-        hk_store_relaxed(&s->cached_granules, s->cached_granules + run->nr_granules);
+        count_shard(s, run, 1);
     }
     hk_unlock(&s->lock);
     if (!kept)
@@ -235,8 +260,9 @@ bool hk_l25_resize(struct hk_run *run, size_t n)
     } else if (!hk_span_extend(run->home, run->base, have, need - have, &zero)) {
         return false;
     }
+    hk_add_relaxed(&class_counters[run->class].nr_granules, need - have);
     run->nr_granules = (uint32_t)need;
-    run->resized = run->nr_granules != class_granules[run->class];
+    run->resized = run->nr_granules != hk_l25_class_granules[run->class];
     run->zero = 0;
     return true;
 }
@@ -266,7 +292,7 @@ void hk_l25_flush(struct hk_l25_cache *cache)
         cache->count[c] = 0;
     }
     cache->granules = 0;
-    cache->used_since_flush = 0;
+    cache->uses_at_look = hk_l25_uses(cache);
 }
 
 void hk_l25_expire(bool all)
@@ -275,15 +301,16 @@ void hk_l25_expire(bool all)
         struct shard *s = &shards[i];
         struct hk_run *lists[HK_L25_NR_CLASSES] = {NULL};
 
-        if (hk_load_relaxed(&s->cached_granules) == 0)
+        if (hk_load_relaxed(&s->cached.granules) == 0)
             continue;
         hk_lock(&s->lock);
         if (all || ++s->idle_calls >= 2) {
             for (unsigned c = 0; c < HK_L25_NR_CLASSES; c++) {
                 lists[c] = s->runs[c];
                 s->runs[c] = NULL;
+                hk_store_relaxed(&s->cached.count[c], 0);
             }
-            hk_store_relaxed(&s->cached_granules, 0u);
+            hk_store_relaxed(&s->cached.granules, 0u);
         }
         hk_unlock(&s->lock);
         for (unsigned c = 0; c < HK_L25_NR_CLASSES; c++)
@@ -296,8 +323,23 @@ size_t hk_l25_shared_bytes(void)
     size_t granules = 0;
 
     for (unsigned i = 0; i < NR_SHARDS; i++)
-        granules += hk_load_relaxed(&shards[i].cached_granules);
+        granules += hk_load_relaxed(&shards[i].cached.granules);
     return granules * HK_GRANULE;
+}
+
+const struct hk_l25_counters *hk_l25_counters(void)
+{
+    return &counters;
+}
+
+const struct hk_l25_class_counters *hk_l25_class_counters(void)
+{
+    return class_counters;
+}
+
+const struct hk_l25_shard_counters *hk_l25_shard_counters(unsigned shard)
+{
+    return &shards[shard].cached;
 }
 
 struct hk_lock *hk_l25_lock(unsigned shard)
@@ -305,21 +347,36 @@ struct hk_lock *hk_l25_lock(unsigned shard)
     return &shards[shard].lock;
 }
 
+void hk_l25_forget(unsigned shard)
+{
+    struct shard *s = &shards[shard];
+
+    for (unsigned c = 0; c < HK_L25_NR_CLASSES; c++) {
+        s->runs[c] = NULL;
+        hk_store_relaxed(&s->cached.count[c], (uint8_t)0);
+    }
+    hk_store_relaxed(&s->cached.granules, 0u);
+}
+
 void hk_l25_check(void)
 {
     for (unsigned i = 0; i < NR_SHARDS; i++) {
         struct shard *s = &shards[i];
-        unsigned granules = 0;
+        unsigned granules = 0, nr_runs[HK_L25_NR_CLASSES] = {0};
 
         hk_lock(&s->lock);
         for (unsigned c = 0; c < HK_L25_NR_CLASSES; c++)
             for (const struct hk_run *run = s->runs[c]; run; run = run->next) {
                 granules += run->nr_granules;
-                if (run->state != HK_RUN_DEAD || run->nr_granules != class_granules[c])
+                nr_runs[c]++;
+                if (run->state != HK_RUN_DEAD || run->nr_granules != hk_l25_class_granules[c])
                     hk_panic_internal("l25: run in a shard", run);
             }
-        if (granules != s->cached_granules)
+        if (granules != s->cached.granules)
             hk_panic_internal("l25: cached granules", s);
+        for (unsigned c = 0; c < HK_L25_NR_CLASSES; c++)
+            if (nr_runs[c] != s->cached.count[c])
+                hk_panic_internal("l25: cached runs", s);
         hk_unlock(&s->lock);
     }
 }

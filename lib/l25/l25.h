@@ -49,8 +49,24 @@ struct hk_l25_cache {
     struct hk_run *runs[HK_L25_NR_CLASSES];
     uint8_t count[HK_L25_NR_CLASSES];
     uint32_t granules; /* of all runs here, at most HK_L25_CACHE_GRANULES */
-    uint8_t used_since_flush; /* a tick without use flushes */
+    uint32_t nr_hits;      /* runs taken from here; wraps, as the next */
+    uint32_t nr_misses;    /* requests that found none */
+    uint32_t uses_at_look; /* sum of the two at the last idle look: a period without use flushes */
 };
+
+/* Relaxed adds where a run is made or given up, and under a shard's lock; read by anybody. */
+struct hk_l25_class_counters {
+    size_t nr_runs;     /* that exist: live and cached */
+    size_t nr_granules; /* of those; more or less than nr_runs * class after a resize */
+};
+struct hk_l25_counters {
+    size_t hits_shard, hits_larger, misses, bundled, released;
+};
+
+HK_INLINE uint32_t hk_l25_uses(const struct hk_l25_cache *cache)
+{
+    return cache->nr_hits + cache->nr_misses;
+}
 
 /* Granules -> class. */
 extern const uint8_t hk_l25_class_of[HK_L25_MAX / HK_GRANULE + 1];
@@ -68,6 +84,21 @@ void hk_l25_flush(struct hk_l25_cache *cache);
 void hk_l25_expire(bool all);
 size_t hk_l25_shared_bytes(void); /* relaxed */
 
+const struct hk_l25_counters *hk_l25_counters(void);
+const struct hk_l25_class_counters *hk_l25_class_counters(void); /* HK_L25_NR_CLASSES of them */
+extern const uint8_t hk_l25_class_granules[HK_L25_NR_CLASSES];
+/* What a shard caches. Written under its lock, read relaxed by anybody. */
+struct hk_l25_shard_counters {
+    uint32_t granules;
+    uint8_t count[HK_L25_NR_CLASSES]; /* runs */
+};
+const struct hk_l25_shard_counters *hk_l25_shard_counters(unsigned shard);
+/* Runs of the class and granules of all classes in one thread's cache, as anybody may read them. */
+HK_INLINE unsigned hk_l25_cached_runs(const struct hk_l25_cache *cache, unsigned class)
+{
+    return hk_load_relaxed(&cache->count[class]);
+}
+
 HK_INLINE void *hk_run_start(const struct hk_run *run)
 {
     return run->base + run->colour;
@@ -80,6 +111,8 @@ HK_INLINE size_t hk_run_usable(const struct hk_run *run)
 
 #define HK_L25_NR_SHARDS 4
 struct hk_lock *hk_l25_lock(unsigned shard); /* for fork only */
+/* In a fork child, when a thread that is gone was changing it: what the shard cached is lost. */
+void hk_l25_forget(unsigned shard);
 void hk_l25_check(void);
 
 #endif

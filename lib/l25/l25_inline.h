@@ -19,7 +19,7 @@ HK_INLINE struct hk_run *hk_l25_pop(struct hk_l25_cache *cache, size_t n)
     cache->runs[c] = run->next;
     cache->count[c]--;
     cache->granules -= run->nr_granules;
-    cache->used_since_flush = 1;
+    cache->nr_hits++;
     hk_store_relaxed(&run->state, HK_RUN_LIVE);
     return run;
 }

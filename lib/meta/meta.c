@@ -94,6 +94,28 @@ size_t hk_meta_mapped_bytes(void)
     return hk_load_relaxed(&meta.mapped_bytes);
 }
 
+const size_t *hk_meta_mapped_field(void)
+{
+    return &meta.mapped_bytes;
+}
+
+size_t hk_meta_touched_bytes(void)
+{
+    size_t bytes;
+
+    hk_lock(&hk_meta_lock);
+    bytes = meta.mapped_bytes - (size_t)(meta.end - meta.bump);
+    hk_unlock(&hk_meta_lock);
+    return bytes;
+}
+
+void hk_meta_forget(void)
+{
+    for (unsigned i = 0; i < NR_LISTS; i++)
+        meta.free[i] = NULL;
+    meta.bump = meta.end = NULL;
+}
+
 void hk_meta_check(void)
 {
     if (meta.bump > meta.end)

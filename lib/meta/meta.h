@@ -17,7 +17,11 @@
 void *hk_meta_alloc(size_t bytes); /* 1 <= bytes <= HK_META_MAX; rounded up to 64 x 2^k or a multiple of 64 to 1 KiB */
 void hk_meta_free(void *object, size_t bytes);
 size_t hk_meta_mapped_bytes(void);
+const size_t *hk_meta_mapped_field(void); /* the same, where it lies */
+size_t hk_meta_touched_bytes(void);       /* of these: ever used */
 extern struct hk_lock hk_meta_lock; /* for fork only */
+/* In a fork child, when a thread that is gone was changing it: free descriptors are lost. */
+void hk_meta_forget(void);
 void hk_meta_check(void);
 
 #endif

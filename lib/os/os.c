@@ -2,9 +2,11 @@
 #include "os/os.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <string.h>
 #include <sys/auxv.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
@@ -14,18 +16,40 @@
 #endif
 
 /* The kernel's calls, not libc's wrappers: a program may define its own mmap on top of malloc. */
-static intptr_t kernel_map(void *hint, size_t bytes)
+#if defined(__s390__) /* its mmap takes the address of its arguments */
+static long map_call(void *hint, size_t bytes, int flags, int fd)
+{
+    unsigned long arguments[6] = {
+        (unsigned long)hint, bytes, PROT_READ | PROT_WRITE, (unsigned long)flags, (unsigned long)fd, 0};
+
+    return syscall(SYS_mmap, arguments);
+}
+#else
+#ifdef SYS_mmap2
+#define MAP_NUMBER SYS_mmap2
+#else
+#define MAP_NUMBER SYS_mmap
+#endif
+static long map_call(void *hint, size_t bytes, int flags, int fd)
+{
+    return syscall(MAP_NUMBER, hint, bytes, PROT_READ | PROT_WRITE, flags, fd, 0L);
+}
+#endif
+
+/* From the beginning of the file, if any. */
+static intptr_t map_with(void *hint, size_t bytes, int flags, int fd)
 {
     int saved = errno;
-#ifdef SYS_mmap2
-    long number = SYS_mmap2;
-#else
-    long number = SYS_mmap;
-#endif
-    long p = syscall(number, hint, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0L);
+    long p = map_call(hint, bytes, flags, fd);
     intptr_t result = p == -1 ? -(intptr_t)errno : (intptr_t)p;
+
     errno = saved;
     return result;
+}
+
+static intptr_t kernel_map(void *hint, size_t bytes)
+{
+    return map_with(hint, bytes, MAP_PRIVATE | MAP_ANONYMOUS, -1);
 }
 
 static int as_result(long r, int saved)
@@ -90,11 +114,22 @@ size_t hk_os_page_bytes(void)
     return bytes;
 }
 
+struct hk_os_counters hk_os_counters;
+
+/* Relaxed: the counters order nothing. sync's names are not for this level. */
+static void count(size_t *field, size_t bytes)
+{
+    (void)__atomic_fetch_add(field, bytes, __ATOMIC_RELAXED);
+}
+
 static void *map_at(void *hint, size_t bytes)
 {
     intptr_t p = hk_os_calls.map(hint, bytes);
 
-    return p < 0 && p > -4096 ? NULL : (void *)p;
+    if (p < 0 && p > -4096)
+        return NULL;
+    count(&hk_os_counters.mapped_bytes, bytes);
+    return (void *)p;
 }
 
 /* Maps more than asked and cuts off both ends. A cut that the kernel refuses leaves address space
@@ -110,9 +145,9 @@ static void *reserve_and_trim(size_t bytes, size_t align)
     size_t head = (size_t)(-(uintptr_t)p & (align - 1));
     size_t tail = align - head;
     if (head)
-        hk_os_calls.unmap(p, head);
+        hk_os_abandon(p, head);
     if (tail)
-        hk_os_calls.unmap(p + head + bytes, tail);
+        hk_os_abandon(p + head + bytes, tail);
     return p + head;
 }
 
@@ -125,13 +160,22 @@ void *hk_os_reserve(size_t bytes, size_t align)
     if (!p || ((uintptr_t)p & (align - 1)) == 0)
         return p;
     /* If even that is refused (a sandbox, or no room for another mapping), address space is lost. */
-    (void)hk_os_calls.unmap(p, bytes);
+    hk_os_abandon(p, bytes);
     return reserve_and_trim(bytes, align);
 }
 
 bool hk_os_release(void *base, size_t bytes)
 {
-    return hk_os_calls.unmap(base, bytes) == 0;
+    if (hk_os_calls.unmap(base, bytes) != 0)
+        return false;
+    count(&hk_os_counters.mapped_bytes, -bytes);
+    return true;
+}
+
+void hk_os_abandon(void *base, size_t bytes)
+{
+    if (!hk_os_release(base, bytes))
+        count(&hk_os_counters.lost_bytes, bytes);
 }
 
 bool hk_os_purge(void *base, size_t bytes)
@@ -152,14 +196,20 @@ bool hk_os_resize(void *base, size_t old_bytes, size_t new_bytes)
 {
     intptr_t p = hk_os_calls.remap(base, old_bytes, new_bytes, 0, NULL);
 
-    return p == (intptr_t)base;
+    if (p != (intptr_t)base)
+        return false;
+    count(&hk_os_counters.mapped_bytes, new_bytes - old_bytes);
+    return true;
 }
 
 bool hk_os_move(void *base, size_t old_bytes, void *target, size_t new_bytes)
 {
     intptr_t p = hk_os_calls.remap(base, old_bytes, new_bytes, MREMAP_MAYMOVE | MREMAP_FIXED, target);
 
-    return p == (intptr_t)target;
+    if (p != (intptr_t)target)
+        return false;
+    count(&hk_os_counters.mapped_bytes, -old_bytes);
+    return true;
 }
 
 bool hk_os_guard(void *base, size_t bytes, bool guarded)
@@ -177,12 +227,111 @@ bool hk_os_wipe_on_fork(void *base, size_t bytes)
     return hk_os_calls.advise(base, bytes, MADV_WIPEONFORK) == 0;
 }
 
-uint64_t hk_os_now_ns(void)
+#define HIGH_FD 900 /* the program still gets descriptor 3, and select() works up to 1023 */
+
+/* NOEXEC_SEAL is refused by kernels before 6.3. */
+static int create_file(const char *name)
+{
+    const unsigned noexec_seal = 8;
+    long fd = syscall(SYS_memfd_create, name, MFD_CLOEXEC | MFD_ALLOW_SEALING | noexec_seal);
+
+    if (fd == -1 && errno == EINVAL)
+        fd = syscall(SYS_memfd_create, name, MFD_CLOEXEC | MFD_ALLOW_SEALING);
+    return (int)fd;
+}
+
+/* The view exists before the seal that forbids others like it. */
+static bool seal_file(int fd, size_t bytes, void **view)
+{
+    const int seals = F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_FUTURE_WRITE | F_SEAL_SEAL;
+
+    if (syscall(SYS_ftruncate, fd, bytes) != 0)
+        return false;
+    intptr_t p = map_with(NULL, bytes, MAP_SHARED, fd);
+    if (p < 0 && p > -4096)
+        return false;
+    *view = (void *)p;
+    if (fcntl(fd, F_ADD_SEALS, seals) == 0 && fchmod(fd, 0400) == 0)
+        return true;
+    (void)syscall(SYS_munmap, *view, bytes);
+    return false;
+}
+
+/* A low RLIMIT_NOFILE: then as high as it allows, else where it is. */
+static int move_up(int fd)
+{
+    int high = fcntl(fd, F_DUPFD_CLOEXEC, HIGH_FD);
+
+    for (int from = HIGH_FD / 2; high == -1 && errno == EINVAL && from > fd; from /= 2)
+        high = fcntl(fd, F_DUPFD_CLOEXEC, from);
+    if (high == -1)
+        return fd;
+    (void)close(fd);
+    return high;
+}
+
+int hk_os_share(const char *name, size_t bytes, void **view)
+{
+    int saved = errno, fd = create_file(name);
+
+    if (fd >= 0 && !seal_file(fd, bytes, view)) {
+        (void)close(fd);
+        fd = -1;
+    }
+    if (fd >= 0) {
+        fd = move_up(fd);
+        count(&hk_os_counters.mapped_bytes, bytes);
+        count(&hk_os_counters.shared_bytes, bytes);
+    }
+    errno = saved;
+    return fd;
+}
+
+bool hk_os_unshare(void *view, size_t bytes)
+{
+    return map_with(view, bytes, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1) == (intptr_t)view;
+}
+
+#define VEC_PAGES 1024
+
+size_t hk_os_resident(const void *base, size_t bytes)
+{
+    size_t page = hk_os_page_bytes(), resident = 0;
+    unsigned char in_core[VEC_PAGES];
+    int saved = errno;
+
+    for (size_t done = 0; done < bytes; done += VEC_PAGES * page) {
+        size_t part = hk_min(bytes - done, VEC_PAGES * page);
+        if (syscall(SYS_mincore, (const char *)base + done, part, in_core) != 0)
+            continue;
+        for (size_t i = 0; i < (part + page - 1) / page; i++)
+            resident += (in_core[i] & 1) * page;
+    }
+    errno = saved;
+    return resident;
+}
+
+static uint64_t clock_ns(clockid_t clock)
 {
     struct timespec t = {0, 0};
 
-    clock_gettime(CLOCK_MONOTONIC_COARSE, &t);
+    clock_gettime(clock, &t);
     return (uint64_t)t.tv_sec * UINT64_C(1000000000) + (uint64_t)t.tv_nsec;
+}
+
+uint64_t hk_os_now_ns(void)
+{
+    return clock_ns(CLOCK_MONOTONIC_COARSE);
+}
+
+uint64_t hk_os_fine_ns(void)
+{
+    return clock_ns(CLOCK_MONOTONIC);
+}
+
+uint64_t hk_os_boot_ns(void)
+{
+    return clock_ns(CLOCK_BOOTTIME);
 }
 
 /* Steele, Lea, Flood, "Fast splittable pseudorandom number generators", 2014: the output mixer. */

@@ -23,6 +23,14 @@ struct hk_os_calls {
 
 extern struct hk_os_calls hk_os_calls; /* written by tests only, before any thread exists */
 
+/* Relaxed adds beside a system call each; what the sums of all boxes are held against. */
+struct hk_os_counters {
+    size_t mapped_bytes; /* reserved and not given back */
+    size_t lost_bytes;   /* of these: the kernel refused to take them and nobody uses them */
+    size_t shared_bytes; /* of these: a file that others read, and what its maker knows of it */
+};
+extern struct hk_os_counters hk_os_counters;
+
 /* Page size in bytes, read from the auxiliary vector at first use: 4, 16 or 64 KiB. */
 size_t hk_os_page_bytes(void);
 
@@ -30,6 +38,8 @@ size_t hk_os_page_bytes(void);
 void *hk_os_reserve(size_t bytes, size_t align);
 /* Gives the range back. False: the kernel refused (too many mappings) and the range is still ours. */
 bool hk_os_release(void *base, size_t bytes);
+/* The same for a caller who keeps no record of the range: when the kernel refuses it is lost, and counted. */
+void hk_os_abandon(void *base, size_t bytes);
 /* Drops the content. True: the pages read as zero from now on. False: content unknown, still ours. */
 bool hk_os_purge(void *base, size_t bytes);
 /* As purge, but the kernel may keep pages until it needs them: content is unknown either way. */
@@ -45,8 +55,24 @@ void hk_os_huge_pages(void *base, size_t bytes, bool allowed);
 /* Wiped to zero in a fork child. False: the kernel cannot. */
 bool hk_os_wipe_on_fork(void *base, size_t bytes);
 
+/*
+ * A sealed file in memory that others can read and only this process can write, through *view. Closed on
+ * exec. Returns the file descriptor, a high number where the limits allow one; -1: not to be had, nothing
+ * is left behind. For the constructor: memfd_create, ftruncate, mmap, fcntl, fchmod, close.
+ */
+int hk_os_share(const char *name, size_t bytes, void **view);
+/* In a fork child: the parent's view becomes a private mapping of the child's own, zeroed. */
+bool hk_os_unshare(void *view, size_t bytes);
+
+/* Bytes of the range that are in memory. A range that is not mapped: 0. System calls, 4 MiB each at least. */
+size_t hk_os_resident(const void *base, size_t bytes);
+
 /* Coarse monotonic clock in ns (a few ms of resolution); no system call where the vDSO works. */
 uint64_t hk_os_now_ns(void);
+/* The same, fine: tens of ns per call. */
+uint64_t hk_os_fine_ns(void);
+/* Since the machine started, suspended time included (CLOCK_BOOTTIME). */
+uint64_t hk_os_boot_ns(void);
 /* 64 random bits from AT_RANDOM, mixed with `salt`. */
 uint64_t hk_os_random(uint64_t salt);
 /* Kernel thread id of the caller (cached by the callers; one system call). */

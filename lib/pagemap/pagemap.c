@@ -3,33 +3,29 @@
 
 #include "os/os.h"
 
-struct hk_pagemap hk_pagemap;
-struct hk_lock hk_pagemap_lock = HK_LOCK_INIT(HK_RANK_PAGEMAP);
+HK_LARGE_BSS struct hk_pagemap hk_pagemap;
 
-static size_t nr_leaves; /* written under the lock */
+static size_t nr_leaves; /* relaxed adds */
 
+/* Without a lock: a signal handler comes here wherever its thread was. */
 static bool cover_entry(size_t entry)
 {
-    uintptr_t *distance = &hk_pagemap.leaf_distance[entry];
-    bool covered;
+    uintptr_t *distance = &hk_pagemap.leaf_distance[entry], none = 0;
+    size_t bytes = hk_align_up(sizeof(struct hk_pm_leaf), hk_os_page_bytes());
+    void *leaf;
 
     if (hk_load_relaxed(distance) != 0) /* never goes back to 0 */
         return true;
-    hk_lock(&hk_pagemap_lock);
-    covered = *distance != 0;
-    if (!covered) {
-        void *leaf = hk_os_reserve(hk_align_up(sizeof(struct hk_pm_leaf), hk_os_page_bytes()),
-                                   hk_os_page_bytes());
-        if (leaf) {
-            hk_os_huge_pages(leaf, sizeof(struct hk_pm_leaf), false);
-            /* Relaxed: fresh pages are zero whoever looks, and words are handed over with pointers. */
-            hk_store_relaxed(distance, (uintptr_t)leaf - (uintptr_t)&hk_pagemap.zero);
-            hk_store_relaxed(&nr_leaves, nr_leaves + 1);
-            covered = true;
-        }
-    }
-    hk_unlock(&hk_pagemap_lock);
-    return covered;
+    leaf = hk_os_reserve(bytes, hk_os_page_bytes());
+    if (!leaf)
+        return false;
+    hk_os_huge_pages(leaf, sizeof(struct hk_pm_leaf), false);
+    /* Relaxed: fresh pages are zero whoever looks, and words are handed over with pointers. */
+    if (hk_cas_relaxed(distance, &none, (uintptr_t)leaf - (uintptr_t)&hk_pagemap.zero))
+        hk_add_relaxed(&nr_leaves, 1);
+    else
+        hk_os_release(leaf, bytes); /* somebody was faster */
+    return true;
 }
 
 bool hk_pagemap_cover(const void *base, size_t bytes)
@@ -57,6 +53,11 @@ void hk_pagemap_set(const void *base, size_t nr_granules, uintptr_t word, void *
         hk_store_relaxed(&leaf->desc[g], desc);
         hk_store_relaxed(&leaf->word[g], word);
     }
+}
+
+const size_t *hk_pagemap_leaves_field(void)
+{
+    return &nr_leaves;
 }
 
 size_t hk_pagemap_mapped_bytes(void)

@@ -15,13 +15,12 @@
  * Writers: whoever owns the granules (region, slab, run), one at a time; the words of a live block do
  * not change but by its owner. Readers: anybody, relaxed: a thread may only ask about a pointer it was
  * handed, and that handing over orders the write before the read.
- * Lock: HK_RANK_PAGEMAP while a leaf is created. Failure: hk_pagemap_cover() returns false.
+ * Locks: none; a leaf is linked by compare-and-swap. Failure: hk_pagemap_cover() returns false.
  */
 #ifndef HK_PAGEMAP_H
 #define HK_PAGEMAP_H
 
 #include "sync/atomic.h"
-#include "sync/lock.h"
 
 #define HK_GRANULE_SHIFT 14
 #define HK_GRANULE ((size_t)1 << HK_GRANULE_SHIFT)
@@ -60,7 +59,6 @@ struct hk_pagemap {
 };
 
 extern HK_HIDDEN struct hk_pagemap hk_pagemap;
-extern struct hk_lock hk_pagemap_lock; /* for fork only */
 
 /*
  * Root and zero leaf share one base register, which the compiler would otherwise compute twice: the empty
@@ -108,5 +106,6 @@ HK_INLINE void *hk_pagemap_desc(const void *p)
 bool hk_pagemap_cover(const void *base, size_t bytes);
 void hk_pagemap_set(const void *base, size_t nr_granules, uintptr_t word, void *desc);
 size_t hk_pagemap_mapped_bytes(void);
+const size_t *hk_pagemap_leaves_field(void); /* number of leaves, where it lies */
 
 #endif

@@ -173,6 +173,20 @@ void hk_policy_fork_child(bool stranger)
     hk_store_relaxed(&policies.nr_strangers, stranger); /* alone */
 }
 
+/* The pointer tells: whatever else is current was about to be, or is no more. */
+void hk_policy_forget(void)
+{
+    const struct hk_policy *current = hk_load_relaxed(&hk_policy_current); /* alone */
+    size_t nr = 0;
+
+    for (struct slot *s = policies.slots; s; s = s->next, nr++)
+        if (&s->policy == current)
+            s->retired = 0;
+        else if (s->retired == 0)
+            s->retired = policies.epoch;
+    hk_store_relaxed(&policies.stats.nr_snapshots, nr);
+}
+
 /* ---- looks --------------------------------------------------------------------------------- */
 
 void hk_policy_stats(struct hk_policy_stats *out)

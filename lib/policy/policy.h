@@ -82,6 +82,7 @@ void hk_policy_stranger_leaves(void);
 void hk_policy_set_readers(uint64_t (*oldest_seen)(void));
 /* In the child, where the calling thread is alone. */
 void hk_policy_fork_child(bool stranger);
+void hk_policy_forget(void); /* if a publisher that is gone held the lock */
 
 struct hk_policy_stats {
     size_t nr_published; /* the pointer moved */

@@ -1,41 +1,136 @@
 // SPDX-License-Identifier: MIT
 /*
- * site: who allocates what. A bounded table from call site (a return address, or a label the program
- * gives) to counts. Fed by entry for labelled calls and for every block above 64 KiB, where a hash is
- * nothing against the page faults; never by a fast path.
+ * site: who allocates what, and for what. A bounded table from call site (a return address, or a label the
+ * program gives) to numbers of three kinds, fed by entry, never by a fast path:
  *
- * Open addressing, 256 slots, at most 8 probes; when no slot is found the event is counted as dropped.
- * A slot is claimed by one compare-and-swap of its key and never given up; its numbers are relaxed adds.
- * Locks: none. Failure: hk_site_note drops and counts.
+ *   exact      labelled calls, and every block above 64 KiB, where a hash is nothing against the page faults
+ *   estimated  blocks up to 64 KiB: each sample stands for a number of bytes that refills took from slabs
+ *              (entry/sample.c), and so for bytes / size blocks; unbiased for what passed through refills
+ *   observed   of the samples themselves: sizes, lifetimes, who freed them, did they grow by realloc
+ *
+ * A live sample has a record, found by its address when it is freed: 16 segments of 1024, the next one used
+ * when eight probes in those before it find no place. Beyond that a sample is dropped and counted.
+ *
+ * Open addressing, 256 slots, at most 8 probes. When no slot is found, the one that was idle longest goes,
+ * if that is at least HK_SITE_IDLE_NS and it holds no label; otherwise the event is counted as dropped. A key is
+ * never NULL again once set. An event that meets a slot in the moment it changes hands may be booked to the
+ * new site: one event, in a table of estimates.
+ *
+ * Modules come and go (dlclose): a slot remembers the module of its address by build-id, and when another one
+ * lies there now, the slot starts anew for it. base and build_id make a report independent of where the
+ * system put the module: offset = site - base.
+ *
+ * Readers (hak_site_foreach, a tool looking at our memory): every field is a plain number that is written whole,
+ * relaxed; fields are not consistent with each other. The quantiles have one writer at a time (`busy`, taken by
+ * trying: who does not get it leaves them alone) and a reader may see one half-way, which P2 survives.
+ *
+ * Locks: none that wait. Failure: hk_site_note drops and counts. After fork the child calls
+ * hk_site_fork_child, alone, because another thread may have been inside.
  */
 #ifndef HK_SITE_H
 #define HK_SITE_H
 
+#include "p2/p2.h"
 #include "sync/atomic.h"
 
 #define HK_SITE_SLOTS 256
 #define HK_SITE_PROBES 8
+#define HK_SITE_IDLE_NS UINT64_C(10000000000)
+#define HK_SITE_COUNT_BITS 8 /* fraction of an estimated count */
+#define HK_SITE_BUILD_ID 20
+#define HK_SITE_SHORT_NS UINT64_C(10000000)  /* a block that lives less is short-lived: two ticks of the clock */
+#define HK_SITE_LONG_NS UINT64_C(1000000000) /* and this is long */
 
-struct hk_site_slot {
-    const void *site;   /* key; NULL: free */
-    uint64_t nr_allocs;
-    uint64_t nr_frees;  /* of blocks freed through a labelled call or above 64 KiB */
-    uint64_t total_bytes;
-    uint64_t live_bytes;
-    uint64_t max_bytes; /* largest request */
+enum hk_site_purpose {
+    HK_PURPOSE_UNKNOWN,
+    HK_PURPOSE_SMALL_FREQUENT,
+    HK_PURPOSE_MEDIUM,
+    HK_PURPOSE_LARGE_INFREQUENT,
+    HK_PURPOSE_SHORT_LIVED,
+    HK_PURPOSE_LONG_LIVED,
+    HK_PURPOSE_HAND_OFF,
+    HK_PURPOSE_GROWS,
+    HK_NR_PURPOSES
 };
 
-/* n blocks, bytes together, the largest max_bytes. */
-void hk_site_note_allocs(const void *site, unsigned n, size_t bytes, size_t max_bytes);
-HK_INLINE void hk_site_note_alloc(const void *site, size_t bytes)
-{
-    hk_site_note_allocs(site, 1, bytes, bytes);
-}
+/* Fixed width; read by others in place, so fields are added at the end only. */
+struct hk_site_slot {
+    const void *site;   /* key; NULL: free */
+    /* Exact. */
+    uint64_t nr_allocs;
+    uint64_t nr_frees;  /* of blocks freed through a labelled call */
+    uint64_t total_bytes;
+    uint64_t live_bytes;
+    uint64_t max_bytes; /* largest request, sampled ones included */
+    /* Estimated; not for a labelled site, whose calls are all counted. Bytes as asked for. */
+    uint64_t est_allocs; /* in 2^-HK_SITE_COUNT_BITS */
+    uint64_t est_frees;  /* the same */
+    uint64_t est_bytes;
+    uint64_t est_live_bytes;
+    /* Observed: samples. */
+    uint64_t nr_samples;
+    uint64_t nr_ended;  /* freed, or moved by realloc */
+    uint64_t nr_grown;  /* of those: grew by realloc, in place or moving, at least once */
+    uint64_t nr_handed; /* freed by another thread */
+    uint64_t nr_brief;  /* lived less than HK_SITE_SHORT_NS */
+    uint64_t nr_long;   /* lived HK_SITE_LONG_NS or more */
+    uint64_t born_ms;   /* sum of the births of those alive, for their mean age */
+    uint64_t last_ns;   /* the last event that knew the time */
+    uint64_t paths;     /* one bit per call path seen: {return address, stack height} hashed */
+    uint64_t base;      /* of the module that the site lies in; 0: none known */
+    uint8_t build_id[HK_SITE_BUILD_ID]; /* the module's; zeros: it has none */
+    uint32_t purpose;   /* enum hk_site_purpose, as of the last sample */
+    uint32_t labelled;  /* 1: the program gave the label */
+    uint32_t busy;      /* the quantiles have a writer. CAS acquire L1, store release L2 */
+    struct hk_p2 size_p50, size_p99;       /* bytes asked for; of samples, so by bytes rather than by calls */
+    struct hk_p2 lifetime_p50, lifetime_p99; /* ns, of samples that ended */
+};
+
+extern struct hk_site_slot hk_site_slots[HK_SITE_SLOTS];
+
+/* One sampled block. */
+struct hk_site_sample {
+    const void *site;
+    uint64_t now_ns;
+    uint64_t weight_bytes; /* what it stands for, in bytes of blocks; 0: for itself alone */
+    uint32_t bytes;        /* asked for */
+    uint32_t block_bytes;  /* what a block of its class takes */
+    uint32_t thread;       /* allocating */
+    uint32_t height;       /* of the stack, at the call */
+};
+
+/* n blocks, bytes together, the largest max_bytes. now_ns: 0 if not known. */
+void hk_site_note_allocs(const void *site, unsigned n, size_t bytes, size_t max_bytes, uint64_t now_ns);
+/* One block of a site that the program labels: counted exactly, whatever samples say. */
+void hk_site_note_label(const void *site, size_t bytes);
 void hk_site_note_free(const void *site, size_t bytes);
+/* n sizes of blocks above the samples' range that average to this. */
+void hk_site_note_size(const void *site, size_t bytes);
+
+/* p lives until hk_site_sample_freed. False: no room, the sample counts for nothing. */
+bool hk_site_sample(const struct hk_site_sample *sample, const void *p);
+/* Nothing happens when p has no record. */
+void hk_site_sample_freed(const void *p, uint32_t thread, uint64_t now_ns);
+/* realloc: now of `bytes`, at the same place, or (ended) copied elsewhere. */
+void hk_site_sample_resized(const void *p, size_t bytes, bool ended, uint32_t thread, uint64_t now_ns);
+
 /* Slot i < HK_SITE_SLOTS as a copy; false: free. */
 bool hk_site_read(unsigned i, struct hk_site_slot *out);
-uint64_t hk_site_dropped(void);
-/* "unknown" until the 10th observation, then by size and frequency. Static string. */
-const char *hk_site_purpose_of(const struct hk_site_slot *slot);
+uint64_t hk_site_dropped(void);         /* events without a slot */
+uint64_t hk_site_dropped_samples(void); /* samples without a record */
+uint64_t hk_site_nr_samples(void);      /* with one, ever */
+/* HK_PURPOSE_UNKNOWN until the 10th observation. now_ns: for the age of those that live. */
+enum hk_site_purpose hk_site_infer(const struct hk_site_slot *slot, uint64_t now_ns);
+/* Static string. */
+const char *hk_site_purpose_name(enum hk_site_purpose purpose);
+unsigned hk_site_paths(const struct hk_site_slot *slot);
+
+/* Distance to the next sample: exponential with this mean (>= 1), at least 1. Advances *state, never 0. */
+uint64_t hk_site_interval(uint64_t *state, uint64_t mean);
+/* A bijection that looks random. */
+uint64_t hk_site_mix(uint64_t x);
+
+/* In a fork child, alone. */
+void hk_site_fork_child(void);
 
 #endif

@@ -3,6 +3,7 @@
 
 #include "base/panic.h"
 #include "meta/meta.h"
+#include "os/os.h"
 
 static size_t nr_words(unsigned nr_slots)
 {
@@ -48,10 +49,25 @@ struct hk_slab *hk_slab_acquire(unsigned class, uintptr_t word, void *owner)
     return slab;
 }
 
+/* Granules that hold a byte of a block that left, or the start of a marked one. */
+static size_t nr_opened(const struct hk_slab *slab)
+{
+    size_t size = hk_size_class[slab->class].size;
+    size_t left = slab->carved * size, marked = slab->marked ? (slab->marked - 1) * size + 1 : 0;
+
+    return hk_align_up(hk_max(left, marked), HK_GRANULE) >> HK_GRANULE_SHIFT;
+}
+
+static void open_granules(struct hk_slab *slab, size_t first)
+{
+    hk_pagemap_set((char *)slab->base + first * HK_GRANULE, nr_opened(slab) - first, slab->word, slab);
+}
+
 void hk_slab_set_owner(struct hk_slab *slab, uintptr_t word, void *owner)
 {
     hk_store_relaxed(&slab->owner, owner);
-    hk_pagemap_set((void *)slab->base, nr_granules(&hk_size_class[slab->class]), word, slab);
+    slab->word = word;
+    open_granules(slab, 0);
 }
 
 void hk_slab_retire(struct hk_slab *slab)
@@ -61,18 +77,45 @@ void hk_slab_retire(struct hk_slab *slab)
     hk_meta_free(slab, descriptor_bytes(slab->nr_slots));
 }
 
-#define MARK_ALL_MAX 2048 /* larger blocks are not touched before they are handed out */
+/* Blocks above this are not touched before they are handed out, but for the first that never was. */
+#define MARK_PAGES_MAX 2048
+
+/* Slots whose start is to be marked once the blocks below `end` have left: the first that has not, or the
+ * tail, and whatever starts in the page that this one starts in. */
+static unsigned nr_to_mark(const struct hk_size_class *sc, unsigned end)
+{
+    size_t slab_bytes = (size_t)sc->slab_mask + 1, last = (size_t)end * sc->size;
+    unsigned fit = (unsigned)((slab_bytes - 16) / sc->size) + 1; /* slots with room for a mark */
+
+    if (sc->size <= MARK_PAGES_MAX)
+        last |= hk_os_page_bytes() - 1;
+    return (unsigned)hk_min(last / sc->size + 1, fit);
+}
 
 /* Blocks [carved, end) are on their way out for the first time. */
 static void carve_to(struct hk_slab *slab, unsigned end)
 {
     const struct hk_size_class *sc = &hk_size_class[slab->class];
-    unsigned slot = sc->size <= MARK_ALL_MAX ? slab->carved : end;
+    unsigned nr_marked = nr_to_mark(sc, end), slot = sc->size <= MARK_PAGES_MAX ? slab->marked : end;
+    size_t opened = nr_opened(slab);
 
-    for (; HK_CHECKS && slot <= end; slot++)
-        if ((size_t)slot * sc->size + 16 <= (size_t)sc->slab_mask + 1)
-            *hk_mark_of((void *)(slab->base + (size_t)slot * sc->size)) = sc->magic;
+    for (; HK_CHECKS && slot < nr_marked; slot++)
+        *hk_mark_of((void *)(slab->base + (size_t)slot * sc->size)) = sc->magic;
     slab->carved = (uint16_t)end;
+    slab->marked = (uint16_t)hk_max(slab->marked, nr_marked);
+    open_granules(slab, opened);
+}
+
+/* How many of the n lowest free blocks may leave now: of large ones a single one that never did, which is
+ * marked already or (the very first) handed out at once. */
+static unsigned nr_to_take(const struct hk_slab *slab, unsigned n)
+{
+    unsigned nr_used_before = slab->nr_free - (slab->nr_slots - slab->carved);
+
+    n = n < slab->nr_free ? n : slab->nr_free;
+    if (HK_CHECKS && hk_size_class[slab->class].size > MARK_PAGES_MAX && n > nr_used_before + 1)
+        n = nr_used_before + 1;
+    return n;
 }
 
 unsigned hk_slab_take(struct hk_slab *slab, void **blocks, unsigned n)
@@ -80,8 +123,7 @@ unsigned hk_slab_take(struct hk_slab *slab, void **blocks, unsigned n)
     size_t size = hk_size_class[slab->class].size;
     unsigned taken = 0;
 
-    if (n > slab->nr_free)
-        n = slab->nr_free;
+    n = nr_to_take(slab, n);
     for (unsigned w = slab->first_word; taken < n; w++) {
         uint64_t bits = slab->free_bits[w];
         uintptr_t word_base = slab->base + w * 64 * size;
@@ -138,7 +180,12 @@ void hk_slab_check(const struct hk_slab *slab)
         hk_panic_internal("slab: free count", slab);
     if (slab->nr_slots % 64 && slab->free_bits[slab->nr_slots / 64] >> (slab->nr_slots % 64))
         hk_panic_internal("slab: free bit beyond the last block", slab);
-    for (size_t offset = 0; offset < sc->slab_mask; offset += HK_GRANULE)
-        if (hk_pagemap_desc((void *)(slab->base + offset)) != slab)
+    if (slab->carved > slab->nr_slots || slab->nr_free < slab->nr_slots - slab->carved)
+        hk_panic_internal("slab: a block that never left is not free", slab);
+    for (size_t g = 0; g < nr_granules(sc); g++) {
+        const void *at = (const void *)(slab->base + g * HK_GRANULE);
+        if (g < nr_opened(slab) ? hk_pagemap_word(at) != slab->word || hk_pagemap_desc(at) != slab
+                                : hk_pagemap_word(at) != HK_PM_SPAN)
             hk_panic_internal("slab: page map", slab);
+    }
 }

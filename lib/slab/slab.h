@@ -9,8 +9,10 @@
  * only when blocks move between a slab and a heap (refill, flush), never on malloc or free.
  *
  * Owner: slab->owner; only the owner's thread, or whoever holds a parked owner's lock, touches the rest.
- * Invariants (hk_slab_check): nr_free == number of set bits; no bit at or above nr_slots; the page-map
- * word of every granule of the slab == the owner's class record, desc == the slab.
+ * The page map learns of a granule when the first block that touches it leaves: until then the granule
+ * is span's, and a pointer into it is nobody's block.
+ * Invariants (hk_slab_check): nr_free == number of set bits >= nr_slots - carved; no bit at or above
+ * nr_slots; page-map word == slab->word and desc == the slab in granules reached, HK_PM_SPAN in others.
  * Failure: hk_slab_acquire returns NULL.
  */
 #ifndef HK_SLAB_H
@@ -26,32 +28,35 @@ struct hk_slab {
     void *owner;              /* struct hk_heap *; changed by the owner, read relaxed by drainers */
     struct hk_slab *next, *prev; /* owner's list of slabs with free blocks */
     struct hk_region *home;
+    uintptr_t word;           /* owner's page-map word */
     uint16_t class;
     uint16_t nr_slots;
     uint16_t nr_free;
     uint16_t first_word; /* no free bit in the words below: where take() starts */
-    uint16_t carved;     /* blocks from here on were never handed out */
+    uint16_t carved;     /* blocks from here on never left */
+    uint16_t marked;     /* slots from here on never carried a mark; >= carved unless the slab is used up */
     bool listed;         /* in the owner's list */
     uint64_t free_bits[HK_SLAB_WORDS]; /* only the words that nr_slots needs are allocated */
 };
 
 /*
  * The mark of a dead block: the class's secret reciprocal in the block's second word (heap.h). A block gets
- * it when it is freed; small ones also when they first leave their slab, and the first block that never
- * left (or the unused tail) has it too, so that a pointer one past a live block finds a mark.
+ * it when it is freed. Blocks up to 2 KiB get it as soon as a block of their page leaves the slab; of larger
+ * ones the first that never left (or the unused tail) has it, so that a pointer one past a live block finds
+ * a mark.
  */
 HK_INLINE uint64_t *hk_mark_of(void *p)
 {
     return (uint64_t *)p + 1;
 }
 
-/* A slab of free blocks whose granules carry `word` in the page map. */
+/* A slab of free blocks whose granules will carry `word` in the page map. */
 struct hk_slab *hk_slab_acquire(unsigned class, uintptr_t word, void *owner);
 /* All blocks are free. */
 void hk_slab_retire(struct hk_slab *slab);
 /* Hands the slab to another owner. */
 void hk_slab_set_owner(struct hk_slab *slab, uintptr_t word, void *owner);
-/* Up to n free blocks in address order; returns how many. */
+/* Up to n free blocks in address order; returns how many: at least one if n and nr_free are not 0. */
 unsigned hk_slab_take(struct hk_slab *slab, void **blocks, unsigned n);
 /* False, and nothing changed: the block is free already, or p does not start a block. */
 bool hk_slab_give(struct hk_slab *slab, void *p);

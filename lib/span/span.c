@@ -5,6 +5,7 @@
 #include "meta/meta.h"
 #include "os/os.h"
 #include "policy/policy.h"
+#include "stats/stats.h"
 
 #include <string.h>
 
@@ -30,6 +31,9 @@ struct hk_region {
     struct hk_region *next, *prev;             /* in bins[bin] */
     struct hk_region *older, *newer;           /* in the dirty queue */
     uint64_t dirty_since_ns;
+    struct bits purging;                    /* counted as used while the kernel has them */
+    struct hk_region *next_purging;         /* in span.purging, while `purging` is not empty */
+    unsigned generation;                    /* span.generation when it was added */
     signed char bin;                        /* -1: in none */
     bool queued;                            /* in the dirty queue */
 };
@@ -37,8 +41,10 @@ struct hk_region {
 static struct {
     struct hk_region *bins[NR_BINS];
     struct hk_region *oldest, *newest; /* dirty queue, by the time a region became dirty */
-    struct hk_span_stats stats;     /* written under the lock; two fields are read relaxed */
+    struct hk_span_stats stats;     /* written under the lock by relaxed stores, read relaxed */
     size_t nr_empty;                /* regions with no used granule */
+    struct hk_region *purging;      /* under purge, unlocked */
+    unsigned generation;            /* regions of another one were lost by a fork */
 } span;
 
 struct hk_lock hk_span_lock = HK_LOCK_INIT(HK_RANK_SPAN);
@@ -176,6 +182,11 @@ static bool is_empty(const struct hk_region *r)
     return count_bits(&r->used, 0, r->nr_granules) == 0;
 }
 
+static bool is_lost(const struct hk_region *r)
+{
+    return r->generation != span.generation;
+}
+
 /* ---- use and disuse ------------------------------------------------------------------------ */
 
 static void add_stat(size_t *field, size_t bytes)
@@ -224,7 +235,7 @@ static struct hk_region *map_region(size_t bytes, size_t align)
     char *base = r ? hk_os_reserve(bytes, align) : NULL;
 
     if (base && !hk_pagemap_cover(base, bytes)) {
-        hk_os_release(base, bytes);
+        hk_os_abandon(base, bytes);
         base = NULL;
     }
     if (!base) {
@@ -265,8 +276,9 @@ static struct hk_region *new_region(size_t nr_granules, size_t align_granules)
 static void add_region_locked(struct hk_region *r)
 {
     add_stat(&span.stats.mapped_bytes, r->nr_granules * HK_GRANULE);
-    span.stats.nr_regions++;
+    add_stat(&span.stats.nr_regions, 1);
     span.nr_empty++;
+    r->generation = span.generation;
     rebin(r);
 }
 
@@ -320,6 +332,7 @@ void *hk_span_acquire(size_t nr_granules, size_t align_granules, bool *zero, str
     fresh = new_region(nr_granules, align_granules); /* outside the lock: system calls */
     if (!fresh)
         return NULL;
+    hk_trace(HK_TRACE_REGION, 0, fresh->nr_granules * HK_GRANULE);
     hk_lock(&hk_span_lock);
     add_region_locked(fresh); /* and take from it directly: others must not empty it first */
     unsigned at = find_in_region(fresh, n, align);
@@ -339,9 +352,11 @@ void hk_span_release(struct hk_region *home, void *base, size_t nr_granules, boo
     hk_pagemap_set(base, nr_granules, HK_PM_SPAN, home);
     hk_lock(&hk_span_lock);
     HK_ASSERT(count_bits(&home->used, from, n) == n);
-    put_locked(home, from, n, dirty);
-    if (dirty)
-        enqueue_dirty(home, now);
+    if (HK_LIKELY(!is_lost(home))) {
+        put_locked(home, from, n, dirty);
+        if (dirty)
+            enqueue_dirty(home, now);
+    }
     hk_unlock(&hk_span_lock);
 }
 
@@ -351,7 +366,7 @@ bool hk_span_extend(struct hk_region *home, void *base, size_t nr_granules, size
     bool ok;
 
     hk_lock(&hk_span_lock);
-    ok = from + more <= home->nr_granules &&
+    ok = !is_lost(home) && from + more <= home->nr_granules &&
          count_bits(&home->used, (unsigned)from, (unsigned)more) == 0;
     if (ok)
         *zero = take_locked(home, (unsigned)from, (unsigned)more);
@@ -367,7 +382,7 @@ static void forget_region_locked(struct hk_region *r)
     dequeue(r);
     add_stat(&span.stats.mapped_bytes, -(r->nr_granules * HK_GRANULE));
     add_stat(&span.stats.dirty_bytes, -(count_bits(&r->dirty, 0, r->nr_granules) * HK_GRANULE));
-    span.stats.nr_regions--;
+    add_stat(&span.stats.nr_regions, -(size_t)1);
     span.nr_empty--;
 }
 
@@ -377,6 +392,7 @@ static bool unmap_region(struct hk_region *r)
     char *base = r->base;
     unsigned n = r->nr_granules;
 
+    hk_trace(HK_TRACE_UNMAP, 0, n * HK_GRANULE);
     hk_pagemap_set(base, n, HK_PM_GONE, NULL);
     if (!hk_os_release(base, n * HK_GRANULE)) {
         hk_pagemap_set(base, n, HK_PM_SPAN, r);
@@ -423,6 +439,60 @@ static size_t purge_runs(struct hk_region *r, const struct bits *dirty, struct b
     return nr_calls;
 }
 
+/* Two threads may purge granules of one region: both are noted in it. */
+static void start_purging(struct hk_region *r, const struct bits *granules)
+{
+    if (count_bits(&r->purging, 0, r->nr_granules) == 0) {
+        r->next_purging = span.purging;
+        span.purging = r;
+    }
+    for (unsigned w = 0; w < WORDS; w++)
+        r->purging.w[w] |= granules->w[w];
+}
+
+static void end_purging(struct hk_region *r, const struct bits *granules)
+{
+    struct hk_region **link = &span.purging;
+
+    for (unsigned w = 0; w < WORDS; w++)
+        r->purging.w[w] &= ~granules->w[w];
+    if (count_bits(&r->purging, 0, r->nr_granules) > 0)
+        return;
+    while (*link != r)
+        link = &(*link)->next_purging;
+    *link = r->next_purging;
+}
+
+void hk_span_inherit(void)
+{
+    struct hk_region *r;
+
+    while ((r = span.purging) != NULL) {
+        span.purging = r->next_purging;
+        size_t bytes = count_bits(&r->purging, 0, r->nr_granules) * HK_GRANULE;
+        for (unsigned w = 0; w < WORDS; w++) {
+            r->used.w[w] &= ~r->purging.w[w];
+            r->dirty.w[w] |= r->purging.w[w];
+            r->purging.w[w] = 0;
+        }
+        if (is_empty(r))
+            span.nr_empty++;
+        rebin(r);
+        enqueue_dirty(r, hk_os_now_ns());
+        add_stat(&span.stats.dirty_bytes, bytes);
+    }
+}
+
+void hk_span_forget(void)
+{
+    span.generation++;
+    for (unsigned bin = 0; bin < NR_BINS; bin++)
+        span.bins[bin] = NULL;
+    span.oldest = span.newest = span.purging = NULL;
+    span.nr_empty = 0;
+    hk_store_relaxed(&span.stats.dirty_bytes, (size_t)0);
+}
+
 /*
  * Gives back the oldest dirty region; returns bytes. Called with the lock held, drops it around the
  * system calls. The granules under purge count as used meanwhile, so nobody can take them.
@@ -442,9 +512,10 @@ static size_t purge_oldest_locked(void)
         if (!gone)
             readd_region_locked(r, clean);
         else
-            span.stats.nr_unmaps++;
+            add_stat(&span.stats.nr_unmaps, 1);
         return clean ? bytes : 0;
     }
+    hk_trace(HK_TRACE_PURGE, 0, bytes);
     dequeue(r);
     if (is_empty(r))
         span.nr_empty--;
@@ -453,12 +524,16 @@ static size_t purge_oldest_locked(void)
         r->dirty.w[w] = 0;
     }
     add_stat(&span.stats.dirty_bytes, -bytes);
+    start_purging(r, &dirty);
     rebin(r);
     hk_unlock(&hk_span_lock);
 
     nr_calls = purge_runs(r, &dirty, &cleaned);
 
     hk_lock(&hk_span_lock);
+    if (HK_UNLIKELY(is_lost(r)))
+        return 0;
+    end_purging(r, &dirty);
     for (unsigned w = 0; w < WORDS; w++) {
         r->used.w[w] &= ~dirty.w[w];
         r->dirty.w[w] |= dirty.w[w] & ~cleaned.w[w];
@@ -470,7 +545,7 @@ static size_t purge_oldest_locked(void)
     /* What the kernel refused stays dirty but is not queued: it would be refused again at once. The
      * next release into the region queues it anew. */
     add_stat(&span.stats.dirty_bytes, kept * HK_GRANULE);
-    span.stats.nr_purges += nr_calls;
+    add_stat(&span.stats.nr_purges, nr_calls);
     add_stat(&span.stats.nr_purged_bytes, bytes - kept * HK_GRANULE);
     return bytes - kept * HK_GRANULE;
 }
@@ -512,9 +587,25 @@ size_t hk_span_used_bytes(void)
 
 void hk_span_stats(struct hk_span_stats *out)
 {
-    hk_lock(&hk_span_lock);
-    *out = span.stats;
-    hk_unlock(&hk_span_lock);
+    const struct hk_span_stats *s = &span.stats;
+
+    /* Relaxed, no lock: the caller is in no slow section, and a signal handler that allocates would wait for
+     * its own thread. The numbers may be some steps apart. */
+    *out = (struct hk_span_stats){
+        .mapped_bytes = hk_load_relaxed(&s->mapped_bytes),
+        .used_bytes = hk_load_relaxed(&s->used_bytes),
+        .dirty_bytes = hk_load_relaxed(&s->dirty_bytes),
+        .nr_regions = hk_load_relaxed(&s->nr_regions),
+        .nr_purges = hk_load_relaxed(&s->nr_purges),
+        .nr_purged_bytes = hk_load_relaxed(&s->nr_purged_bytes),
+        .nr_unmaps = hk_load_relaxed(&s->nr_unmaps),
+    };
+    out->used_bytes = hk_min(out->used_bytes, out->mapped_bytes);
+}
+
+const struct hk_span_stats *hk_span_counters(void)
+{
+    return &span.stats;
 }
 
 static void check_region(const struct hk_region *r)

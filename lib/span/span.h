@@ -20,6 +20,7 @@
 #define HK_SPAN_H
 
 #include "pagemap/pagemap.h"
+#include "sync/lock.h"
 
 #define HK_REGION_BYTES (2 * HK_MIB)
 #define HK_REGION_GRANULES (HK_REGION_BYTES / HK_GRANULE)
@@ -57,8 +58,14 @@ size_t hk_span_purge_to(size_t keep_bytes);
 
 size_t hk_span_dirty_bytes(void); /* relaxed; for thresholds */
 size_t hk_span_used_bytes(void);
+/* Without the lock: fields may be some steps apart, but used_bytes <= mapped_bytes. */
 void hk_span_stats(struct hk_span_stats *out);
+const struct hk_span_stats *hk_span_counters(void); /* where they lie; each by itself */
 void hk_span_check(void);
 extern struct hk_lock hk_span_lock; /* for fork only */
+/* In a fork child. inherit: what threads that are gone were purging is dirty again. forget: one of them was
+ * changing the lists: regions of before are never used again, and what is released into them is lost. */
+void hk_span_inherit(void);
+void hk_span_forget(void);
 
 #endif

@@ -22,6 +22,7 @@
 #define hk_add_relaxed(p, v) __atomic_fetch_add((p), (v), __ATOMIC_RELAXED)
 #define hk_sub_release(p, v) __atomic_fetch_sub((p), (v), __ATOMIC_RELEASE)
 #define hk_sub_relaxed(p, v) __atomic_fetch_sub((p), (v), __ATOMIC_RELAXED)
+#define hk_or_relaxed(p, v) __atomic_fetch_or((p), (v), __ATOMIC_RELAXED)
 /* On failure *expected holds what was found. */
 #define hk_cas_relaxed(p, expected, v)                                                             \
     __atomic_compare_exchange_n((p), (expected), (v), false, __ATOMIC_RELAXED, __ATOMIC_RELAXED)

@@ -3,15 +3,16 @@
 
 #include "ace/ace.h"
 #include "base/panic.h"
-#include "config/config.h"
 #include "os/os.h"
 #include "pool/pool.h"
 #include "tiny/tiny.h"
 
+#include <errno.h>
 #include <limits.h>
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
+#include <string.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -35,45 +36,106 @@ static bool has_exit_key;
 
 /* ---- process ------------------------------------------------------------------------------- */
 
-static void fill_class_policies(struct hk_policy *policy)
+static void fill_class_policies(struct hk_policy *policy, const struct hk_config *config)
 {
     struct hk_tiny_options tiny = {
-        .refill_count = hk_config.tiny_refill_count,
-        .refill_count_hot = hk_config.tiny_refill_count_hot,
-        .mag_cap = hk_config.tiny_mag_cap,
+        .refill_count = config->tiny_refill_count,
+        .refill_count_hot = config->tiny_refill_count_hot,
+        .mag_cap = config->tiny_mag_cap,
     };
 
     for (unsigned c = 0; c < HK_NR_CLASSES; c++) {
         /* cap_mid lists one number per doubling from 1 KiB up. */
         unsigned doubling = (c - HK_FIRST_POOL_CLASS) / 8 % HK_CONFIG_LIST_MAX;
         struct hk_pool_options pool = {
-            .cap_mid = hk_config.cap_mid_blocks.of[doubling],
-            .tls_free = hk_config.pool_tls_free,
+            .cap_mid = config->cap_mid_blocks.of[doubling],
+            .tls_free = config->pool_tls_free,
         };
         policy->class[c] = c < HK_FIRST_POOL_CLASS ? hk_tiny_class_policy(c, &tiny)
                                                    : hk_pool_class_policy(c, &pool);
     }
 }
 
+/* The members of a snapshot that follow from one option. Over 35 lines: it is a table. */
+static void fill_option(struct hk_policy *policy, unsigned option, const struct hk_config *config)
+{
+    switch (option) {
+    case HK_OPTION_tiny_mag_cap:
+    case HK_OPTION_tiny_refill_count:
+    case HK_OPTION_tiny_refill_count_hot:
+    case HK_OPTION_pool_tls_free:
+    case HK_OPTION_cap_mid:
+        fill_class_policies(policy, config);
+        break;
+    case HK_OPTION_tiny_must_adopt:
+        policy->steal = config->tiny_must_adopt;
+        break;
+    case HK_OPTION_remote_batch_bytes:
+        policy->remote_batch_bytes = config->remote_batch_bytes;
+        break;
+    case HK_OPTION_purge_cap_bytes:
+        policy->purge_floor_bytes = config->purge_cap_bytes;
+        break;
+    case HK_OPTION_mmap_threshold:
+        policy->big_threshold = config->mmap_threshold_bytes;
+        break;
+    case HK_OPTION_cap_large:
+        policy->l25_cap = hk_min(config->cap_large_blocks.of[0], 255);
+        break;
+    case HK_OPTION_wmax_mid:
+        policy->wmax_mid = config->wmax_mid_thousandths;
+        break;
+    case HK_OPTION_wmax_large:
+        policy->wmax_large = config->wmax_large_thousandths;
+        break;
+    case HK_OPTION_limit:
+        policy->limit_bytes = hk_config_limit(config);
+        break;
+    case HK_OPTION_thp:
+        policy->huge_pages = config->thp == HK_THP_ON;
+        break;
+    case HK_OPTION_disable_bigcache:
+        policy->cache_big = !config->disable_bigcache;
+        break;
+    case HK_OPTION_disable_batch:
+    case HK_OPTION_purge_delay_ms:
+        policy->batch = !config->disable_batch;
+        policy->purge_delay_ns = policy->batch ? (uint64_t)config->purge_delay_ms * 1000000 : 0;
+        break;
+    default:
+        break; /* read where it is needed */
+    }
+}
+
 static void fill_policy(struct hk_policy *policy)
 {
-    fill_class_policies(policy);
+    static const uint8_t options[] = {
+        HK_OPTION_cap_mid, /* and the others of the classes */
+        HK_OPTION_tiny_must_adopt, HK_OPTION_remote_batch_bytes, HK_OPTION_purge_cap_bytes,
+        HK_OPTION_mmap_threshold, HK_OPTION_cap_large, HK_OPTION_wmax_mid, HK_OPTION_wmax_large,
+        HK_OPTION_limit, HK_OPTION_thp, HK_OPTION_disable_bigcache, HK_OPTION_purge_delay_ms,
+    };
+
     policy->cache_budget_bytes = 4 * HK_MIB;
-    policy->remote_batch_bytes = hk_config.remote_batch_bytes;
-    policy->purge_delay_ns = (uint64_t)hk_config.purge_delay_ms * 1000000;
-    policy->purge_floor_bytes = hk_config.purge_cap_bytes;
     policy->idle_flush_ns = UINT64_C(1000000000);
-    policy->big_threshold = hk_config.mmap_threshold_bytes;
-    policy->l25_cap = hk_min(hk_config.cap_large_blocks.of[0], 255);
-    policy->wmax_mid = hk_config.wmax_mid_thousandths;
-    policy->wmax_large = hk_config.wmax_large_thousandths;
-    policy->limit_bytes = hk_config.limit_bytes <= HK_LIMIT_NONE ? 0 : hk_config.limit_bytes;
-    policy->huge_pages = hk_config.thp == HK_THP_ON;
-    policy->steal = hk_config.tiny_must_adopt;
-    policy->cache_big = !hk_config.disable_bigcache;
-    policy->batch = !hk_config.disable_batch;
-    if (hk_config.disable_batch)
-        policy->purge_delay_ns = 0;
+    for (unsigned i = 0; i < sizeof options; i++)
+        fill_option(policy, options[i], &hk_config);
+}
+
+static void change_policy(struct hk_policy *policy, void *arg)
+{
+    const struct hk_config_change *change = arg;
+
+    fill_option(policy, change->option, &change->config);
+}
+
+int hk_thread_change_option(const struct hk_config_change *change, const char *by)
+{
+    int error = hk_policy_update(change_policy, (void *)change, 0);
+
+    if (!error)
+        hk_config_commit(change, by);
+    return error;
 }
 
 static void thread_ends(void *heap);
@@ -82,11 +144,13 @@ static void on_panic(void)
 {
     thread_state = THREAD_PANICKING;
     hk_heap_self = (struct hk_heap *)&hk_heap_empty;
+    hk_trace_dump();
 }
 
 static void init_process(void)
 {
     hk_config_load(environ);
+    hk_trace_on = hk_config.trace_ring;
     hk_size_init(hk_os_random(hk_config.seed));
     fill_policy(&hk_policy_builtin);
     hk_policy_set_readers(hk_heap_policy_seen);
@@ -123,7 +187,7 @@ static bool ensure_init(void)
  * The kernel's thread id without a system call where libc keeps it: an uncontended mutex notes its owner.
  * A seccomp filter may allow no gettid once the program runs.
  */
-static unsigned kernel_thread_id(void)
+unsigned hk_thread_kernel_id(void)
 {
 #ifdef __GLIBC__
     pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
@@ -138,20 +202,29 @@ static unsigned kernel_thread_id(void)
 #endif
 }
 
+/* In force until the section ends; twice is once. */
+static void become_stranger(void)
+{
+    if (is_stranger)
+        return;
+    is_stranger = 1;
+    hk_policy_stranger_enters();
+}
+
 static struct hk_heap *start_thread(void)
 {
     struct hk_heap *heap;
 
     if (!ensure_init())
         return NULL;
-    hk_policy_stranger_enters(); /* until the heap is active */
+    become_stranger(); /* of use until the heap is active */
     heap = hk_heap_adopt();
-    hk_policy_stranger_leaves();
     if (!heap)
         return NULL;
-    heap->thread_id = kernel_thread_id();
-    thread_state = THREAD_ALIVE;
+    heap->thread_id = hk_thread_kernel_id();
     own_heap = heap;
+    hk_signal_fence(); /* a handler that finds the thread alive uses its heap */
+    thread_state = THREAD_ALIVE;
     /* The heap is whole: setspecific may allocate from it. A key without a value has no destructor call;
      * then the heap stays with a dead thread. */
     if (has_exit_key) {
@@ -164,22 +237,51 @@ static struct hk_heap *start_thread(void)
 
 /* ---- slow sections ------------------------------------------------------------------------- */
 
+/* Put off by threads that have no heap yet or no more: each in a mapping of its own, for whoever leaves a
+ * section next. Exchange and compare-and-swap. */
+static struct hk_deferred *orphans; /* release S1 / acquire S2 */
+
+static void free_list(struct hk_heap *heap, struct hk_deferred *list)
+{
+    while (list) {
+        struct hk_deferred *next = list->next;
+        unsigned n = list->count < list->capacity ? list->count : list->capacity;
+        for (unsigned i = 0; i < n; i++)
+            hk_ace_free(heap, list->blocks[i], NULL);
+        hk_os_release(list, hk_os_page_bytes());
+        list = next;
+    }
+}
+
+/* Handlers go on putting blocks in meanwhile: into a slot that is seen here or sets the mark again. */
 static void free_deferred(struct hk_heap *heap)
 {
-    while (heap->nr_deferred) {
-        void *p = heap->deferred[heap->nr_deferred - 1];
-        heap->nr_deferred--;
+    while (hk_load_relaxed(&heap->any_deferred)) {
+        hk_store_relaxed(&heap->any_deferred, false);
         hk_signal_fence();
-        hk_ace_free(heap, p, NULL);
+        for (unsigned i = 0; i < HK_NR_DEFERRED_SLOTS; i++) {
+            void *p = hk_exchange_acquire(&heap->deferred[i], NULL); /* S2 acquire, pairs with S1 */
+            if (p)
+                hk_ace_free(heap, p, NULL);
+        }
+        free_list(heap, hk_exchange_acquire(&heap->more_deferred, NULL)); /* S2 acquire, pairs with S1 */
     }
+}
+
+static HK_NOINLINE void free_orphans(struct hk_heap *heap)
+{
+    free_list(heap, hk_exchange_acquire(&orphans, NULL)); /* S2 acquire, pairs with S1 */
 }
 
 void hk_thread_leave(void)
 {
+    if (HK_UNLIKELY(hk_load_relaxed(&orphans)) && thread_state != THREAD_PANICKING)
+        free_orphans(thread_state == THREAD_ALIVE ? own_heap : NULL);
     if (thread_state == THREAD_ALIVE) {
-        if (HK_UNLIKELY(own_heap->nr_deferred))
+        if (HK_UNLIKELY(own_heap->any_deferred))
             free_deferred(own_heap);
-        if (HK_LIKELY(!hk_load_relaxed(&fast_paths_off)))
+        if (HK_LIKELY(!hk_load_relaxed(&fast_paths_off) &&
+                      !own_heap->sampling.searching))
             hk_heap_self = own_heap;
     }
     if (HK_UNLIKELY(is_stranger)) {
@@ -190,16 +292,65 @@ void hk_thread_leave(void)
     hk_in_slow_section = 0;
 }
 
-bool hk_thread_defer_free(void *p)
+/* A list of one block, linked. False: no memory. */
+static bool map_deferred(struct hk_deferred **head, void *p)
 {
-    struct hk_heap *heap = own_heap;
+    size_t bytes = hk_os_page_bytes();
+    struct hk_deferred *list = hk_os_reserve(bytes, bytes);
 
-    if (thread_state != THREAD_ALIVE || heap->nr_deferred == HK_MAX_DEFERRED)
+    if (!list)
         return false;
-    heap->deferred[heap->nr_deferred] = p;
-    hk_signal_fence();
-    heap->nr_deferred++;
+    list->capacity = (unsigned)((bytes - sizeof *list) / sizeof(void *));
+    list->count = 1;
+    list->blocks[0] = p;
+    list->next = hk_load_relaxed(head);
+    while (!hk_cas_release(head, &list->next, list)) /* S1 release, pairs with S2: publishes the list */
+        ;
     return true;
+}
+
+/* The newest list belongs to this thread: whoever empties it is interrupted by us, or we by nobody. */
+static bool put_in_list(struct hk_deferred *list, void *p)
+{
+    unsigned i;
+
+    if (!list || list->count >= list->capacity)
+        return false;
+    i = hk_add_relaxed(&list->count, 1); /* a handler that interrupts us claims another */
+    if (i >= list->capacity)
+        return false;
+    list->blocks[i] = p;
+    return true;
+}
+
+static bool put_in_slot(struct hk_heap *heap, void *p)
+{
+    for (unsigned i = 0; i < HK_NR_DEFERRED_SLOTS; i++) {
+        void *none = NULL;
+        /* S1 release, pairs with S2 */
+        if (!hk_load_relaxed(&heap->deferred[i]) && hk_cas_release(&heap->deferred[i], &none, p))
+            return true;
+    }
+    return false;
+}
+
+static bool defer_in(struct hk_heap *heap, void *p)
+{
+    bool done = put_in_slot(heap, p) || put_in_list(heap->more_deferred, p) ||
+                map_deferred(&heap->more_deferred, p);
+
+    hk_signal_fence();
+    hk_store_relaxed(&heap->any_deferred, true);
+    return done;
+}
+
+void hk_thread_defer_free(void *p)
+{
+    struct hk_heap *heap = thread_state == THREAD_ALIVE ? own_heap : hk_heap_first();
+    bool done = thread_state == THREAD_ALIVE ? defer_in(heap, p) : map_deferred(&orphans, p);
+
+    if (HK_UNLIKELY(!done) && heap)
+        hk_count_add(&heap->stats.nr_lost, 1);
 }
 
 struct hk_heap *hk_thread_heap(void)
@@ -210,10 +361,8 @@ struct hk_heap *hk_thread_heap(void)
         return own_heap;
     if (thread_state == THREAD_NEW)
         heap = start_thread();
-    if (!heap && !is_stranger) {
-        is_stranger = 1;
-        hk_policy_stranger_enters(); /* until the section ends */
-    }
+    if (!heap)
+        become_stranger();
     return heap;
 }
 
@@ -234,14 +383,16 @@ static void thread_ends(void *heap)
         return;
     }
     hk_in_slow_section = 1; /* handlers that come now do without */
+    hk_signal_fence();
     hk_heap_self = (struct hk_heap *)&hk_heap_empty;
     thread_state = THREAD_ENDED;
-    hk_policy_stranger_enters();
+    become_stranger(); /* the heap will be nobody's */
+    hk_signal_fence(); /* what handlers free from here on is nobody's */
+    free_deferred(heap);
     hk_l25_flush(&((struct hk_heap *)heap)->l25);
     hk_heap_park(heap);
     hk_ace_thread_ended();
-    hk_policy_stranger_leaves();
-    hk_in_slow_section = 0;
+    hk_thread_leave();
 }
 
 /* ---- fork ---------------------------------------------------------------------------------- */
@@ -252,28 +403,58 @@ extern void _IO_list_lock(void) __attribute__((weak));
 extern void _IO_list_unlock(void) __attribute__((weak));
 extern void _IO_list_resetlock(void) __attribute__((weak));
 
+/*
+ * From prepare to the end of the parent's or the child's handler the thread holds all locks: signals wait,
+ * and it is in a slow section, so that a fork handler of the program that was registered before ours and
+ * allocates is served. Written while every lock is held.
+ */
+static struct {
+    sigset_t signals; /* the thread's mask before */
+    bool inside;      /* the fork comes from a handler that interrupted a section */
+} forking;
+
 static void prepare_fork(void)
 {
+    sigset_t all, before;
+    bool inside;
+
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
     if (_IO_list_lock)
         _IO_list_lock();
-    hk_ace_fork_prepare(thread_state == THREAD_ALIVE ? own_heap : NULL);
+    inside = !hk_thread_enter();
+    hk_ace_fork_prepare(inside);
+    forking.signals = before;
+    forking.inside = inside;
+}
+
+static void end_fork(sigset_t before, bool inside)
+{
+    if (!inside)
+        hk_thread_leave();
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
 }
 
 static void after_fork_in_parent(void)
 {
+    sigset_t before = forking.signals;
+    bool inside = forking.inside;
+
     hk_ace_fork_parent();
     if (_IO_list_unlock)
         _IO_list_unlock();
+    end_fork(before, inside);
 }
 
 static void after_fork_in_child(void)
 {
     hk_policy_fork_child(is_stranger);
-    hk_ace_fork_child(thread_state == THREAD_ALIVE ? own_heap : NULL);
+    hk_ace_fork_child(thread_state == THREAD_ALIVE ? own_heap : NULL, forking.inside);
     if (thread_state == THREAD_ALIVE)
-        own_heap->thread_id = kernel_thread_id();
+        own_heap->thread_id = hk_thread_kernel_id();
     if (_IO_list_resetlock)
         _IO_list_resetlock(); /* the only thread there is: whatever the count was */
+    end_fork(forking.signals, forking.inside);
 }
 
 /* ---- background ---------------------------------------------------------------------------- */

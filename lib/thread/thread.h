@@ -15,6 +15,7 @@
 #ifndef HK_THREAD_H
 #define HK_THREAD_H
 
+#include "config/config.h"
 #include "heap/heap.h"
 
 /*
@@ -40,7 +41,7 @@ void hk_thread_leave(void);
  * handler left work, hk_thread_leave is to be called. */
 HK_INLINE bool hk_thread_try_leave(struct hk_heap *heap)
 {
-    if (HK_UNLIKELY(heap->nr_deferred))
+    if (HK_UNLIKELY(heap->any_deferred))
         return false;
     hk_signal_fence();
     hk_heap_self = heap;
@@ -55,8 +56,9 @@ HK_INLINE void hk_thread_leave_fast(struct hk_heap *heap)
         hk_thread_leave();
 }
 
-/* In a refused section: the block is freed when the interrupted one ends. False: no room, it is lost. */
-bool hk_thread_defer_free(void *p);
+/* In a refused section: the block is freed when the interrupted one ends. Any number; when no memory can be
+ * had for the list, the block is lost and counted (stats.nr_lost). */
+void hk_thread_defer_free(void *p);
 
 /* The calling thread's heap, or NULL: no memory, the thread is ending, or it is about to abort. */
 struct hk_heap *hk_thread_heap(void);
@@ -65,6 +67,11 @@ struct hk_heap *hk_thread_heap(void);
 void hk_thread_fast_paths(bool on); /* inside a slow section */
 /* After a diagnostic: the heap is out of bounds for this thread. */
 bool hk_thread_is_panicking(void);
+/* Inside a slow section, hk_config_lock held since the proposal: publishes what follows from the change,
+ * then commits it. 0, or ENOMEM and nothing has changed. */
+int hk_thread_change_option(const struct hk_config_change *change, const char *by);
+/* The kernel's id of the calling thread, without a system call where libc keeps it. */
+unsigned hk_thread_kernel_id(void);
 /* Constructor's part: fork handlers, which allocate. */
 void hk_thread_start(void);
 

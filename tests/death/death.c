@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
 // The driver: runs every case in a process of its own and compares its end and its sentence. `death
-// "NAME" SEED` runs one case in this process, for a debugger.
+// "NAME" SEED` runs one case in this process, for a debugger; `death --list` names the cases of misuse.
 #include "death.h"
 
 #include <ctype.h>
@@ -18,7 +18,11 @@
 #define CASE_TIMEOUT_S 10
 
 static const struct suite *const suites[] = {
-    &double_free_suite, &invalid_free_suite, &invalid_realloc_suite, &robust_suite, &harmless_suite,
+    &double_free_suite, &invalid_free_suite, &invalid_realloc_suite,
+    &overflow_suite,    &robust_suite,       &harmless_suite,
+};
+static const char *const families[] = {
+    "double free", "invalid free", "invalid realloc", "overflow and use after free", "robustness", "no misuse",
 };
 
 // --- for the cases ---
@@ -265,6 +269,16 @@ static int run_one_here(const char *name, uint64_t seed)
     return 2;
 }
 
+// FAMILY <tab> NAME: what misuses the heap, for a comparison of allocators.
+static int list_misuse(void)
+{
+    for (size_t s = 0; s < COUNT(suites); s++)
+        for (size_t i = 0; i < suites[s]->count; i++)
+            if (suites[s] != &robust_suite && suites[s]->cases[i].sentence != NOTHING)
+                printf("%s\t%s\n", families[s], suites[s]->cases[i].name);
+    return 0;
+}
+
 int main(int argc, char **argv)
 {
     struct rlimit no_core = {0, 0};
@@ -272,6 +286,8 @@ int main(int argc, char **argv)
 
     harness_preload(argv);
     setrlimit(RLIMIT_CORE, &no_core);
+    if (argc > 1 && strcmp(argv[1], "--list") == 0)
+        return list_misuse();
     if (argc > 1)
         return run_one_here(argv[1], argc > 2 ? strtoull(argv[2], NULL, 0) : 1);
     setvbuf(stdout, NULL, _IOLBF, 0);

@@ -40,7 +40,7 @@ struct suite {
     size_t count;
 };
 extern const struct suite double_free_suite, invalid_free_suite, invalid_realloc_suite,
-    robust_suite, harmless_suite;
+    overflow_suite, robust_suite, harmless_suite;
 
 #define KIB          ((size_t)1024)
 #define MIB          (1024 * KIB)

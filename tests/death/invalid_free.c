@@ -57,6 +57,17 @@ static void next_slot(const struct death *self, uint64_t seed)
     free_it(p + usable);
 }
 
+// Further on in a slab that is hardly used: nothing there was ever handed out.
+static void slots_behind(const struct death *self, uint64_t seed)
+{
+    char *p = take(self->size);
+    size_t usable = malloc_usable_size(p);
+
+    (void)seed;
+    about(p + self->argument * usable, NULL, 0);
+    free_it(p + self->argument * usable);
+}
+
 static void interior_middle(const struct death *self, uint64_t seed)
 {
     char *p = take(self->size);
@@ -335,6 +346,19 @@ static const struct death cases[] = {
     {"free of the slot behind, 112 B", next_slot, ANY_SENTENCE, 112, 0, 8},
     {"free of the slot behind, 1000 B", next_slot, ANY_SENTENCE, 1000, 0, 8},
     {"free of the slot behind, 2000 B", next_slot, ANY_SENTENCE, 2000, 0, 8},
+    {"free of the slot behind, 2100 B", next_slot, ANY_SENTENCE, 2100, 0, 8},
+    {"free of the slot behind, 3000 B", next_slot, ANY_SENTENCE, 3000, 0, 8},
+    {"free of the slot behind, 5000 B", next_slot, ANY_SENTENCE, 5000, 0, 8},
+    {"free of the slot behind, 10000 B", next_slot, ANY_SENTENCE, 10000, 0, 8},
+    {"free of the slot behind, 20000 B", next_slot, ANY_SENTENCE, 20000, 0, 8},
+    {"free of the slot behind, 40000 B", next_slot, ANY_SENTENCE, 40000, 0, 8},
+    {"free of the slot behind, 64 KiB", next_slot, ANY_SENTENCE, 65536, 0, 8},
+    {"free of the slot two behind, 16 B", slots_behind, ANY_SENTENCE, 16, 2, 1},
+    {"free of the slot 30 behind, 48 B", slots_behind, ANY_SENTENCE, 48, 30, 1},
+    {"free of the slot 7 behind, 200 B", slots_behind, ANY_SENTENCE, 200, 7, 1},
+    {"free of the slot two behind, 16 KiB", slots_behind, ANY_SENTENCE, 16384, 2, 1},
+    {"free of the slot 3 behind, 20000 B", slots_behind, ANY_SENTENCE, 20000, 3, 1},
+    {"free of the slot 5 behind, 40000 B", slots_behind, ANY_SENTENCE, 40000, 5, 1},
     {"free somewhere in 1 KiB", interior_random, FREE_INTERIOR, KIB, 0, 4},
     {"free somewhere in 5000 B", interior_random, FREE_INTERIOR, 5000, 0, 4},
     {"free somewhere in 40 KiB", interior_random, FREE_INTERIOR, 40 * KIB, 0, 4},

@@ -91,6 +91,18 @@ else
     fi
 fi
 
+# --- a plug-in that calls libc's malloc ---
+
+build "RTLD_DEEPBIND plug-in" "$cc" -shared -fPIC -O1 -g -DPLUGIN -o "$work/foreign.so" "$src/foreign.c" &&
+    build "RTLD_DEEPBIND plug-in" "$cc" -O1 -g -o "$work/foreign" "$src/foreign.c" -ldl &&
+    if LD_PRELOAD="$lib" timeout 30 "$work/foreign" "$work/foreign.so" >"$work/out" 2>&1 &&
+        [ "$(grep -c "hakmem: block of another allocator: handed on to it" "$work/out")" = 1 ]; then
+        ok "free, realloc and malloc_usable_size of blocks of an RTLD_DEEPBIND plug-in, told once"
+    else
+        not_ok "free, realloc and malloc_usable_size of blocks of an RTLD_DEEPBIND plug-in, told once" \
+            "$(cat "$work/out")"
+    fi
+
 # --- C++ inside a C program: libstdc++ comes late, and is loaded so that RTLD_NEXT and RTLD_DEFAULT
 # cannot see it ---
 

@@ -24,12 +24,24 @@
 #define MIB          (1024 * KIB)
 #define COUNT(array) (sizeof(array) / sizeof *(array))
 
-#if !defined __x86_64__ && !defined __aarch64__
-#    error "the filters need this architecture's AUDIT_ARCH"
-#elif defined __x86_64__
+#if defined __x86_64__
 #    define ARCHITECTURE AUDIT_ARCH_X86_64
-#else
+#elif defined __i386__
+#    define ARCHITECTURE AUDIT_ARCH_I386
+#elif defined __aarch64__
 #    define ARCHITECTURE AUDIT_ARCH_AARCH64
+#elif defined __arm__
+#    define ARCHITECTURE AUDIT_ARCH_ARM
+#elif defined __riscv && __riscv_xlen == 64
+#    define ARCHITECTURE AUDIT_ARCH_RISCV64
+#elif defined __s390x__
+#    define ARCHITECTURE AUDIT_ARCH_S390X
+#elif defined __powerpc64__ && __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
+#    define ARCHITECTURE AUDIT_ARCH_PPC64LE
+#elif defined __powerpc64__
+#    define ARCHITECTURE AUDIT_ARCH_PPC64
+#else
+#    error "the filters need this architecture's AUDIT_ARCH"
 #endif
 
 static struct sock_filter filter[64];

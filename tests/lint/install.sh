@@ -110,6 +110,12 @@ version="-DVERSION=\"${HK_VERSION:-0.1.0}\""
         skip "a C++ program" "no C++ compiler"
     fi
 }
+tool=$(find "$work/root" -name hakmem-run -type f -perm -u+x)
+test_that "hakmem-run finds the installed library" \
+    "$tool" sh -c 'grep -q "$1/libhakmem.so.0" /proc/$$/maps' - "$(readlink -f "$libdir")"
+test_that "and so from any directory, by a link" sh -c \
+    'mkdir "$2/elsewhere" && ln -s "$1" "$2/elsewhere/run" && cd "$2/elsewhere" && ./run grep -q libhakmem /proc/self/maps' \
+    - "$tool" "$work"
 test_that "make uninstall leaves nothing" sh -c \
     'make -C "$1" uninstall DESTDIR="$2" && test -z "$(find "$2" ! -type d)"' - "$builddir" "$work/root"
 echo "1..$number"

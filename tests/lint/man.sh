@@ -50,7 +50,8 @@ result $? "there are pages"
 
 missing=
 for function in $(sed 's/#.*//' "$srcdir/tests/lint/exports.txt" | tr ' ' '\n' | grep '^hak_'); do
-    grep -q "^\.Fn $function " "$srcdir/man/hakmem.3" "$srcdir/man/hak_policy.3" && test -f "$builddir/man/$function.3" ||
+    page=$(sed -n 's|^\.so man3/||p' "$builddir/man/$function.3" 2>/dev/null)
+    test -n "$page" && grep -q -e "^\.F[no] $function" -e "^\.Vt .* $function " "$srcdir/man/$page" ||
         missing="$missing $function"
 done
 test -z "$missing"

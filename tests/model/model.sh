@@ -18,11 +18,27 @@ fi
 play() { # play NAME ARGUMENTS...: no answer may be wrong
     name=$1
     shift
-    if timeout "${HK_MODEL_TIMEOUT:-600}" env ${lib:+LD_PRELOAD="$lib"} "$model" "$@" >"$work/out" 2>&1; then
+    if timeout "${HK_MODEL_TIMEOUT:-600}" env ${lib:+LD_PRELOAD="$lib" HAKMEM_STATS_DUMP=1} "$model" "$@" \
+        >"$work/out" 2>&1; then
         ok "$name"
-        sed 's/^/# /' "$work/out"
+        grep -v '^hakmem:' "$work/out" | sed 's/^/# /'
+        adds_up "$name"
     else
         not_ok "$name" "exit status $?: model $*" "$(cat "$work/out")"
+    fi
+}
+
+adds_up() { # adds_up NAME: at exit the parts of what is mapped are all of it, to the byte
+    test -n "$lib" || return 0
+    sums=$(sed -n 's/^hakmem: bytes: //p' "$work/out" | tr -d , | awk '{
+        for (i = 3; i < NF; i += 2) sum += $(i + 1)
+        if ($2 > 0 && $2 == sum) print "equal"
+        else print $2 " is not " sum
+    }')
+    if test "$sums" = equal; then
+        ok "$1: the counters add up"
+    else
+        not_ok "$1: the counters add up" "$sums" "$(grep '^hakmem: bytes' "$work/out")"
     fi
 }
 

@@ -292,7 +292,7 @@ static void *call_malloc(const struct op *op, uint64_t random)
     size_t size = (size_t)op->size;
 
     if (HAVE(api.alloc_at) && random % 8 == 0)
-        return PICK(api.alloc_at, random)(size, (const void *)(0x400000 + random % 64 * 16));
+        return PICK(api.alloc_at, random)(size, (const void *)(uintptr_t)(0x400000 + random % 64 * 16));
     return PICK(api.malloc, random)(size);
 }
 
@@ -498,7 +498,7 @@ static void call_free(const struct op *op, const struct block *b, uint64_t rando
         return;
     default:
         if (sized && HAVE(api.free_at) && random % 8 == 0)
-            PICK(api.free_at, random)(b->ptr, b->size, (const void *)(0x400000 + random % 64 * 16));
+            PICK(api.free_at, random)(b->ptr, b->size, (const void *)(uintptr_t)(0x400000 + random % 64 * 16));
         else if (sized && HAVE(api.free_sized))
             PICK(api.free_sized, random)(b->ptr, b->size);
         else
@@ -593,10 +593,13 @@ static void play_expand(struct worker *w, const struct op *op, struct block *b)
     adopt(w, op, &fresh);
 }
 
+#define WORD_BITS (unsigned)(8 * sizeof(size_t))
+
+// More than any process can have: from the first address bit that user space lacks.
 static size_t huge_size(const struct op *op)
 {
     uint64_t random = hash_of(op);
-    unsigned shift = 47 + random % 17;
+    unsigned shift = WORD_BITS == 64 ? 47 + random % 17 : WORD_BITS - 1;
 
     switch (random >> 32 & 3) {
     case 0:
@@ -612,10 +615,10 @@ static size_t huge_size(const struct op *op)
 static void overflowing(const struct op *op, size_t *n, size_t *each)
 {
     uint64_t random = hash_of(op);
-    unsigned shift = 8 + random % 48;
+    unsigned shift = 8 + random % (WORD_BITS - 16);
 
     *n = ((size_t)1 << shift) + (random >> 60 & 1);
-    *each = ((size_t)1 << (64 - shift)) + (random >> 61 & 1);
+    *each = ((size_t)1 << (WORD_BITS - shift)) + (random >> 61 & 1);
 }
 
 static void play_failing_realloc(struct worker *w, const struct op *op, struct block *b)
@@ -638,7 +641,7 @@ static void play_failing_realloc(struct worker *w, const struct op *op, struct b
 static void play_aligned_huge(struct worker *w, const struct op *op)
 {
     uint64_t random = hash_of(op);
-    size_t align = (size_t)1 << (4 + random % 36);
+    size_t align = (size_t)1 << (4 + random % (WORD_BITS == 64 ? 36 : 24));
     size_t size = huge_size(op);
     void *p = w;
 
@@ -664,7 +667,7 @@ static void play_aligned_huge(struct worker *w, const struct op *op)
 
 static void play_bad_alignment(struct worker *w, const struct op *op)
 {
-    static const size_t bad[] = {0, 1, 2, 4, 3, 7, 24, 48, 96, 4095, 12288, ((size_t)1 << 40) + 16};
+    static const size_t bad[] = {0, 1, 2, sizeof(void *) / 2, 3, 7, 24, 48, 96, 4095, 12288, ((size_t)1 << (WORD_BITS - 4)) + 16};
     uint64_t random = hash_of(op);
     size_t align = bad[random % (sizeof bad / sizeof *bad)];
     size_t size = random >> 32 & 0xfff;

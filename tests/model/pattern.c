@@ -45,9 +45,15 @@ static bool everywhere(const struct block *b)
     return b->usable <= EVERYWHERE_BYTES || b->full;
 }
 
+// 0 .. n - 1 (Lemire 2019, without the rejection: a bias of n / 2^32 is no matter here).
+static size_t scaled(uint64_t random, size_t n)
+{
+    return (uint64_t)n >> 32 ? (size_t)(random % n) : (size_t)((random >> 32) * n >> 32);
+}
+
 static size_t sample_word(const struct block *b, unsigned k, size_t words)
 {
-    return (size_t)(((unsigned __int128)mix(b->id + k + 1) * words) >> 64);
+    return scaled(mix(b->id + k + 1), words);
 }
 
 void pattern_fill(const struct block *b)
@@ -157,7 +163,7 @@ bool zero_check(const unsigned char *p, size_t size, uint64_t random, size_t *at
     if (!range_is_zero(p, 0, 256, at) || !range_is_zero(p, size - 256, size, at))
         return false;
     for (unsigned k = 0; k < 16; k++) {
-        size_t i = (size_t)(((unsigned __int128)mix(random + k) * (size - 64)) >> 64);
+        size_t i = scaled(mix(random + k), size - 64);
         if (!range_is_zero(p, i, i + 64, at))
             return false;
     }

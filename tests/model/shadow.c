@@ -10,7 +10,7 @@
 
 #define GRANULE_SHIFT 3
 #define LEAF_SHIFT    28
-#define ADDRESS_BITS  47
+#define ADDRESS_BITS  (sizeof(void *) == 8 ? 47 : 32)
 #define LEAF_WORDS    ((size_t)1 << (LEAF_SHIFT - GRANULE_SHIFT - 6))
 
 typedef _Atomic(uint64_t) word_t;
@@ -52,7 +52,7 @@ static bool update(const void *ptr, size_t bytes, bool claim)
     uintptr_t last = ((uintptr_t)ptr + (bytes != 0 ? bytes - 1 : 0)) >> GRANULE_SHIFT;
     bool good = true;
 
-    if (last >> (ADDRESS_BITS - GRANULE_SHIFT) != 0 || last < at)
+    if ((uint64_t)last >> (ADDRESS_BITS - GRANULE_SHIFT) != 0 || last < at)
         return false;
     while (at <= last) {
         unsigned first_bit = at & 63;

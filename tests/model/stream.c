@@ -72,7 +72,7 @@ static uint8_t pick_alignment(uint64_t r)
     if ((r & 0x3ff) == 0)
         return (uint8_t)(17 + (r >> 10) % 8);
     if ((r & 0x1fff) == 1)
-        return (uint8_t)(25 + (r >> 13) % 16);
+        return (uint8_t)(25 + (r >> 13) % (sizeof(size_t) == 8 ? 16 : 4));
     unsigned shift = 4 + (unsigned)__builtin_ctzll(r >> 16 | (uint64_t)1 << 12);
     return (uint8_t)shift;
 }

@@ -449,10 +449,28 @@ END_TEST
 static void *passed_on;
 static unsigned nr_passed_on;
 
-static void next_free(void *p)
+static bool next_free(void *p)
 {
     passed_on = p;
     nr_passed_on++;
+    return true;
+}
+
+static bool next_resize(void *p, size_t n, void **moved)
+{
+    *moved = (char *)p + n;
+    return true;
+}
+
+static bool next_usable(const void *p, size_t *bytes)
+{
+    *bytes = 42;
+    return p != NULL;
+}
+
+static bool next_refuses(void *p)
+{
+    return p == NULL;
 }
 
 START_TEST(blocks_of_libc_go_to_libc)
@@ -461,14 +479,22 @@ START_TEST(blocks_of_libc_go_to_libc)
 
     victim = aligned;
     must_panic(free_victim, "invalid free: unknown pointer"); /* entry has not said where to */
-    hk_ace_next_free = next_free;
+    struct hk_foreign next = {next_free, next_resize, next_usable};
+    hk_ace_foreign = &next;
     hk_ace_free(self, aligned, SITE);
     ck_assert_uint_eq(nr_passed_on, 1);
     ck_assert_ptr_eq(passed_on, aligned);
+    ck_assert_ptr_eq(hk_ace_realloc(self, aligned, 100, SITE), aligned + 100);
+    ck_assert_uint_eq(hk_ace_usable(aligned, SITE), 42);
+    ck_assert(!hk_ace_resize(self, aligned, 1, SITE));
     victim = aligned + 1;
     must_panic(free_victim, "invalid free: misaligned pointer");
     victim = (char *)&passed_on;
     must_panic(free_victim, "invalid free:");
+    next.free = next_refuses;
+    victim = aligned;
+    must_panic(free_victim, "invalid free: unknown pointer");
+    hk_ace_foreign = NULL;
 }
 END_TEST
 
@@ -963,9 +989,6 @@ START_TEST(loose_blocks_that_cannot_be_had)
 {
     fake_os_fail(FAKE_MAP, 1, ENOMEM);
     ck_assert_ptr_null(hk_ace_loose_alloc(100, 16));
-    hk_lock(&hk_pagemap_lock); /* the interrupted section's */
-    ck_assert_ptr_null(hk_ace_loose_alloc(100, 16));
-    hk_unlock(&hk_pagemap_lock);
     ck_assert_ptr_nonnull(hk_ace_loose_alloc(100, 16));
 }
 END_TEST
@@ -974,7 +997,7 @@ END_TEST
 
 static void child_works(void)
 {
-    hk_ace_fork_child(self);
+    hk_ace_fork_child(self, false);
     hk_ace_check(self);
     for (int i = 0; i < NR_TIERS; i++)
         put(get(tiers[i]));
@@ -987,11 +1010,11 @@ static void child_works(void)
 START_TEST(fork_takes_every_lock_and_gives_it_back)
 {
     struct hk_lock *const locks[] = {hk_l25_lock(0), hk_l25_lock(3), hk_bigcache_lock(),
-                                     &hk_batch_lock, &hk_span_lock, &hk_pagemap_lock,
-                                     &hk_meta_lock, &self->lock, &other->lock};
+                                     &hk_batch_lock, &hk_span_lock, &hk_meta_lock,
+                                     &self->lock, &other->lock};
 
     victim = hk_ace_alloc(other, 100, 16, false, SITE);
-    hk_ace_fork_prepare(self);
+    hk_ace_fork_prepare(false);
     for (size_t i = 0; i < sizeof locks / sizeof *locks; i++)
         ck_assert(hk_lock_is_mine(locks[i]));
     struct child child = run_child(child_works);
@@ -1006,7 +1029,7 @@ END_TEST
 
 static void child_of_interrupted_purge(void)
 {
-    hk_ace_fork_child(self);
+    hk_ace_fork_child(self, true);
     if (!hk_lock_is_mine(&hk_span_lock) || hk_lock_is_mine(&hk_meta_lock))
         _exit(1);
     hk_unlock(&hk_span_lock);
@@ -1015,16 +1038,60 @@ static void child_of_interrupted_purge(void)
 
 START_TEST(fork_leaves_a_lock_to_its_holder)
 {
-    if (HK_DEBUG)
-        return; /* locks of lower rank are taken after the one that is held */
     hk_lock(&hk_span_lock);
-    hk_ace_fork_prepare(self);
+    hk_ace_fork_prepare(true);
     struct child child = run_child(child_of_interrupted_purge);
     hk_ace_fork_parent();
     ck_assert_msg(child_exited_0(&child), "status %x, said '%s'", (unsigned)child.status,
                   child.text);
     ck_assert(hk_lock_is_mine(&hk_span_lock));
     hk_unlock(&hk_span_lock);
+}
+END_TEST
+
+/* Every lock is held by a thread that never lets go, another one that forks from a handler. */
+static struct hk_lock *const global_locks[] = {&hk_batch_lock, &hk_span_lock, &hk_meta_lock};
+
+static void child_forgets(void)
+{
+    static char *p[200];
+
+    hk_ace_fork_child(self, true);
+    for (unsigned i = 0; i < 200; i++) {
+        p[i] = get(i % 8 ? 1000 : 1000 + tiers[i / 8 % NR_TIERS]);
+        memset(p[i], (int)i, 1000);
+    }
+    put(victim); /* of before */
+    for (unsigned i = 0; i < 200; i++)
+        if (p[i][0] != (char)i || p[i][999] != (char)i)
+            _exit(2);
+    for (unsigned i = 0; i < 200; i++)
+        put(p[i]);
+    hk_ace_purge(self);
+    hk_ace_check(self);
+    for (int i = 0; i < NR_TIERS; i++)
+        put(get(tiers[i]));
+}
+
+START_TEST(fork_forgets_what_is_never_let_go)
+{
+    victim = get(300000);
+    for (int i = 0; i < NR_TIERS; i++)
+        put(get(tiers[i]));
+    for (size_t i = 0; i < 3; i++)
+        global_locks[i]->word = (uintptr_t)&self;
+    hk_bigcache_lock()->word = hk_l25_lock(1)->word = (uintptr_t)&self;
+    hk_ace_fork_prepare(true);
+    struct child child = run_child(child_forgets);
+    hk_ace_fork_parent();
+    for (size_t i = 0; i < 3; i++) {
+        ck_assert_uint_eq(global_locks[i]->word & ~(uintptr_t)1, (uintptr_t)&self);
+        global_locks[i]->word = 0;
+    }
+    hk_bigcache_lock()->word = hk_l25_lock(1)->word = 0;
+    ck_assert_msg(child_exited_0(&child), "status %x, said '%s'", (unsigned)child.status,
+                  child.text);
+    put(victim);
 }
 END_TEST
 
@@ -1254,6 +1321,7 @@ int main(void)
     tc = new_case(suite, "fork", setup, teardown);
     tcase_add_test(tc, fork_takes_every_lock_and_gives_it_back);
     tcase_add_test(tc, fork_leaves_a_lock_to_its_holder);
+    tcase_add_test(tc, fork_forgets_what_is_never_let_go);
 
     tc = new_case(suite, "random", setup, teardown);
     tcase_add_loop_test(tc, random_blocks, 0, 4);

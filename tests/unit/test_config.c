@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: MIT
-/* Linked with --wrap=hk_os_is_secure, so that a test can be a setuid program. */
+/*
+ * Linked with --wrap=hk_os_is_secure, so that a test can be a setuid program.
+ * Over 900 lines because all sources of settings share one scaffolding.
+ */
 #include "config/config.h"
 
 #include "child.h"
@@ -32,7 +35,7 @@ static const char *const mode_names[HK_NR_MODES] = {"minimal", "fast", "balanced
 
 static bool at_secure;
 static char *environment[32];
-static char file_path[64], conf_path[64], conf_variable[96];
+static char directory[64], file_path[96], conf_path[96], conf_variable[128];
 
 bool __wrap_hk_os_is_secure(void);
 bool __wrap_hk_os_is_secure(void)
@@ -78,8 +81,11 @@ static void load(void)
 
 static void setup(void)
 {
-    snprintf(file_path, sizeof file_path, "/tmp/hakmem-test-%d.conf", (int)getpid());
-    snprintf(conf_path, sizeof conf_path, "/tmp/hakmem-test-%d.user", (int)getpid());
+    /* A directory of its own: a test that was killed leaves its files, and process ids come round. */
+    snprintf(directory, sizeof directory, "/tmp/hakmem-test-XXXXXX");
+    ck_assert_ptr_nonnull(mkdtemp(directory));
+    snprintf(file_path, sizeof file_path, "%s/conf", directory);
+    snprintf(conf_path, sizeof conf_path, "%s/user", directory);
     snprintf(conf_variable, sizeof conf_variable, "HAKMEM_CONF=%s", conf_path);
     hk_config_file = file_path;
     environment[0] = NULL;
@@ -89,6 +95,7 @@ static void teardown(void)
 {
     unlink(file_path);
     unlink(conf_path);
+    rmdir(directory);
 }
 
 /* What hk_config_load prints in a child, and that the child lives. */
@@ -214,9 +221,10 @@ START_TEST(format_cuts)
 {
     char text[4] = "xxx";
 
-    ck_assert_uint_eq(hk_config_format(HK_OPTION_mode, text, sizeof text), 3);
+    ck_assert_uint_eq(hk_config_format(HK_OPTION_mode, text, sizeof text), strlen("balanced"));
     ck_assert_str_eq(text, "bal");
-    ck_assert_uint_eq(hk_config_format(HK_OPTION_mode, text, 0), 0);
+    ck_assert_uint_eq(hk_config_format(HK_OPTION_mode, text, 0), strlen("balanced"));
+    ck_assert_str_eq(text, "bal");
 }
 END_TEST
 
@@ -421,6 +429,41 @@ START_TEST(a_complaint_stays_one_line)
 }
 END_TEST
 
+/* Each of them, in each of the places: one line that quotes the setting and says what would do. */
+START_TEST(every_option_answers_a_bad_value)
+{
+    char setting[128];
+
+    for (unsigned i = 0; i < HK_NR_OPTIONS; i++) {
+        snprintf(setting, sizeof setting, "HAKMEM_%s=no-such-value", option_names[i]);
+        set_environment(setting, NULL);
+        complains(setting, "\": accepted: ");
+        ck_assert_str_eq(hk_config_source(i), "default");
+        snprintf(setting, sizeof setting, "HAKMEM_OPTIONS=%s:no-such-value", option_names[i]);
+        set_environment(setting, NULL);
+        complains("HAKMEM_OPTIONS: ignored \"", "\": accepted: ");
+        snprintf(setting, sizeof setting, "%s = no-such-value", option_names[i]);
+        set_file(setting);
+        set_environment(NULL);
+        complains(setting, ":1: ignored \"");
+        unlink(file_path);
+    }
+}
+END_TEST
+
+START_TEST(the_nearest_name_is_proposed)
+{
+    set_environment("HAKMEM_PURGE_DELAY=5", NULL);
+    complains("no such option", "; did you mean purge_delay_ms?\n");
+    set_environment("HAKMEM_TPH=on", NULL);
+    complains("no such option\n", "HAKMEM_TPH=on");
+    set_environment("HAKMEM_OPTIONS=strickt:1", NULL);
+    complains("\"strickt:1\"", "; did you mean strict?\n");
+    set_environment("HAKMEM_SOMETHING_ELSE_ALTOGETHER_THAT_HAS_A_VERY_LONG_NAME=5", NULL);
+    complains("no such option\n", "VERY_LONG_NAME");
+}
+END_TEST
+
 START_TEST(range_is_shown_in_the_unit_of_the_option)
 {
     set_environment("HAKMEM_MMAP_THRESHOLD=1", NULL);
@@ -481,6 +524,67 @@ START_TEST(set)
 }
 END_TEST
 
+static const char *origin_of(enum hk_option i)
+{
+    static char text[256];
+
+    hk_config_origin(i, text, sizeof text);
+    return text;
+}
+
+START_TEST(origin_names_file_and_line)
+{
+    char expected[128];
+
+    set_file("# first\n\nthp = on\nmode = fast\n");
+    set_conf("wmax_mid = 3\ntiny_mag_cap = 100");
+    set_environment("HAKMEM_TINY_REFILL_COUNT=40", conf_variable, "HAKMEM_OPTIONS=wmax_large:4",
+                    "HAKMEM_RUN=0;;seed:7;", NULL);
+    silent();
+    load();
+    snprintf(expected, sizeof expected, "%s:3", file_path);
+    ck_assert_str_eq(origin_of(HK_OPTION_thp), expected);
+    snprintf(expected, sizeof expected, "%s:2", conf_path);
+    ck_assert_str_eq(origin_of(HK_OPTION_tiny_mag_cap), expected);
+    ck_assert_str_eq(origin_of(HK_OPTION_tiny_refill_count), "HAKMEM_TINY_REFILL_COUNT");
+    ck_assert_str_eq(origin_of(HK_OPTION_wmax_large), "HAKMEM_OPTIONS");
+    ck_assert_str_eq(origin_of(HK_OPTION_seed), "hakmem-run");
+    ck_assert_str_eq(origin_of(HK_OPTION_strict), "mode fast");
+    ck_assert_uint_eq(hk_config_origin(HK_OPTION_strict, NULL, 0), strlen("mode fast"));
+    set_environment(NULL);
+    unlink(file_path);
+    load();
+    ck_assert_str_eq(origin_of(HK_OPTION_thp), "default");
+}
+END_TEST
+
+START_TEST(run_beats_the_environment)
+{
+    struct hk_config_run run;
+
+    set_environment("HAKMEM_THP=off", "HAKMEM_RUN=2;sock;thp:on,cap_mid:1/2;/a b;c", NULL);
+    silent();
+    load();
+    is(thp, "on");
+    is(cap_mid, "1,2");
+    comes_from(thp, "hakmem-run");
+    ck_assert(hk_config_find_run(environment, &run));
+    ck_assert_int_eq(*run.hops, '2');
+    ck_assert_int_eq(strncmp(run.socket, "sock;", 5), 0);
+    ck_assert_str_eq(run.path, "/a b;c");
+    set_environment("HAKMEM_RUN=0;sock;thp:maybe;x", NULL);
+    complains("hakmem-run: ignored \"thp:maybe\"", "off|auto|on");
+    static const char *const broken[] = {"", "x", "0", "0;", "0;a", "0;a;b", ";;;", "00;;;"};
+    for (size_t i = 0; i < sizeof broken / sizeof *broken; i++) {
+        char variable[32];
+        snprintf(variable, sizeof variable, "HAKMEM_RUN=%s", broken[i]);
+        set_environment(variable, NULL);
+        ck_assert(!hk_config_find_run(environment, &run));
+        silent();
+    }
+}
+END_TEST
+
 START_TEST(loading_again_forgets)
 {
     set_environment("HAKMEM_THP=off", NULL);
@@ -521,7 +625,7 @@ START_TEST(bad_lines)
     char expected[128];
 
     set_file("thp = off\nthp\nstats_dump = 1\n");
-    snprintf(expected, sizeof expected, "hakmem: %s: ignored \"thp\": ", file_path);
+    snprintf(expected, sizeof expected, "hakmem: %s:2: ignored \"thp\": ", file_path);
     complains(expected, "accepted: name = value");
     is(stats_dump, "on");
     set_file("thp = sometimes # why not\n");
@@ -546,14 +650,45 @@ START_TEST(zero_bytes_in_a_file)
 }
 END_TEST
 
-START_TEST(absent_file_is_silent)
+START_TEST(absent_system_file_is_silent)
 {
-    set_environment("HAKMEM_CONF=/nonexistent/hakmem.conf", NULL);
     silent();
-    set_environment("HAKMEM_CONF=/", NULL);
+    hk_config_file = "/nonexistent/hakmem.conf";
     silent();
     set_environment("HAKMEM_CONF=", NULL);
     silent();
+}
+END_TEST
+
+/* Somebody asked for that one: never silence. */
+START_TEST(absent_conf_is_told)
+{
+    set_environment("HAKMEM_CONF=/nonexistent/hakmem.conf", NULL);
+    complains("HAKMEM_CONF: ignored \"/nonexistent/hakmem.conf\": ", "no such file");
+    set_environment("HAKMEM_CONF=/", NULL);
+    complains("HAKMEM_CONF: ignored \"/\": ", "directory");
+    set_environment("HAKMEM_CONF=/nonexistent/hakmem.conf", "HAKMEM_STRICT=1", NULL);
+    struct child child = run_child(load);
+    ck_assert(child_aborted(&child));
+}
+END_TEST
+
+static void load_as_nobody(void)
+{
+    if (setuid(65534) != 0)
+        _exit(1);
+    load();
+}
+
+START_TEST(unreadable_conf_is_told)
+{
+    set_conf("thp = on\n");
+    ck_assert_int_eq(chmod(conf_path, 0), 0);
+    ck_assert_int_eq(chmod(directory, 0755), 0);
+    set_environment(conf_variable, NULL);
+    struct child child = run_child(geteuid() == 0 ? load_as_nobody : load);
+    ck_assert(child_exited_0(&child));
+    ck_assert_msg(strstr(child.text, "no permission") != NULL, "%s", child.text);
 }
 END_TEST
 
@@ -662,10 +797,6 @@ START_TEST(allocates_nothing_and_keeps_errno)
 }
 END_TEST
 
-/*
- * Garbage: mutated settings never crash, and every value stays one that reads back.
- */
-
 static uint64_t random_state;
 
 static unsigned pick(unsigned n)
@@ -673,6 +804,10 @@ static unsigned pick(unsigned n)
     random_state = random_state * UINT64_C(6364136223846793005) + 1442695040888963407;
     return (unsigned)(random_state >> 33) % n;
 }
+
+/*
+ * Garbage: mutated settings never crash, and every value stays one that reads back.
+ */
 
 static void make_garbage(char *text, size_t bytes)
 {
@@ -707,7 +842,8 @@ static void load_garbage(void)
             make_garbage(text[i], sizeof text[i]);
             environment[i] = text[i];
         }
-        environment[8] = NULL;
+        environment[8] = (char *)"HAKMEM_STRICT=0"; /* the garbage may say 1, and then it would stop us */
+        environment[9] = NULL;
         if (round % 16 == 0) {
             make_garbage(file, sizeof file);
             set_file(file);
@@ -740,6 +876,7 @@ static void add_tests(Suite *suite)
     TCase *tc = tcase_create("values");
 
     tcase_add_checked_fixture(tc, setup, teardown);
+    tcase_set_timeout(tc, 60); /* a busy machine */
     tcase_add_test(tc, valid_before_load);
     tcase_add_test(tc, load_of_nothing_changes_nothing);
     tcase_add_test(tc, minimal_switches_off);
@@ -754,6 +891,7 @@ static void add_tests(Suite *suite)
 
     tc = tcase_create("environment");
     tcase_add_checked_fixture(tc, setup, teardown);
+    tcase_set_timeout(tc, 60); /* a busy machine */
     tcase_add_test(tc, names_in_any_case);
     tcase_add_test(tc, other_variables_are_none_of_ours);
     tcase_add_test(tc, unknown_variable);
@@ -761,16 +899,23 @@ static void add_tests(Suite *suite)
     tcase_add_test(tc, bad_item_spares_the_others);
     tcase_add_test(tc, legacy_names_are_silent);
     tcase_add_test(tc, a_complaint_stays_one_line);
+    tcase_add_test(tc, every_option_answers_a_bad_value);
+    tcase_add_test(tc, the_nearest_name_is_proposed);
     tcase_add_test(tc, range_is_shown_in_the_unit_of_the_option);
+    tcase_add_test(tc, origin_names_file_and_line);
+    tcase_add_test(tc, run_beats_the_environment);
     tcase_add_test(tc, each_source_beats_the_next);
     suite_add_tcase(suite, tc);
 
     tc = tcase_create("files");
     tcase_add_checked_fixture(tc, setup, teardown);
+    tcase_set_timeout(tc, 60); /* a busy machine */
     tcase_add_test(tc, file_syntax);
     tcase_add_test(tc, bad_lines);
     tcase_add_test(tc, zero_bytes_in_a_file);
-    tcase_add_test(tc, absent_file_is_silent);
+    tcase_add_test(tc, absent_system_file_is_silent);
+    tcase_add_test(tc, absent_conf_is_told);
+    tcase_add_test(tc, unreadable_conf_is_told);
     tcase_add_test(tc, a_fifo_does_not_hang);
     tcase_add_test(tc, a_file_without_end_does_not_hang);
     tcase_add_test(tc, long_file);
@@ -778,7 +923,7 @@ static void add_tests(Suite *suite)
 
     tc = tcase_create("manners");
     tcase_add_checked_fixture(tc, setup, teardown);
-    tcase_set_timeout(tc, 60);
+    tcase_set_timeout(tc, 60); /* a busy machine */
     tcase_add_test(tc, secure_ignores_the_environment);
     tcase_add_test(tc, secure_reads_only_what_root_alone_can_write);
     tcase_add_test(tc, strict_aborts_after_the_last_complaint);

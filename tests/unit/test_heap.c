@@ -134,7 +134,17 @@ static unsigned in_magazine(const struct hk_heap *h, unsigned class)
 {
     const struct hk_class_slabs *cs = &h->slabs[class];
 
-    return cs->bottom ? (unsigned)(h->record[class].cursor - cs->bottom) - 1 : 0;
+    unsigned n = 0;
+
+    if (cs->bottom)
+        for (void **top = h->record[class].cursor; top > cs->bottom + 1; top--)
+            n += top[-1] != NULL; /* gaps do not count */
+    return n;
+}
+
+static unsigned room_in(const struct hk_heap *h, unsigned class)
+{
+    return (unsigned)(h->record[class].limit - h->record[class].cursor);
 }
 
 static unsigned soft_cap(const struct hk_heap *h, unsigned class)
@@ -383,6 +393,54 @@ START_TEST(refill_takes_what_the_policy_says_in_address_order)
 }
 END_TEST
 
+/* A free that was interrupted after it had read the cursor: a handler's mallocs and frees, then its last two
+ * steps. `held` blocks were in the magazine, the handler has held + 1 at a time. */
+static void interrupt_free(size_t n, unsigned held)
+{
+    struct hk_class_record *r = &heap[0]->record[hk_size_to_class(n)];
+    void *p = get(n), *mine[8];
+
+    while (in_magazine(heap[0], hk_size_to_class(n)))
+        get(n);
+    for (unsigned i = 0; i < held; i++)
+        mine[i] = get(n);
+    while (in_magazine(heap[0], hk_size_to_class(n)))
+        get(n);
+    for (unsigned i = 0; i < held; i++)
+        put(mine[i]);
+    *hk_mark_of(p) = r->magic;
+    void **slot = r->cursor;
+    for (unsigned i = 0; i <= held; i++)
+        mine[i] = get(n);
+    for (unsigned i = held + 1; i-- > 0;)
+        put(mine[i]);
+    *slot = p;
+    r->cursor++;
+}
+
+START_TEST(interrupted_free_loses_and_doubles_nothing)
+{
+    static const size_t sizes[] = {16, 1024, 4000, 20000};
+    static void *got[400];
+
+    make_heaps(1);
+    for (unsigned s = 0; s < 4; s++)
+        for (unsigned held = 0; held < (s == 0 ? 4 : 1); held++) {
+            unsigned c = hk_size_to_class(sizes[s]);
+            interrupt_free(sizes[s], held);
+            for (unsigned i = 0; i < 400; i++)
+                memset(got[i] = get(sizes[s]), (int)i, 16);
+            for (unsigned i = 0; i < 400; i++)
+                ck_assert_int_eq(*(unsigned char *)got[i], i & 0xff);
+            for (unsigned i = 0; i < 400; i++)
+                put(got[i]);
+            hk_heap_flush_all(heap[0]);
+            ck_assert_uint_eq(in_magazine(heap[0], c), 0);
+            hk_heap_check(heap[0]);
+        }
+}
+END_TEST
+
 static void *block[40000];
 
 static void get_many(size_t n, unsigned nr)
@@ -455,16 +513,17 @@ START_TEST(a_full_magazine_flushes_its_older_half)
     get_many(1024, 20 * cap);
     while (in_magazine(heap[0], c))
         get(1024);
+    unsigned room = room_in(heap[0], c), gap = cap - room;
     /* One of each slab, so that none is kept by the magazine alone. */
-    for (unsigned i = 0; i < cap; i++)
+    for (unsigned i = 0; i < room; i++)
         put(block[4 * i]);
-    ck_assert_uint_eq(in_magazine(heap[0], c), cap);
-    put(block[4 * cap]);
+    ck_assert_uint_eq(in_magazine(heap[0], c), room);
+    put(block[4 * room]);
     ck_assert_uint_eq(heap[0]->stats.nr_flushes, 1);
     ck_assert_uint_eq(in_magazine(heap[0], c), cap - (cap + 1) / 2 + 1);
-    for (unsigned i = 0; i <= cap; i++)
+    for (unsigned i = 0; i <= room; i++)
         ck_assert_int_eq(hk_slab_block_is_free(hk_slab_of(block[4 * i]), block[4 * i]),
-                         i < (cap + 1) / 2);
+                         i < (cap + 1) / 2 - gap);
 }
 END_TEST
 
@@ -562,9 +621,13 @@ START_TEST(idle_class_is_flushed_busy_one_is_not)
     ck_assert_uint_gt(in_magazine(heap[0], idle), 0);
     get(256);
     hk_heap_flush_idle(heap[0]);
+    ck_assert_uint_eq(in_magazine(heap[0], idle), 1);
+    ck_assert_uint_gt(in_magazine(heap[0], busy), 1);
+    get(256);
+    hk_heap_flush_idle(heap[0]);
     ck_assert_uint_eq(in_magazine(heap[0], idle), 0);
-    ck_assert_uint_gt(in_magazine(heap[0], busy), 0);
-    ck_assert_uint_eq(heap[0]->stats.nr_idle_flushes, 1);
+    ck_assert_uint_gt(in_magazine(heap[0], busy), 1);
+    ck_assert_uint_eq(heap[0]->stats.nr_idle_flushes, 2);
     ck_assert_uint_eq(heap[0]->stats.nr_published, 0); /* there is nobody to share with */
 }
 END_TEST
@@ -583,6 +646,43 @@ static void go_idle(struct hk_heap *h)
     hk_heap_flush_idle(h);
     hk_heap_flush_idle(h);
 }
+
+/* The looks come from a signal handler that interrupts the fast path at its worst place. */
+START_TEST(idle_look_inside_the_fast_path)
+{
+    unsigned c = hk_size_to_class(64);
+    struct hk_class_record *r;
+
+    make_heaps(1);
+    r = &heap[0]->record[c];
+    void *keep = get(64);
+    put(get(64));
+    hk_heap_flush_idle(heap[0]);
+    for (int i = 0; i < 10; i++) { /* a loop of malloc and free: the same cursor at each look */
+        void *p = r->cursor[-1]; /* malloc has read its block */
+        ck_assert_ptr_nonnull(p);
+        hk_heap_flush_idle(heap[0]);
+        r->cursor--;
+        *hk_mark_of(p) = 0;
+        ck_assert(!is_in_slab(p));
+        void **slot = r->cursor; /* free has read its cursor */
+        if (slot < r->limit) {
+            hk_heap_flush_idle(heap[0]);
+            *hk_mark_of(p) = r->magic;
+            *slot = p;
+            r->cursor++;
+        } else {
+            put_slow(heap[0], p);
+        }
+        ck_assert_ptr_eq(get(64), p);
+        put(p);
+        hk_heap_check(heap[0]);
+    }
+    put(keep);
+    flush_everything(1);
+    nothing_is_lost();
+}
+END_TEST
 
 START_TEST(partial_slabs_of_an_idle_class_serve_others)
 {
@@ -831,14 +931,15 @@ START_TEST(drain_into_a_full_magazine_goes_to_the_slabs)
 
     make_heaps(2);
     get_many(1024, 400);
-    for (unsigned i = 200; in_magazine(heap[0], c) < soft_cap(heap[0], c); i++)
+    for (unsigned i = 200; room_in(heap[0], c); i++)
         put(block[i]);
+    unsigned full = in_magazine(heap[0], c);
     become(heap[1]);
     put_many(150);
     hk_heap_tick(heap[1]);
     become(heap[0]);
     hk_heap_tick(heap[0]);
-    ck_assert_uint_eq(in_magazine(heap[0], c), soft_cap(heap[0], c));
+    ck_assert_uint_eq(in_magazine(heap[0], c), full);
     for (unsigned i = 0; i < 150; i++)
         ck_assert(is_in_slab(block[i]));
     hk_heap_check(heap[0]);
@@ -1089,6 +1190,131 @@ START_TEST(heap_blocks_freed_without_a_heap)
     hk_heap_tick(heap[0]);
     flush_everything(1);
     nothing_is_lost();
+}
+END_TEST
+
+/* ---- sampled heap -------------------------------------------------------------------------- */
+
+/* As ace does. */
+static void put_sampled(void *p)
+{
+    *hk_mark_of(p) = hk_size_class[hk_class_of_word(hk_pagemap_word(p))].magic;
+    hk_heap_free_sampled(p);
+}
+
+START_TEST(sampled_blocks_are_of_no_thread)
+{
+    void *p[2 * HK_NR_CLASSES];
+
+    make_heaps(2);
+    for (unsigned i = 0; i < 2 * HK_NR_CLASSES; i++) {
+        unsigned c = i % HK_NR_CLASSES;
+        p[i] = hk_heap_alloc_sampled(heap[0], c);
+        ck_assert_ptr_nonnull(p[i]);
+        ck_assert_uint_eq(hk_class_of_word(hk_pagemap_word(p[i])), c);
+        ck_assert(hk_heap_is_sampled_word(hk_pagemap_word(p[i])));
+        ck_assert(!free_fast(p[i]) && !hk_heap_keeps(p[i], 16) && !holds(p[i]));
+    }
+    ck_assert(!hk_heap_is_sampled_word(hk_pagemap_word(get(100))));
+    ck_assert(!hk_heap_is_sampled_word(HK_PM_RUN) && !hk_heap_is_sampled_word(HK_PM_UNKNOWN));
+    for (unsigned i = 0; i < 2 * HK_NR_CLASSES; i++) {
+        become(heap[i % 2]);
+        put_sampled(p[i]);
+        ck_assert(is_dead(p[i]));
+    }
+    become(heap[0]);
+    check_all();
+}
+END_TEST
+
+START_TEST(sampled_slabs_are_not_stolen)
+{
+    void *p;
+
+    make_heaps(1);
+    p = hk_heap_alloc_sampled(heap[0], hk_size_to_class(96));
+    get_many(500, 96);
+    ck_assert_uint_eq(heap[0]->stats.nr_slabs_stolen, 0);
+    ck_assert(hk_heap_is_sampled_word(hk_pagemap_word(p)));
+    put_sampled(p);
+}
+END_TEST
+
+START_TEST(empty_sampled_slabs_go_back)
+{
+    make_heaps(1);
+    for (unsigned c = HK_FIRST_POOL_CLASS; c < HK_NR_CLASSES; c++)
+        put_sampled(hk_heap_alloc_sampled(heap[0], c));
+    ck_assert_uint_eq(hk_span_used_bytes(), 0);
+    for (unsigned c = 0; c < HK_FIRST_POOL_CLASS; c++)
+        put_sampled(hk_heap_alloc_sampled(heap[0], c));
+    ck_assert_uint_gt(hk_span_used_bytes(), 0); /* the last slab of a small class stays */
+    hk_heap_reclaim(NULL);
+    ck_assert_uint_eq(hk_span_used_bytes(), 0);
+}
+END_TEST
+
+/* What enters a magazine from slabs and parcels, or is a sample, is counted down; recycled blocks are not. */
+START_TEST(bytes_are_counted_down)
+{
+    struct hk_sampling *s;
+    unsigned class = hk_size_to_class(100);
+    int64_t before, size = hk_size_class[class].size;
+
+    make_heaps(2);
+    s = &heap[0]->sampling;
+    s->countdown = before = 1000000;
+    block[0] = get(100);
+    ck_assert_int_eq(before - s->countdown, 16 * size); /* a refill */
+    ck_assert_uint_eq(s->attention, 0);
+    for (unsigned i = 1; i < 16; i++)
+        block[i] = get(100);
+    put(get(100)); /* the last refill for long */
+    before = s->countdown;
+    for (int round = 0; round < 100; round++)
+        put(get(100));
+    ck_assert_int_eq(s->countdown, before);
+    put_sampled(hk_heap_alloc_sampled(heap[0], class));
+    ck_assert_int_eq(before - s->countdown, size);
+
+    before = s->countdown;
+    become(heap[1]);
+    for (unsigned i = 0; i < 10; i++)
+        put_slow(heap[1], block[i]);
+    hk_heap_tick(heap[1]);
+    become(heap[0]);
+    hk_heap_tick(heap[0]); /* takes the parcel home */
+    ck_assert_int_eq(before - s->countdown, 10 * size);
+}
+END_TEST
+
+START_TEST(refill_says_when_a_sample_is_due)
+{
+    struct hk_sampling *s;
+
+    make_heaps(1);
+    s = &heap[0]->sampling;
+    s->countdown = 16 * 112 + 1;
+    (void)get(100);
+    ck_assert_int_eq(s->countdown, 1);
+    ck_assert_uint_eq(s->attention, 0);
+    (void)get(3000);
+    ck_assert_uint_eq(s->attention, HK_SAMPLE_DUE);
+    ck_assert_uint_eq(s->due_class, hk_size_to_class(3000));
+    ck_assert_uint_gt(s->due_blocks, 0);
+    ck_assert_int_eq(1 - s->countdown, s->due_blocks * (int64_t)hk_size_class[s->due_class].size);
+}
+END_TEST
+
+START_TEST(no_memory_for_a_sample)
+{
+    make_heaps(1);
+    fake_os_fail_all(FAKE_MAP, ENOMEM);
+    heap[0]->sampling.countdown = 5;
+    ck_assert_ptr_null(hk_heap_alloc_sampled(heap[0], 3));
+    ck_assert_int_eq(heap[0]->sampling.countdown, 5);
+    fake_os_fail_all(FAKE_MAP, 0);
+    ck_assert_ptr_nonnull(hk_heap_alloc_sampled(heap[0], 3));
 }
 END_TEST
 
@@ -1393,7 +1619,7 @@ static void expect(bool ok, const char *what)
 
 static void fork_child_inherits(void)
 {
-    hk_heap_fork_child(heap[0]); /* as after fork() in thread 0 */
+    hk_heap_fork_child(heap[0], false); /* as after fork() in thread 0 */
     expect(heap[0]->state == HK_HEAP_ACTIVE, "own heap is active");
     for (int i = 1; i < 3; i++) {
         expect(heap[i]->state == HK_HEAP_PARKED, "others are parked");
@@ -1431,7 +1657,7 @@ START_TEST(fork_child_inherits_the_heaps_of_others)
         put(block[i]); /* outbox */
     put(get(5000));
     become(heap[0]);
-    hk_heap_fork_prepare(heap[0]);
+    ck_assert(hk_heap_fork_prepare(false));
     for (int i = 0; i < 3; i++)
         ck_assert(hk_lock_is_mine(&heap[i]->lock));
     struct child child = run_child(fork_child_inherits);
@@ -1449,21 +1675,24 @@ END_TEST
 
 static void child_of_interrupted_section(void)
 {
-    hk_heap_fork_child(heap[0]);
+    hk_heap_fork_child(heap[0], true);
     expect(hk_lock_is_mine(&heap[0]->lock), "the lock stays with the interrupted section");
     expect(heap[1]->state == HK_HEAP_ACTIVE, "others are left alone");
     expect(hk_try_lock(&heap[1]->lock), "but their locks are free");
+    hk_unlock(&heap[1]->lock);
+    hk_unlock(&heap[0]->lock);
+    hk_heap_inherit(heap[0]);
+    expect(heap[1]->state == HK_HEAP_PARKED, "until the section has ended");
+    check_all();
 }
 
 /* fork from a signal handler that interrupted a slow path of its own thread. */
 START_TEST(fork_inside_a_slow_section)
 {
-    if (HK_DEBUG)
-        return; /* heaps_lock is taken after a lock of higher rank */
     make_heaps(2);
     get_many(100, 50);
     hk_lock(&heap[0]->lock);
-    hk_heap_fork_prepare(heap[0]);
+    ck_assert(hk_heap_fork_prepare(false));
     struct child child = run_child(child_of_interrupted_section);
     hk_heap_fork_parent();
     ck_assert_msg(child_exited_0(&child), "%s", child.text);
@@ -1471,6 +1700,46 @@ START_TEST(fork_inside_a_slow_section)
     ck_assert(!hk_lock_is_mine(&heap[1]->lock));
     hk_unlock(&heap[0]->lock);
     put_many(50);
+}
+END_TEST
+
+static void child_of_two_interrupted_sections(void)
+{
+    hk_heap_fork_child(heap[0], true);
+    hk_unlock(&heap[0]->lock);
+    hk_heap_inherit(heap[0]);
+    expect(heap[1]->state == HK_HEAP_ACTIVE, "a heap half changed is not inherited");
+    expect(heap[2]->state == HK_HEAP_PARKED, "a whole one is");
+    become(heap[0]);
+    put_many(50); /* to the heap that stays locked: they wait in its inbox for ever */
+    for (unsigned i = 0; i < 500; i++)
+        memset(block[i] = get(100), (int)i, 16);
+    for (unsigned i = 0; i < 500; i++)
+        expect(*(unsigned char *)block[i] == (i & 0xff), "blocks of its own");
+    expect(hk_heap_adopt() != heap[1], "nor adopted");
+}
+
+/* And thread 1 does the same and waits for us. */
+START_TEST(fork_while_another_thread_never_lets_go)
+{
+    make_heaps(3);
+    become(heap[1]);
+    get_many(100, 50);
+    become(heap[0]);
+    hk_lock(&heap[0]->lock);
+    take_away(&heap[1]->lock);
+    hk_lock_fork_inside(1);
+    ck_assert(!hk_heap_fork_prepare(false));
+    hk_heap_fork_parent();
+    ck_assert(!hk_heap_fork_prepare(true));
+    hk_lock_fork_inside(-1);
+    ck_assert(hk_lock_is_mine(&heap[2]->lock));
+    struct child child = run_child(child_of_two_interrupted_sections);
+    hk_heap_fork_parent();
+    ck_assert_msg(child_exited_0(&child), "%s", child.text);
+    ck_assert(!hk_lock_is_mine(&heap[2]->lock));
+    hk_unlock(&heap[0]->lock);
+    give_back(&heap[1]->lock);
 }
 END_TEST
 
@@ -1576,10 +1845,12 @@ int main(void)
     tcase_add_test(tc, magazines_stay_in_the_budget);
     tcase_add_test(tc, a_full_magazine_flushes_its_older_half);
     tcase_add_test(tc, magazine_that_pins_slabs_shrinks);
+    tcase_add_test(tc, interrupted_free_loses_and_doubles_nothing);
     tcase_add_test(tc, one_block_at_a_time_makes_no_slab_each_time);
     tcase_add_test(tc, empty_slabs_are_retired);
     tcase_add_test(tc, pool_without_magazines);
     tcase_add_test(tc, idle_class_is_flushed_busy_one_is_not);
+    tcase_add_test(tc, idle_look_inside_the_fast_path);
     tcase_add_test(tc, partial_slabs_of_an_idle_class_serve_others);
     tcase_add_test(tc, nothing_is_published_without_steal);
     tcase_add_test(tc, empty_slabs_are_not_published);
@@ -1611,6 +1882,12 @@ int main(void)
     tcase_add_test(tc, threads_without_a_heap_use_the_depot);
     tcase_add_test(tc, depot_gives_back_what_is_empty);
     tcase_add_test(tc, depot_blocks_go_home_from_a_heap);
+    tcase_add_test(tc, sampled_blocks_are_of_no_thread);
+    tcase_add_test(tc, sampled_slabs_are_not_stolen);
+    tcase_add_test(tc, empty_sampled_slabs_go_back);
+    tcase_add_test(tc, bytes_are_counted_down);
+    tcase_add_test(tc, refill_says_when_a_sample_is_due);
+    tcase_add_test(tc, no_memory_for_a_sample);
     tcase_add_test(tc, heap_blocks_freed_without_a_heap);
 
     tc = new_case(suite, "refusals", setup, teardown);
@@ -1629,6 +1906,7 @@ int main(void)
     tc = new_case(suite, "fork", setup, teardown);
     tcase_add_test(tc, fork_child_inherits_the_heaps_of_others);
     tcase_add_test(tc, fork_inside_a_slow_section);
+    tcase_add_test(tc, fork_while_another_thread_never_lets_go);
 
     tc = new_case(suite, "negative controls", setup, teardown);
     tcase_add_test(tc, check_finds_damage);

@@ -7,6 +7,7 @@
 
 #include <check.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <sys/mman.h>
 
 static size_t page;
@@ -192,6 +193,47 @@ START_TEST(wipe_on_fork)
 }
 END_TEST
 
+START_TEST(resident_is_what_was_touched)
+{
+    char *p = hk_os_reserve(3000 * page, page);
+
+    hk_os_huge_pages(p, 3000 * page, false);
+    ck_assert_uint_eq(hk_os_resident(p, 3000 * page), 0);
+    for (size_t i = 0; i < 20; i++)
+        p[i * 149 * page] = 1; /* in each of the parts that one system call asks about */
+    ck_assert_uint_eq(hk_os_resident(p, 3000 * page), 20 * page);
+    ck_assert(hk_os_purge(p, 100 * page));
+    ck_assert_uint_eq(hk_os_resident(p, 3000 * page), 19 * page);
+    ck_assert(hk_os_release(p, 3000 * page));
+    ck_assert_uint_eq(hk_os_resident(p, 3000 * page), 0);
+}
+END_TEST
+
+START_TEST(shared_file)
+{
+    struct hk_os_counters before = hk_os_counters;
+    void *view;
+    int fd = hk_os_share("hakmem-test", 3 * page, &view);
+    char first = 0;
+
+    ck_assert_int_ge(fd, 100);
+    ck_assert_int_ne(fcntl(fd, F_GETFD) & FD_CLOEXEC, 0);
+    *(char *)view = 'x';
+    ck_assert_int_eq(pread(fd, &first, 1, 0), 1);
+    ck_assert_int_eq(first, 'x');
+    ck_assert_int_eq(pwrite(fd, "y", 1, 0), -1); /* only the view writes */
+    ck_assert_uint_eq(hk_os_counters.mapped_bytes, before.mapped_bytes + 3 * page);
+    ck_assert_uint_eq(hk_os_counters.shared_bytes, before.shared_bytes + 3 * page);
+    ck_assert(hk_os_unshare(view, 3 * page)); /* as a fork child does */
+    ck_assert_int_eq(*(char *)view, 0);
+    *(char *)view = 'z';
+    ck_assert_int_eq(pread(fd, &first, 1, 0), 1);
+    ck_assert_int_eq(first, 'x');
+    close(fd);
+    errno = EBADMSG;
+}
+END_TEST
+
 START_TEST(clock_does_not_go_back)
 {
     uint64_t last = hk_os_now_ns();
@@ -325,6 +367,26 @@ START_TEST(advice_is_the_right_one)
 }
 END_TEST
 
+/* What the kernel gave and took, and what it refused to take back. */
+START_TEST(mapped_bytes_are_counted)
+{
+    char *p = hk_os_reserve(64 * page, 16 * page), *target;
+
+    ck_assert_uint_eq(hk_os_counters.mapped_bytes, fake_os_mapped_bytes());
+    ck_assert(hk_os_resize(p, 64 * page, 40 * page));
+    ck_assert_uint_eq(hk_os_counters.mapped_bytes, fake_os_mapped_bytes());
+    target = hk_os_reserve(80 * page, page);
+    ck_assert(hk_os_move(p, 40 * page, target, 80 * page));
+    ck_assert_uint_eq(hk_os_counters.mapped_bytes, 80 * page);
+    ck_assert_uint_eq(hk_os_counters.lost_bytes, 0);
+    fake_os_fail_all(FAKE_UNMAP, ENOMEM);
+    hk_os_abandon(target, 80 * page);
+    fake_os_fail_all(FAKE_UNMAP, 0);
+    ck_assert_uint_eq(hk_os_counters.mapped_bytes, 80 * page);
+    ck_assert_uint_eq(hk_os_counters.lost_bytes, 80 * page);
+}
+END_TEST
+
 START_TEST(accounting_of_the_fake)
 {
     char *p = must_reserve(4 * page, page), *other = must_reserve(8 * page, page);
@@ -361,6 +423,8 @@ int main(void)
     tcase_add_test(tc, move_keeps_content);
     tcase_add_test(tc, guard_faults_until_it_is_lifted);
     tcase_add_test(tc, wipe_on_fork);
+    tcase_add_test(tc, resident_is_what_was_touched);
+    tcase_add_test(tc, shared_file);
     tcase_add_test(tc, clock_does_not_go_back);
     tcase_add_test(tc, random_depends_on_salt_alone);
     tcase_add_test(tc, identity);
@@ -375,6 +439,7 @@ int main(void)
     tcase_add_test(tc, cuts_refused_never_give_a_wrong_range);
     tcase_add_test(tc, every_refusal_is_passed_on);
     tcase_add_test(tc, advice_is_the_right_one);
+    tcase_add_test(tc, mapped_bytes_are_counted);
     tcase_add_test(tc, accounting_of_the_fake);
     suite_add_tcase(suite, tc);
 

@@ -45,12 +45,34 @@ static char *block(const struct hk_slab *slab, unsigned slot)
     return (char *)slab->base + (size_t)slot * hk_size_class[slab->class].size;
 }
 
-static void must_carry(const struct hk_slab *slab, uintptr_t word)
+/* Granules that blocks 0 .. nr_out - 1 reach, or the start of block nr_out, and no others. */
+static void must_carry(const struct hk_slab *slab, uintptr_t word, unsigned nr_out)
 {
-    for (size_t at = 0; at <= hk_size_class[slab->class].slab_mask; at += HK_GRANULE) {
-        ck_assert_uint_eq(hk_pagemap_word((char *)slab->base + at), word);
-        ck_assert_ptr_eq(hk_slab_of((char *)slab->base + at), slab);
+    size_t end = nr_out ? (size_t)nr_out * hk_size_class[slab->class].size + 1 : 0;
+    size_t slab_bytes = (size_t)hk_size_class[slab->class].slab_mask + 1;
+
+    for (size_t at = 0; at < slab_bytes; at += HK_GRANULE) {
+        const char *granule = (char *)slab->base + at;
+        if (hk_pagemap_word(granule) != (at < end ? word : HK_PM_SPAN))
+            ck_abort_msg("class %u, %u out: word at %zu", slab->class, nr_out, at);
+        if (at < end)
+            ck_assert_ptr_eq(hk_slab_of(granule), slab);
     }
+}
+
+/* What take answers: of blocks above 2 KiB one at most that never left. */
+static unsigned nr_expected(const struct hk_slab *slab, unsigned n, unsigned nr_used_before)
+{
+    n = n < slab->nr_free ? n : slab->nr_free;
+    if (hk_size_class[slab->class].size > 2048 && n > nr_used_before + 1)
+        n = nr_used_before + 1;
+    return n;
+}
+
+static void take_all(struct hk_slab *slab)
+{
+    while (slab->nr_free)
+        ck_assert_uint_gt(hk_slab_take(slab, blocks, slab->nr_free), 0);
 }
 
 static void retire_empty(struct hk_slab *slab)
@@ -72,7 +94,7 @@ START_TEST(acquire_gives_free_blocks)
         ck_assert_uint_eq(slab->nr_free, sc->nr_slots);
         ck_assert_ptr_eq(slab->owner, &owner);
         ck_assert(!slab->listed && !slab->next && !slab->prev);
-        must_carry(slab, word_of(c));
+        must_carry(slab, word_of(c), 0);
         for (unsigned slot = 0; slot < slab->nr_slots; slot++)
             if (!hk_slab_block_is_free(slab, block(slab, slot)))
                 ck_abort_msg("class %u: slot %u is not free", c, slot);
@@ -103,10 +125,15 @@ START_TEST(another_owner)
 {
     struct hk_slab *slab = must_acquire(79);
 
-    hk_slab_take(slab, blocks, 3);
+    for (int i = 0; i < 3; i++)
+        hk_slab_take(slab, blocks, 1);
+    must_carry(slab, word_of(79), 3);
     hk_slab_set_owner(slab, word_of(79) + 1, &other_owner);
     ck_assert_ptr_eq(slab->owner, &other_owner);
-    must_carry(slab, word_of(79) + 1);
+    must_carry(slab, word_of(79) + 1, 3);
+    ck_assert_uint_eq(hk_slab_take(slab, blocks, 1), 1);
+    must_carry(slab, word_of(79) + 1, 4);
+    hk_slab_give(slab, blocks[0]);
     ck_assert_uint_eq(slab->nr_free, slab->nr_slots - 3);
     hk_slab_check(slab);
 }
@@ -121,8 +148,8 @@ START_TEST(take_in_address_order)
         unsigned taken = 0;
 
         for (unsigned n = 1; taken < slab->nr_slots; n++) {
-            unsigned got = hk_slab_take(slab, blocks, n);
-            ck_assert_uint_eq(got, hk_min(n, slab->nr_slots - taken));
+            unsigned expected = nr_expected(slab, n, 0), got = hk_slab_take(slab, blocks, n);
+            ck_assert_uint_eq(got, expected);
             for (unsigned i = 0; i < got; i++) {
                 if (blocks[i] != block(slab, taken + i) || hk_slab_block_is_free(slab, blocks[i]))
                     ck_abort_msg("class %u: slot %u", c, taken + i);
@@ -158,7 +185,7 @@ START_TEST(give_of_no_block_is_refused)
         struct hk_slab *slab = must_acquire(c);
         size_t size = hk_size_class[c].size, slab_bytes = hk_size_class[c].slab_mask + 1;
 
-        hk_slab_take(slab, blocks, slab->nr_slots);
+        take_all(slab);
         ck_assert(!hk_slab_give(slab, block(slab, 1) + 1));
         ck_assert(!hk_slab_give(slab, block(slab, 2) + 8));
         ck_assert(!hk_slab_give(slab, block(slab, 2) - 1));
@@ -172,8 +199,8 @@ START_TEST(give_of_no_block_is_refused)
 }
 END_TEST
 
-/* Small blocks carry the mark from the time they leave their slab, and so does what lies behind the
- * last one that left, where it has the room. */
+/* The slot behind the last block that left carries the mark, where it has the room; up to 2 KiB also what
+ * leaves for the first time and the other slots of a page that is in use. */
 START_TEST(marks_of_what_was_never_handed_out)
 {
     for (unsigned c = 0; c < HK_NR_CLASSES; c++) {
@@ -181,15 +208,20 @@ START_TEST(marks_of_what_was_never_handed_out)
         struct hk_slab *slab = must_acquire(c);
 
         for (unsigned nr_out = 1; nr_out <= slab->nr_slots; nr_out++) {
-            size_t behind = (size_t)nr_out * sc->size;
+            size_t behind = (size_t)nr_out * sc->size, last = behind;
             hk_slab_take(slab, blocks, 1);
-            if (slab->carved != nr_out ||
-                (sc->size <= 1024 && *hk_mark_of(blocks[0]) != sc->magic) ||
-                (behind + 16 <= sc->slab_mask + (size_t)1 &&
-                 *hk_mark_of((char *)slab->base + behind) != sc->magic))
+            if (slab->carved != nr_out || ((sc->size <= 2048 || nr_out > 1) &&
+                                           *hk_mark_of(blocks[0]) != sc->magic))
                 ck_abort_msg("class %u, %u blocks out", c, nr_out);
+            *hk_mark_of(blocks[0]) = 0; /* handed out: must not be marked again */
+            if (sc->size <= 2048)
+                last |= 4095;
+            for (; behind <= last && behind + 16 <= sc->slab_mask + (size_t)1; behind += sc->size)
+                if (*hk_mark_of((char *)slab->base + behind) != sc->magic)
+                    ck_abort_msg("class %u, %u blocks out: behind", c, nr_out);
+            ck_assert_uint_eq(*hk_mark_of(block(slab, nr_out - 1)), 0);
+            must_carry(slab, word_of(c), nr_out);
         }
-        *hk_mark_of(block(slab, 0)) = 0; /* handed out */
         ck_assert(hk_slab_give(slab, block(slab, 0)));
         hk_slab_take(slab, blocks, 1);
         ck_assert_uint_eq(*hk_mark_of(blocks[0]), 0); /* its heap's business now */
@@ -198,12 +230,28 @@ START_TEST(marks_of_what_was_never_handed_out)
 }
 END_TEST
 
+/* A block above 2 KiB that never left its slab comes alone and last: nothing unmarked waits in a magazine. */
+START_TEST(large_blocks_leave_one_by_one)
+{
+    struct hk_slab *slab = must_acquire(48);
+
+    ck_assert_uint_eq(hk_slab_take(slab, blocks, 8), 1);
+    ck_assert_uint_eq(hk_slab_take(slab, blocks + 1, 8), 1);
+    hk_slab_give(slab, blocks[0]);
+    hk_slab_give(slab, blocks[1]);
+    ck_assert_uint_eq(hk_slab_take(slab, blocks, 8), 3);
+    ck_assert_ptr_eq(blocks[2], block(slab, 2));
+    ck_assert_uint_eq(*hk_mark_of(blocks[2]), hk_size_class[48].magic);
+    hk_slab_check(slab);
+}
+END_TEST
+
 /* What a slab must answer, from a plain array of its blocks. */
 static void random_stream(unsigned class)
 {
     bool out[64 * HK_SLAB_WORDS] = {false};
     struct hk_slab *slab = must_acquire(class);
-    unsigned nr_out = 0;
+    unsigned nr_out = 0, nr_ever = 0;
 
     for (int step = 0; step < 1000; step++) {
         unsigned slot = (unsigned)below(slab->nr_slots), got, next = 0;
@@ -213,15 +261,16 @@ static void random_stream(unsigned class)
             nr_out -= out[slot];
             out[slot] = false;
         } else {
-            unsigned n = (unsigned)below(8);
+            unsigned n = (unsigned)below(8), expected = nr_expected(slab, n, nr_ever - nr_out);
             got = hk_slab_take(slab, blocks, n);
-            ck_assert_uint_eq(got, hk_min(n, slab->nr_slots - nr_out));
+            ck_assert_uint_eq(got, expected);
             for (unsigned i = 0; i < got; i++) {
                 while (out[next])
                     next++;
                 if (blocks[i] != block(slab, next))
                     ck_abort_msg("class %u: slot %u is not the lowest", class, next);
                 out[next] = true;
+                nr_ever = (unsigned)hk_max(nr_ever, next + 1);
             }
             nr_out += got;
         }
@@ -296,6 +345,13 @@ static void free_the_tail(void)
     hk_slab_check(damaged);
 }
 
+static void hide_a_block(void)
+{
+    damaged->free_bits[0] &= ~(UINT64_C(1) << 20); /* never left */
+    damaged->nr_free--;
+    hk_slab_check(damaged);
+}
+
 static void lose_a_granule(void)
 {
     hk_pagemap_set((char *)damaged->base + HK_GRANULE, 1, HK_PM_SPAN, NULL);
@@ -315,7 +371,10 @@ START_TEST(check_finds_damage)
     damaged = must_acquire(47);
     must_panic(miscount, "slab: free count");
     must_panic(free_the_tail, "slab: free bit beyond the last block");
+    while (damaged->carved < 10)
+        hk_slab_take(damaged, blocks, 1);
     must_panic(lose_a_granule, "slab: page map");
+    must_panic(hide_a_block, "slab: a block that never left is not free");
     if (HK_DEBUG)
         must_panic(retire_in_use, "slab->nr_free == slab->nr_slots");
     hk_slab_check(damaged);
@@ -336,6 +395,7 @@ int main(void)
     tcase_add_test(tc, give_twice_is_refused);
     tcase_add_test(tc, give_of_no_block_is_refused);
     tcase_add_test(tc, marks_of_what_was_never_handed_out);
+    tcase_add_test(tc, large_blocks_leave_one_by_one);
     tcase_add_test(tc, random_takes_and_gives);
 
     tc = new_case(suite, "refusals", setup, teardown);

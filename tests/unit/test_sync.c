@@ -225,22 +225,46 @@ START_TEST(a_tried_lock_counts)
 }
 END_TEST
 
-START_TEST(nested_takes_a_second_lock_of_a_rank)
+/* Fork's way: whatever is held, and without a trace in the ranks. */
+START_TEST(fork_takes_locks_in_any_order)
 {
-    hk_lock(&low);
-    hk_lock_nested(&high);
-    hk_lock_nested(&other_high);
-    hk_unlock(&other_high);
+    hk_lock(&high);
+    ck_assert(hk_lock_for_fork(&high)); /* mine: left alone */
+    ck_assert(hk_lock_for_fork(&low));
+    ck_assert(hk_lock_for_fork(&other_high));
+    ck_assert(hk_lock_is_mine(&low));
+    hk_unlock_after_fork(&low);
+    hk_unlock_after_fork(&other_high);
+    hk_unlock_after_fork(&high);
+    ck_assert(!hk_lock_is_mine(&low));
+    ck_assert(hk_lock_is_mine(&high));
+    if (HK_DEBUG)
+        expect_rank_panic(take_low); /* the section's rank still counts */
     hk_unlock(&high);
+    hk_lock(&low);
     hk_unlock(&low);
 }
 END_TEST
 
-START_TEST(reset_forgets_the_rank)
+START_TEST(fork_gives_up_a_lock_that_is_never_let_go)
 {
-    hk_lock(&high);
-    hk_lock_reset(&high);
-    hk_lock(&low);
+    pthread_t thread;
+
+    pthread_create(&thread, NULL, hold, &low);
+    pthread_join(thread, NULL);
+    hk_lock_fork_inside(1);
+    ck_assert(!hk_lock_for_fork(&low));
+    hk_lock_fork_inside(-1);
+    hk_unlock_after_fork(&low);
+    ck_assert(!hk_try_lock(&low));
+    ck_assert(!hk_lock_reset_after_fork(&low)); /* held by a thread that is gone */
+    hk_lock_reset(&low);
+    ck_assert(hk_lock_reset_after_fork(&low));
+    ck_assert(hk_lock_for_fork(&low));
+    ck_assert(hk_lock_reset_after_fork(&low));
+    ck_assert(hk_try_lock(&low));
+    ck_assert(hk_lock_reset_after_fork(&low)); /* mine, not fork's */
+    ck_assert(hk_lock_is_mine(&low));
     hk_unlock(&low);
 }
 END_TEST
@@ -257,17 +281,10 @@ static void take_same_rank(void)
     hk_lock(&other_high);
 }
 
-static void nest_downwards(void)
-{
-    hk_lock(&high);
-    hk_lock_nested(&low);
-}
-
 START_TEST(decreasing_ranks_panic)
 {
     expect_rank_panic(take_downwards);
     expect_rank_panic(take_same_rank);
-    expect_rank_panic(nest_downwards);
 }
 END_TEST
 
@@ -290,8 +307,8 @@ int main(void)
     tcase_add_test(tc, increasing_ranks_are_fine);
     tcase_add_test(tc, trying_is_fine_in_any_order);
     tcase_add_test(tc, a_tried_lock_counts);
-    tcase_add_test(tc, nested_takes_a_second_lock_of_a_rank);
-    tcase_add_test(tc, reset_forgets_the_rank);
+    tcase_add_test(tc, fork_takes_locks_in_any_order);
+    tcase_add_test(tc, fork_gives_up_a_lock_that_is_never_let_go);
     tcase_add_test(tc, decreasing_ranks_panic);
     suite_add_tcase(suite, tc);
 

@@ -1,0 +1,186 @@
+// SPDX-License-Identifier: MIT
+/*
+ * sample: which allocations up to 64 KiB the profile of call sites looks at.
+ *
+ * When.  What enters a magazine from slabs, or from other threads, is counted down in heap->sampling; intervals
+ *        are exponential with mean prof_sample, so every such byte is equally likely to make a sample due,
+ *        whatever the pattern. One that is due stands for mean / size blocks of the class that was refilled.
+ * Which. Not the call that refilled: that one always stands at a peak of what is in use, and a program that
+ *        keeps A and borrows B would show B alone. A search begins: the thread's fast paths stay off, and
+ *        after a random number of allocations of the class (fewer than the refill took, at most 8) the next
+ *        one is the sample. A search that meets too many other calls gives the fast paths back; then, or when
+ *        another class is due meanwhile, the next slow path of that class is its sample.
+ * Else.  Pairs of malloc and free that live in a magazine refill nothing. A look at the clock (every 100 ms
+ *        of slow paths) searches as well, for any class; what it finds counts for itself alone. Looks that
+ *        find nothing become rarer. A thread that takes no slow path at all is not seen.
+ *
+ * The block comes from the sampled heap (heap.h), so its end takes the slow path by itself and comes here.
+ */
+#include "entry/entry_private.h"
+
+#include "ace/ace.h"
+#include "config/config.h"
+#include "heap/heap.h"
+#include "os/os.h"
+#include "site/site.h"
+
+#include <string.h>
+
+#define MAX_SKIP 8
+#define PATIENCE 24 /* calls with fast paths off, at most */
+#define ANY_CLASS UINT16_MAX
+#define FAR 64 /* means overdue from which the number of samples is its expectation */
+
+static void search(struct hk_sampling *s, unsigned class, unsigned skip)
+{
+    s->class = (uint16_t)class;
+    s->skip = (uint8_t)skip;
+    s->patience = PATIENCE;
+    s->searching = true;
+}
+
+static void add_owed(struct hk_sampling *s, unsigned class, uint32_t nr_events)
+{
+    s->nr_owed += s->owed[class] == 0;
+    s->owed[class] = (uint16_t)hk_min(s->owed[class] + nr_events, UINT16_MAX);
+}
+
+/* In mean intervals. */
+static uint32_t take_owed(struct hk_sampling *s, unsigned class)
+{
+    uint32_t nr_events = s->owed[class];
+
+    s->nr_owed -= nr_events != 0;
+    s->owed[class] = 0;
+    return nr_events;
+}
+
+/* The intervals that have passed. */
+static uint32_t count_events(struct hk_sampling *s, uint64_t mean)
+{
+    uint64_t overdue = (uint64_t)-s->countdown, nr = 0;
+
+    if (overdue > FAR * mean) {
+        nr = overdue / mean;
+        s->countdown += (int64_t)(nr * mean);
+    }
+    for (; s->countdown <= 0; nr++)
+        s->countdown += (int64_t)hk_site_interval(&s->random, mean);
+    return (uint32_t)nr;
+}
+
+static void start(struct hk_heap *heap)
+{
+    uint64_t seed = hk_config.seed;
+
+    /* A given seed makes the same stream in every run; each heap has its own. */
+    heap->sampling.random = seed ? hk_site_mix(seed * 2 * HK_HEAP_ALIGN + 2 * heap->id + 1) | 1
+                                 : hk_os_random(heap->id);
+}
+
+/* What is due is owed to the class that made it due, at once: later refills are of other classes. */
+static void note_due(struct hk_heap *heap)
+{
+    struct hk_sampling *s = &heap->sampling;
+    bool first = s->random == 0;
+    unsigned range = s->due_blocks < MAX_SKIP ? s->due_blocks : MAX_SKIP;
+    uint32_t nr_events;
+
+    if (first)
+        start(heap);
+    nr_events = count_events(s, hk_config.prof_sample_bytes) - first; /* the first interval starts, no more */
+    if (nr_events == 0)
+        return;
+    add_owed(s, s->due_class, nr_events);
+    if (!s->searching) /* without a step of the generator: one seed, one stream of intervals */
+        search(s, s->due_class, (unsigned)(hk_site_mix(~s->random) % range));
+}
+
+/* The clock chooses which call: the stream of the seed stays as it is. */
+static void note_look(struct hk_heap *heap)
+{
+    struct hk_sampling *s = &heap->sampling;
+
+    if (s->looks_left > 0)
+        s->looks_left--;
+    else
+        search(s, ANY_CLASS, (unsigned)(hk_site_mix(heap->last_tick_ns) % MAX_SKIP));
+}
+
+void hk_entry_sample_attend(struct hk_heap *heap)
+{
+    struct hk_sampling *s = &heap->sampling;
+    uint8_t attention = s->attention;
+
+    s->attention = 0;
+    if (!hk_config.prof)
+        s->countdown = INT64_MAX;
+    else if (attention & HK_SAMPLE_DUE)
+        note_due(heap);
+    else if (s->random && !s->searching)
+        note_look(heap);
+}
+
+void hk_entry_sample_passes(struct hk_heap *heap)
+{
+    struct hk_sampling *s = &heap->sampling;
+
+    if (!s->searching || --s->patience > 0)
+        return;
+    s->searching = false;
+    if (s->class == ANY_CLASS) /* nothing small is going on */
+        s->looks_left = s->looks_off = (uint8_t)(s->looks_off < 63 ? s->looks_off * 2 + 1 : 63);
+}
+
+/* Is this the one that is searched for, or one of another class that is owed a sample? */
+static bool is_wanted(struct hk_sampling *s, unsigned class)
+{
+    if (class >= HK_NR_CLASSES)
+        return false;
+    if (!s->searching || (s->class != ANY_CLASS && s->class != class))
+        return s->owed[class] > 0;
+    return s->skip == 0 || s->skip-- == 0;
+}
+
+static uint32_t owner_number(const struct hk_heap *heap)
+{
+    return heap ? heap->id + 1 : 0; /* unlike the kernel's, it is the same after fork */
+}
+
+HK_NOINLINE void *hk_entry_sample_alloc(struct hk_heap *heap, size_t n, size_t align, bool zero,
+                                        const void *site)
+{
+    struct hk_sampling *s = &heap->sampling;
+    unsigned class = hk_ace_class(n, align);
+    struct hk_site_sample sample = {.thread = owner_number(heap), .bytes = (uint32_t)n};
+    void *p;
+
+    if (!is_wanted(s, class)) {
+        hk_entry_sample_passes(heap);
+        return NULL;
+    }
+    p = hk_heap_alloc_sampled(heap, class);
+    if (!p)
+        return NULL;
+    sample.weight_bytes = take_owed(s, class) * (uint64_t)hk_config.prof_sample_bytes;
+    if (s->searching && (s->class == class || s->class == ANY_CLASS))
+        s->searching = false;
+    s->looks_off = 0;
+    if (zero)
+        memset(p, 0, n);
+    sample.site = hk_entry_caller(site, __builtin_frame_address(0), &sample.height);
+    sample.now_ns = hk_os_now_ns();
+    sample.block_bytes = hk_size_class[class].size;
+    (void)hk_site_sample(&sample, p);
+    return p;
+}
+
+void hk_entry_sample_freed(struct hk_heap *heap, const void *p)
+{
+    hk_site_sample_freed(p, owner_number(heap), hk_os_now_ns());
+}
+
+void hk_entry_sample_resized(struct hk_heap *heap, const void *p, size_t n, bool moves)
+{
+    hk_site_sample_resized(p, n, moves, owner_number(heap), hk_os_now_ns());
+}

@@ -1,0 +1,130 @@
+#!/bin/sh
+# SPDX-License-Identifier: MIT
+#
+# cross.sh [ARCHITECTURE...]: builds the library for other machines with Debian's cross compilers and runs the model
+# test, the C integration tests and (where Debian has libcheck for them, with 64-bit words) the unit tests under
+# qemu-user. Prints TAP. Run by `make check-cross`; not by `make check`: it takes minutes and the packages
+#
+#   gcc-i686-linux-gnu gcc-aarch64-linux-gnu gcc-arm-linux-gnueabihf gcc-riscv64-linux-gnu gcc-s390x-linux-gnu
+#   gcc-powerpc64le-linux-gnu qemu-user-static binfmt-support
+#
+# and downloads libraries of those machines with apt-get into ./cross (the system's own lists stay as they are).
+# What qemu-user cannot do and is therefore left out: resource limits, madvise that gives memory back (so no test of
+# resident size), seccomp filters, popen of the host's shell.
+set -u
+src=$(cd "${HK_SRCDIR:-$(dirname "$0")/../..}" && pwd)
+. "$src/tests/integration/tap.sh"
+cross=${HK_CROSS_DIR:-$PWD/cross}
+
+all="i386 arm64 armhf riscv64 s390x ppc64el"
+tests="semantics early signals"
+# The last two: MADV_WIPEONFORK, and what qemu adds to a text on stderr when a program aborts.
+ignored="malloc_trim gives back|popen and getline|kernel:wipe_on_fork|test_panic.c:panic:"
+
+triplet_of() {
+    case $1 in
+    i386) echo i686-linux-gnu ;;
+    arm64) echo aarch64-linux-gnu ;;
+    armhf) echo arm-linux-gnueabihf ;;
+    riscv64) echo riscv64-linux-gnu ;;
+    s390x) echo s390x-linux-gnu ;;
+    ppc64el) echo powerpc64le-linux-gnu ;;
+    *) return 1 ;;
+    esac
+}
+
+# The machine's C library, and libcheck, unpacked under $cross/ARCHITECTURE/root.
+fetch_root() {
+    arch=$1 root=$cross/$1/root
+    test -e "$root/done" && return 0
+    mkdir -p "$root" "$cross/$arch/debs" "$cross/$arch/lists/partial"
+    options="-qq -o APT::Architecture=$arch -o APT::Architectures::=$arch -o Dir::State::lists=$cross/$arch/lists
+        -o Dir::State::status=/dev/null -o APT::Sandbox::User=root -o Dir::Cache::pkgcache= -o Dir::Cache::srcpkgcache="
+    # shellcheck disable=SC2086 # options are words
+    (cd "$cross/$arch/debs" && apt-get $options update &&
+        apt-get $options download libc6 libgcc-s1 check libsubunit0) >"$cross/$arch/apt.log" 2>&1 || return 1
+    for package in "$cross/$arch/debs"/*.deb; do
+        dpkg-deb -x "$package" "$root" || return 1
+    done
+    test -e "$root/lib64" || ln -s "lib/$(ls "$root/lib" | grep linux | head -1)" "$root/lib64"
+    : >"$root/done"
+}
+
+configure_and_build() { # configure_and_build ARCHITECTURE TRIPLET ROOT
+    libs=$3/usr/lib/$(ls "$3/usr/lib" 2>/dev/null | grep linux | head -1)
+    set -- "$1" "$2" "$3" ""
+    if test -e "$libs/libcheck.a"; then # a linker script: libtool loses a library named like libsubunit.so.0
+        echo "INPUT($libs/libcheck.a $libs/libsubunit.so.0)" >"$cross/$1/libcheck_all.a"
+        set -- "$1" "$2" "$3" "-isystem $3/usr/include"
+    fi
+    (mkdir -p "$cross/$1/build" && cd "$cross/$1/build" && "$src/configure" --host="$2" --enable-werror \
+        ${4:+CHECK_CFLAGS="$4"} ${4:+CHECK_LIBS="$cross/$1/libcheck_all.a -lm -lrt -lpthread"} &&
+        make -j2 libhakmem.la) >"$cross/$1/build.log" 2>&1
+}
+
+model() { # model ARCHITECTURE TRIPLET ARGUMENTS...
+    arch=$1 triplet=$2
+    shift 2
+    (cd "$cross/$arch" && LD_PRELOAD=$lib timeout 300 ./programs/model --max-live 100M --max-size 8M "$@") >"$cross/$arch/model.log" 2>&1
+    if grep -q "^model: ok" "$cross/$arch/model.log"; then
+        ok "$arch: model $*"
+    else
+        not_ok "$arch: model $*" "$(tail -3 "$cross/$arch/model.log")"
+    fi
+}
+
+c_tests() { # c_tests ARCHITECTURE TRIPLET
+    for t in $tests; do
+        "$2-gcc" -O2 -D_GNU_SOURCE "$src/tests/integration/$t.c" "$src/tests/integration/harness.c" \
+            -o "$cross/$1/programs/$t" -lpthread -ldl -lm >"$cross/$1/$t.log" 2>&1 || {
+            not_ok "$1: $t" "$(cat "$cross/$1/$t.log")"
+            continue
+        }
+        HK_LIB=$lib timeout 300 "$cross/$1/programs/$t" >"$cross/$1/$t.log" 2>&1
+        if grep "^ok" "$cross/$1/$t.log" >/dev/null && ! grep "^not ok" "$cross/$1/$t.log" | grep -qvE "$ignored"; then
+            ok "$1: $t ($(grep -c "^ok" "$cross/$1/$t.log") points)"
+        else
+            not_ok "$1: $t" "$(grep -B3 "^not ok" "$cross/$1/$t.log" | grep -vE "$ignored")"
+        fi
+    done
+}
+
+unit_tests() { # unit_tests ARCHITECTURE
+    names=$(cd "$src" && ls tests/unit/test_*.c | sed 's/\.c$//')
+    # shellcheck disable=SC2086 # one target a word
+    (cd "$cross/$1/build" && make -j2 $names) >"$cross/$1/units.log" 2>&1 || {
+        not_ok "$1: unit tests build" "$(grep -m3 error: "$cross/$1/units.log")"
+        return
+    }
+    for name in $names; do
+        t=$(basename "$name")
+        (cd "$cross/$1/build" && CK_TAP_LOG_FILE_NAME=- CK_VERBOSITY=silent timeout 600 "$name") >"$cross/$1/$t.log" 2>&1
+        if grep -q "^ok" "$cross/$1/$t.log" && ! grep "^not ok" "$cross/$1/$t.log" | grep -qvE "$ignored"; then
+            ok "$1: $t ($(grep -c "^ok" "$cross/$1/$t.log") points)"
+        else
+            not_ok "$1: $t" "$(grep "^not ok" "$cross/$1/$t.log" | grep -vE "$ignored")"
+        fi
+    done
+}
+
+for arch in ${*:-$all}; do
+    triplet=$(triplet_of "$arch") || { not_ok "$arch: not an architecture known here"; continue; }
+    command -v "$triplet-gcc" >/dev/null || { skip "$arch" "no $triplet-gcc"; continue; }
+    root=$cross/$arch/root
+    mkdir -p "$cross/$arch/programs"
+    fetch_root "$arch" || root=/usr/$triplet # no such release architecture: what the cross compiler brings
+    lib=$cross/$arch/build/.libs/libhakmem.so
+    export QEMU_LD_PREFIX="$root"
+    if configure_and_build "$arch" "$triplet" "$root"; then
+        ok "$arch: builds with warnings as errors"
+    else
+        not_ok "$arch: builds" "$(grep -m3 -E "error|undefined" "$cross/$arch/build.log")"
+        continue
+    fi
+    "$triplet-gcc" -O2 -g -D_GNU_SOURCE "$src"/tests/model/*.c -o "$cross/$arch/programs/model" -lpthread
+    model "$arch" "$triplet" --ops 1M
+    model "$arch" "$triplet" --ops 1M --threads 4
+    c_tests "$arch" "$triplet"
+    case $arch in arm64 | s390x | ppc64el) unit_tests "$arch" ;; esac
+done
+finish

@@ -1,0 +1,25 @@
+// SPDX-License-Identifier: MIT
+#include "problem.h"
+
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+int problem_set(struct problem *problem, int code, const char *format, ...)
+{
+    va_list list;
+
+    va_start(list, format);
+    vsnprintf(problem->text, sizeof problem->text, format, list);
+    va_end(list);
+    problem->code = code;
+    return code;
+}
+
+int problem_errno(struct problem *problem, int error, const char *what)
+{
+    int code = error == EACCES || error == EPERM ? EXIT_PERMISSION : EXIT_NOTHING;
+
+    return problem_set(problem, code, "%s: %s", what, strerror(error));
+}

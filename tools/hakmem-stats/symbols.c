@@ -1,0 +1,104 @@
+// SPDX-License-Identifier: MIT
+/* The part that every build has. symbols_dw.c or symbols_none.c knows about functions. */
+#include "symbols_private.h"
+
+#include "elf_file.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+/* The first mapping of the file says how far the file was moved. */
+static const struct mapping *first_of_file(const struct maps *maps, const struct mapping *m)
+{
+    for (size_t i = 0; i < maps->nr; i++)
+        if (strcmp(maps->list[i].path, m->path) == 0)
+            return &maps->list[i];
+    return m;
+}
+
+static struct module *add_module(struct symbols *symbols, const struct mapping *m)
+{
+    const struct mapping *first = first_of_file(&symbols->source->maps, m);
+    struct module *module = calloc(1, sizeof *module);
+
+    if (!module)
+        return NULL;
+    module->first = first;
+    module->fd = source_open_mapping(symbols->source, first);
+    module->bias = first->start - first->offset;
+    if (module->fd >= 0)
+        (void)elf_bias(module->fd, first->start, first->offset, &module->bias);
+    module->next = symbols->modules;
+    symbols->modules = module;
+    return module;
+}
+
+static struct module *module_of(struct symbols *symbols, const struct mapping *m)
+{
+    for (struct module *module = symbols->modules; module; module = module->next)
+        if (strcmp(module->first->path, m->path) == 0)
+            return module;
+    return add_module(symbols, m);
+}
+
+struct symbols *symbols_open(const struct source *source)
+{
+    struct symbols *symbols = calloc(1, sizeof *symbols);
+
+    if (symbols)
+        symbols->source = source;
+    return symbols;
+}
+
+void symbols_find(struct symbols *symbols, uint64_t address, struct symbol *symbol)
+{
+    const struct mapping *m = symbols ? maps_find(&symbols->source->maps, address - 1) : NULL;
+    struct module *module;
+
+    memset(symbol, 0, sizeof *symbol);
+    if (!m || m->path[0] != '/' || !(module = module_of(symbols, m)))
+        return;
+    snprintf(symbol->module, sizeof symbol->module, "%.159s", m->path);
+    symbol->offset = address - module->bias;
+    symbols_find_function(symbols, module, address - 1, symbol);
+}
+
+void symbols_close(struct symbols *symbols)
+{
+    struct module *next;
+
+    if (!symbols)
+        return;
+    symbols_end_functions(symbols);
+    for (struct module *module = symbols->modules; module; module = next) {
+        next = module->next;
+        if (module->fd >= 0)
+            close(module->fd);
+        free(module);
+    }
+    free(symbols);
+}
+
+static const char *base_name(const char *path)
+{
+    const char *slash = strrchr(path, '/');
+
+    return slash ? slash + 1 : path;
+}
+
+const char *symbol_text(const struct symbol *symbol, uint64_t address, char *text, size_t bytes)
+{
+    if (symbol->function[0] && symbol->file[0])
+        snprintf(text, bytes, "%s (%s:%u)", symbol->function, base_name(symbol->file),
+                 symbol->line);
+    else if (symbol->function[0])
+        snprintf(text, bytes, "%s (%s)", symbol->function, base_name(symbol->module));
+    else if (symbol->module[0])
+        snprintf(text, bytes, "%s+0x%" PRIx64, base_name(symbol->module), symbol->offset);
+    else
+        snprintf(text, bytes, "0x%" PRIx64, address);
+    return text;
+}

@@ -1,0 +1,98 @@
+// SPDX-License-Identifier: MIT
+#include "views.h"
+
+#include "output.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+static void print_site(struct target *t, const struct table *table, uint32_t row)
+{
+    char live[NUMBER_BYTES], total[NUMBER_BYTES], allocs[NUMBER_BYTES], most[NUMBER_BYTES],
+        name[400];
+    char life[NUMBER_BYTES] = "-", middle[NUMBER_BYTES] = "-";
+    struct symbol symbol;
+    struct site site;
+
+    site_read(table, row, &site);
+    target_symbol(t, row, &symbol);
+    if (site.has_lifetime)
+        human_ns(site.life_p50_ns, life);
+    if (site.size_p50)
+        human_bytes(site.size_p50, middle);
+    printf("  %9s %9s %9s %9s %9s %9s  %-16s  %s\n", human_bytes(site.live_bytes, live),
+           human_bytes(site.total_bytes, total), human_count(site.allocs, allocs), middle,
+           human_bytes(site.max_bytes, most), life, site.purpose,
+           symbol_text(&symbol, site.key, name, sizeof name));
+}
+
+void json_site(struct target *t, const struct table *table, uint32_t row)
+{
+    struct symbol symbol;
+    struct site site;
+    char name[400];
+
+    site_read(table, row, &site);
+    target_symbol(t, row, &symbol);
+    json_text("site", symbol_text(&symbol, site.key, name, sizeof name));
+    json_number("key", site.key);
+    json_number("allocs", site.allocs);
+    json_number("frees", site.frees);
+    json_number("live_blocks", site.live_blocks);
+    json_number("total_bytes", site.total_bytes);
+    json_number("live_bytes", site.live_bytes);
+    json_number("max_bytes", site.max_bytes);
+    json_number("samples", site.samples);
+    json_number("size_p50", site.size_p50);
+    json_number("size_p99", site.size_p99);
+    json_number("lifetime_p50_ns", site.life_p50_ns);
+    json_number("lifetime_p99_ns", site.life_p99_ns);
+    json_text("purpose", site.purpose);
+    json_text("function", symbol.function);
+    json_text("file", symbol.file);
+    json_number("line", symbol.line);
+    json_text("module", symbol.module);
+    json_number("offset", symbol.offset);
+}
+
+static void sites_json(struct target *target, const struct table *table, const uint32_t *rows,
+                       uint32_t nr)
+{
+    json_open(NULL, '{');
+    json_title(target);
+    json_open("sites", '[');
+    for (uint32_t i = 0; i < nr; i++) {
+        json_open(NULL, '{');
+        json_site(target, table, rows[i]);
+        json_close('}');
+    }
+    json_close(']');
+    json_close('}');
+    json_end();
+}
+
+void view_sites(struct target *target, enum site_order order, unsigned limit)
+{
+    const struct table *table = capture_table(&target->capture, "site");
+    uint32_t nr, *rows = sites_sorted(&target->capture, order, &nr);
+    uint32_t shown = limit && nr > limit ? limit : nr;
+
+    if (output.json) {
+        sites_json(target, table, rows, shown);
+    } else if (!table) {
+        print_title(target);
+        print_not_recorded("call sites");
+    } else {
+        print_title(target);
+        printf("\n  %s%9s %9s %9s %9s %9s %9s  %-16s  %s%s\n", bold(), "live", "total", "allocs",
+               "median", "largest", "lifetime", "purpose", "call site", plain());
+        for (uint32_t i = 0; i < shown; i++)
+            print_site(target, table, rows[i]);
+        if (shown < nr)
+            printf("  ... and %" PRIu32 " more (--limit 0 shows all)\n", nr - shown);
+        if (nr == 0)
+            printf("  none yet\n");
+    }
+    free(rows);
+}
