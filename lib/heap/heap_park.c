@@ -298,7 +298,7 @@ uint64_t hk_heap_policy_seen(void)
 
     for (struct hk_heap *h = hk_heap_first(); h; h = h->next_ever) {
         uint64_t seen;
-        if (hk_load_relaxed(&h->state) != HK_HEAP_ACTIVE || h->orphan) /* after S4, or active before the pointer moved */
+        if (hk_load_relaxed(&h->state) != HK_HEAP_ACTIVE || h->orphan) /* after N4, or active before the pointer moved */
             continue;
         seen = hk_load_acquire(&h->policy_seen); /* E4 acquire, pairs with E3 */
         oldest = seen < oldest ? seen : oldest;

@@ -23,7 +23,7 @@ static struct {
     struct slot *slots;
     struct hk_policy draft;
     uint64_t epoch;      /* release E1 / acquire E2 */
-    uint32_t nr_strangers; /* S1, S2: by anybody */
+    uint32_t nr_strangers; /* N1, N2: by anybody */
     uint64_t (*oldest_seen)(void);
     struct hk_policy_stats stats; /* read relaxed */
 } policies;
@@ -41,12 +41,12 @@ void hk_policy_note(uint64_t *seen)
 void hk_policy_stranger_enters(void)
 {
     hk_add_relaxed(&policies.nr_strangers, 1);
-    hk_fence_full(); /* S1 fence, pairs with S2: counted before the pointer is read */
+    hk_fence_full(); /* N1 fence, pairs with N2: counted before the pointer is read */
 }
 
 void hk_policy_stranger_leaves(void)
 {
-    hk_sub_release(&policies.nr_strangers, 1); /* S3 release, pairs with S4: the reads are done */
+    hk_sub_release(&policies.nr_strangers, 1); /* N3 release, pairs with N4: the reads are done */
 }
 
 void hk_policy_set_readers(uint64_t (*oldest_seen)(void))
@@ -61,8 +61,8 @@ static uint64_t quiet_epoch(void)
 {
     if (!policies.oldest_seen)
         return 0;
-    hk_fence_full(); /* S2 fence, pairs with S1: the pointer moved before we count */
-    if (hk_load_acquire(&policies.nr_strangers)) /* S4 acquire, pairs with S3 */
+    hk_fence_full(); /* N2 fence, pairs with N1: the pointer moved before we count */
+    if (hk_load_acquire(&policies.nr_strangers)) /* N4 acquire, pairs with N3 */
         return 0;
     return policies.oldest_seen();
 }

@@ -11,7 +11,7 @@
  *   epoch      grows with each publication, after the pointer has moved (E1)
  *   note       a thread that holds no snapshot copies the epoch to its heap (E3); heaps do at each tick
  *   reuse      a snapshot retired at epoch e is free once every active heap has noted >= e (E4)
- *   strangers  a thread without an active heap (being born, ended) counts itself while it may read (S1);
+ *   strangers  a thread without an active heap (being born, ended) counts itself while it may read (N1);
  *              while there is one, nothing is reused
  *
  * A thread that sleeps without a tick keeps snapshots from being reused, for ever if need be. So equal
