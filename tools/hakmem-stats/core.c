@@ -33,19 +33,37 @@ static int read_mapped_file(struct source *source, uint64_t address, void *buffe
     return error;
 }
 
+/* The segment that holds the address and how many of the bytes are as it is: in the dump, or left to the file. */
+static const ElfW(Phdr) * find_piece(const struct core *core, uint64_t address, size_t *bytes)
+{
+    for (unsigned i = 0; i < core->nr; i++) {
+        const ElfW(Phdr) *s = &core->segments[i];
+        uint64_t at = address - s->p_vaddr, rest;
+        if (s->p_type != PT_LOAD || address < s->p_vaddr || at >= s->p_memsz)
+            continue;
+        rest = at < s->p_filesz ? s->p_filesz - at : s->p_memsz - at;
+        if (rest < *bytes)
+            *bytes = (size_t)rest;
+        return s;
+    }
+    return NULL;
+}
+
+/* A range may lie in several segments: variables that begin in the file's data and end in zeros. */
 static int read_core(struct source *source, uint64_t address, void *buffer, size_t bytes)
 {
     const struct core *core = source->private;
+    size_t n;
 
-    for (unsigned i = 0; i < core->nr; i++) {
-        const ElfW(Phdr) *s = &core->segments[i];
-        if (s->p_type != PT_LOAD || address < s->p_vaddr || address - s->p_vaddr >= s->p_memsz)
-            continue;
-        if (bytes <= s->p_filesz && address - s->p_vaddr <= s->p_filesz - bytes)
-            return read_fully(source->fd, buffer, bytes, s->p_offset + (address - s->p_vaddr));
-        return read_mapped_file(source, address, buffer, bytes);
+    for (; bytes > 0; address += n, buffer = (char *)buffer + n, bytes -= n) {
+        const ElfW(Phdr) *s = find_piece(core, address, (n = bytes, &n));
+        bool dumped = s && address - s->p_vaddr < s->p_filesz;
+        int error = dumped ? read_fully(source->fd, buffer, n, s->p_offset + (address - s->p_vaddr))
+                           : read_mapped_file(source, address, buffer, n);
+        if (error)
+            return error;
     }
-    return read_mapped_file(source, address, buffer, bytes);
+    return 0;
 }
 
 static void close_core(struct source *source)

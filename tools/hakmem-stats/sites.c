@@ -44,7 +44,7 @@ void site_read(const struct table *table, uint32_t row, struct site *site)
     site->size_p99 = table_get(table, row, "size_p99_4096ths") >> 12;
     site->life_p50_ns = table_get(table, row, "lifetime_p50_4096ths") >> 12;
     site->life_p99_ns = table_get(table, row, "lifetime_p99_4096ths") >> 12;
-    if (site->samples < 5) /* the markers are the first values themselves until then */
+    if (table_field(table, "samples") && site->samples < 5) /* the markers are the first values themselves until then */
         site->size_p50 = site->size_p99 = site->life_p50_ns = site->life_p99_ns = 0;
     site->has_lifetime = site->life_p50_ns || site->life_p99_ns;
     read_purpose(table, row, site->purpose, sizeof site->purpose);
