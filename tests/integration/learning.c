@@ -4,6 +4,7 @@
 
 #include <hakmem/hakmem.h>
 #include <dlfcn.h>
+#include <malloc.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -17,6 +18,8 @@ static struct {
     int (*freeze)(void), (*learn)(void);
     int (*get)(hak_policy_t *, size_t);
     int (*save)(const char *), (*load)(const char *);
+    int (*set)(const char *, const char *);
+    struct hak_stats_root *root;
 } hak;
 
 static bool resolve(void)
@@ -26,6 +29,7 @@ static bool resolve(void)
         void *at;
     } table[] = {
         {"hak_evo_state", &hak.state}, {"hak_evo_freeze", &hak.freeze}, {"hak_evo_learn", &hak.learn},
+        {"hak_ctl_set", &hak.set}, {"hak_stats_root", &hak.root},
         {"hak_policy_get", &hak.get}, {"hak_policy_save", &hak.save}, {"hak_policy_load", &hak.load},
     };
 
@@ -63,6 +67,8 @@ static void use_buffers(double seconds)
         free(held[i]);
 }
 
+static int set_while_it_learns(void), switch_off_while_it_learns(void);
+
 static uint64_t trials(void)
 {
     hak_policy_t p;
@@ -82,6 +88,10 @@ static int answer(char **argv)
     if (strcmp(argv[1], "learn") == 0) {
         use_buffers(atof(argv[2]));
         printf("%llu\n", (unsigned long long)trials());
+    }
+    if (strcmp(argv[1], "set") == 0 || strcmp(argv[1], "switch") == 0) {
+        bool stays = (argv[1][1] == 'e' ? set_while_it_learns() : switch_off_while_it_learns()) == PASS;
+        printf(stays ? "stays\n" : "is lost\n");
     }
     if (strcmp(argv[1], "policy") == 0 && hak.get(&p, sizeof p) == 0)
         printf("%zu %zu %zu %zu %s\n", p.purge_delay_ms, p.purge_cap_bytes >> 20, p.mmap_threshold_bytes >> 10,
@@ -300,6 +310,122 @@ static int an_option_is_let_alone(void)
     return PASS;
 }
 
+static const char *differs(const hak_policy_t *expected)
+{
+    static char text[128];
+    hak_policy_t p;
+
+    if (hak.get(&p, sizeof p) == 0 && p.purge_delay_ms == expected->purge_delay_ms &&
+        p.purge_cap_bytes == expected->purge_cap_bytes && p.mmap_threshold_bytes == expected->mmap_threshold_bytes &&
+        p.wmax_large_thousandths == expected->wmax_large_thousandths)
+        return NULL;
+    snprintf(text, sizeof text, "%zu %zu %zu %zu", p.purge_delay_ms, p.purge_cap_bytes, p.mmap_threshold_bytes,
+             p.wmax_large_thousandths);
+    return text;
+}
+
+// In a process whose learner takes other settings ten times a second.
+static int set_while_it_learns(void)
+{
+    hak_policy_t p, expected = {.purge_delay_ms = 77, .purge_cap_bytes = 24000000, .mmap_threshold_bytes = 700000};
+    bool moved[4] = {false};
+    char wmax[8];
+
+    for (int i = 0; i < 20; i++) { // what is not set moves: the negative control
+        use_buffers(0.1);
+        CHECK_EQ(0, hak.get(&p, sizeof p));
+        moved[0] |= p.purge_delay_ms != 300;
+        moved[1] |= p.purge_cap_bytes != 32u << 20;
+        moved[2] |= p.mmap_threshold_bytes != 2u << 20;
+        moved[3] |= p.wmax_large_thousandths != 1250;
+    }
+    CHECK_MSG(moved[0] && moved[1] && moved[2] && moved[3], "%d %d %d %d", moved[0], moved[1], moved[2], moved[3]);
+    CHECK_EQ(0, hak.set("purge_delay_ms", "77"));
+    CHECK_EQ(1, mallopt(M_TRIM_THRESHOLD, 24000000));
+    CHECK_EQ(1, mallopt(M_MMAP_THRESHOLD, 700000));
+    for (int i = 0; i < 20; i++) {
+        snprintf(wmax, sizeof wmax, "1.%d", i % 5 + 3);
+        expected.wmax_large_thousandths = 1300 + 100 * (size_t)(i % 5);
+        CHECK_EQ(0, hak.set("wmax_large", wmax));
+        CHECK_MSG(!differs(&expected), "%s", differs(&expected));
+        use_buffers(0.1);
+        CHECK_MSG(!differs(&expected), "after a while %s", differs(&expected));
+    }
+    return PASS;
+}
+
+// Nothing but switches that a knob follows from: the delay is none while the batch is off.
+static int switch_off_while_it_learns(void)
+{
+    hak_policy_t p;
+
+    use_buffers(0.5);
+    CHECK_EQ(0, hak.set("disable_batch", "on"));
+    for (int i = 0; i < 15; i++) {
+        CHECK_EQ(0, hak.get(&p, sizeof p));
+        CHECK_EQ(0, p.purge_delay_ms);
+        use_buffers(0.1);
+    }
+    return PASS;
+}
+
+static int what_the_program_sets_stays(void)
+{
+    static const char learner[] = "HAKMEM_OPTIONS=mode:learning,learner:random,learn_window_ms:100";
+    struct run run;
+
+    CHECK_MSG(strcmp(ask(&run, learner, "set", NULL)->out, "stays\n") == 0, "%s%s", run.out, run.err);
+    CHECK_MSG(strcmp(ask(&run, learner, "switch", NULL)->out, "stays\n") == 0, "%s%s", run.out, run.err);
+    return PASS;
+}
+
+static uint64_t shown(const char *name)
+{
+    const struct hak_stats_table *t = (const struct hak_stats_table *)(uintptr_t)hak.root->tables;
+
+    for (unsigned i = 0; i < hak.root->nr_tables; i++) {
+        const struct hak_stats_field *f = (const struct hak_stats_field *)(uintptr_t)t[i].fields;
+        for (unsigned k = 0; strcmp(t[i].name, "evo") == 0 && k < t[i].nr_fields; k++)
+            if (strcmp(f[k].name, name) == 0)
+                return *(const uint64_t *)(uintptr_t)(t[i].rows + f[k].offset);
+    }
+    return UINT64_MAX;
+}
+
+// What hakmem-stats reads is what the program is told.
+static int the_table_shows_it(void)
+{
+    hak_policy_t p;
+
+    CHECK(resolve());
+    CHECK_EQ(2, shown("state")); // frozen
+    CHECK_EQ(0, hak.learn());
+    CHECK_EQ(1, shown("state"));
+    CHECK_EQ(1, shown("purge_delay_ns.learns"));
+    use_buffers(5);
+    CHECK_EQ(0, hak.freeze());
+    CHECK_EQ(2, shown("state"));
+    CHECK_EQ(0, hak.get(&p, sizeof p));
+    CHECK(p.trials > 0);
+    CHECK_EQ(p.trials, shown("trials"));
+    CHECK(shown("windows") >= p.trials);
+    CHECK_EQ(p.last_cost, shown("cost_ns_per_mib"));
+    CHECK_EQ(p.purge_delay_ms, shown("purge_delay_ns") / 1000000);
+    CHECK_EQ(p.purge_cap_bytes, shown("purge_cap_bytes"));
+    CHECK_EQ(p.mmap_threshold_bytes, shown("mmap_threshold"));
+    CHECK_EQ(p.wmax_large_thousandths, shown("wmax_large"));
+    uint64_t pulls = shown("purge_cap_bytes.n0") + shown("purge_cap_bytes.n1") + shown("purge_cap_bytes.n2") +
+                     shown("purge_cap_bytes.n3") + shown("purge_delay_ns.n0") + shown("purge_delay_ns.n1") +
+                     shown("purge_delay_ns.n2") + shown("mmap_threshold.n2") + shown("mmap_threshold.n3");
+    CHECK(pulls > 0);
+    CHECK_EQ(0, hak.set("purge_delay_ms", "300"));
+    CHECK_EQ(0, hak.learn());
+    use_buffers(1.5);
+    CHECK_EQ(0, hak.freeze());
+    CHECK_EQ(0, shown("purge_delay_ns.learns")); // the user's now
+    return PASS;
+}
+
 static int a_fork_child_goes_on(void)
 {
     int status;
@@ -319,6 +445,16 @@ static int a_fork_child_goes_on(void)
     return PASS;
 }
 
+static bool is_question(const char *word)
+{
+    static const char *const words[] = {"state", "learn", "policy", "set", "switch"};
+
+    for (size_t i = 0; i < sizeof words / sizeof *words; i++)
+        if (strcmp(word, words[i]) == 0)
+            return true;
+    return false;
+}
+
 int main(int argc, char **argv)
 {
     static const struct test_case cases[] = {
@@ -328,11 +464,13 @@ int main(int argc, char **argv)
         {"policy files: good, cut, damaged, foreign", files_of_all_kinds, 60},
         {"what was learnt is saved at exit", what_was_learnt_is_saved_at_exit, 60},
         {"an option that was set is let alone", an_option_is_let_alone, 30},
+        {"what the program sets stays", what_the_program_sets_stays, 60},
+        {"the table shows it", the_table_shows_it, 60},
         {"a fork child goes on", a_fork_child_goes_on, 60},
     };
 
     harness_preload(argv);
-    if (argc > 1 && (strcmp(argv[1], "state") == 0 || strcmp(argv[1], "learn") == 0 || strcmp(argv[1], "policy") == 0)) {
+    if (argc > 1 && is_question(argv[1])) {
         if (getenv("HK_USE_FIRST"))
             use_buffers(1);
         return answer(argv);

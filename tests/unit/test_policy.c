@@ -244,6 +244,29 @@ START_TEST(a_sleeper_keeps_what_it_may_be_reading)
 }
 END_TEST
 
+/* As a publisher leaves it that fork cut off: the new snapshot is none any more, the pointer still at the old one. */
+START_TEST(a_publisher_that_is_gone)
+{
+    const size_t retired = hk_align_up(sizeof(struct hk_policy), sizeof(uint64_t)); /* behind the snapshot */
+    struct hk_policy_stats stats;
+    char *cut_off;
+
+    hk_policy_set_readers(nobody_reads);
+    publish_stamp(1, 0);
+    cut_off = (char *)hk_policy();
+    publish_stamp(2, 0);
+    ck_assert_uint_ne(*(uint64_t *)(cut_off + retired), 0);
+    *(uint64_t *)(cut_off + retired) = 0;
+    hk_policy_forget();
+    hk_policy_check(); /* would panic */
+    publish_stamp(3, 0); /* into its memory */
+    ck_assert_ptr_eq(hk_policy(), (const struct hk_policy *)cut_off);
+    hk_policy_stats(&stats);
+    ck_assert_uint_eq(stats.nr_snapshots, 2);
+    hk_policy_check();
+}
+END_TEST
+
 START_TEST(a_stranger_stops_reuse)
 {
     struct hk_policy_stats before, after;
@@ -344,6 +367,7 @@ int main(void)
     tcase_add_test(tc, equal_snapshots_are_published_once);
     tcase_add_test(tc, memory_is_reused_when_every_reader_has_passed);
     tcase_add_test(tc, a_sleeper_keeps_what_it_may_be_reading);
+    tcase_add_test(tc, a_publisher_that_is_gone);
     tcase_add_test(tc, a_stranger_stops_reuse);
     tcase_add_test(tc, no_reader_sees_its_snapshot_change);
     tcase_add_test(tc, negative_control_reuse_without_waiting_is_seen);
