@@ -9,17 +9,17 @@
 /* Samples that live, all taken for as old as they are on average. */
 static uint64_t nr_old(const struct hk_site_slot *slot, uint64_t now_ns)
 {
-    uint64_t nr_live = slot->nr_samples - slot->nr_ended, now_ms = now_ns / 1000000;
+    uint64_t nr_live = hk_load_relaxed(&slot->nr_samples) - hk_load_relaxed(&slot->nr_ended), now_ms = now_ns / 1000000;
 
-    if (slot->nr_samples <= slot->nr_ended || now_ms * nr_live < slot->born_ms)
+    if (hk_load_relaxed(&slot->nr_samples) <= hk_load_relaxed(&slot->nr_ended) || now_ms * nr_live < hk_load_relaxed(&slot->born_ms))
         return 0;
-    return (now_ms * nr_live - slot->born_ms) / nr_live >= HK_SITE_LONG_NS / 1000000 ? nr_live : 0;
+    return (now_ms * nr_live - hk_load_relaxed(&slot->born_ms)) / nr_live >= HK_SITE_LONG_NS / 1000000 ? nr_live : 0;
 }
 
 static enum hk_site_purpose by_size(const struct hk_site_slot *slot)
 {
-    uint64_t nr = slot->nr_allocs + (slot->est_allocs >> HK_SITE_COUNT_BITS);
-    uint64_t average = (slot->total_bytes + slot->est_bytes) / (nr ? nr : 1);
+    uint64_t nr = hk_load_relaxed(&slot->nr_allocs) + (hk_load_relaxed(&slot->est_allocs) >> HK_SITE_COUNT_BITS);
+    uint64_t average = (hk_load_relaxed(&slot->total_bytes) + hk_load_relaxed(&slot->est_bytes)) / (nr ? nr : 1);
 
     if (average <= SMALL_MAX)
         return HK_PURPOSE_SMALL_FREQUENT;
@@ -33,19 +33,19 @@ static enum hk_site_purpose by_size(const struct hk_site_slot *slot)
  */
 enum hk_site_purpose hk_site_infer(const struct hk_site_slot *slot, uint64_t now_ns)
 {
-    uint64_t nr = slot->nr_samples;
+    uint64_t nr = hk_load_relaxed(&slot->nr_samples);
 
-    if (slot->nr_allocs + nr < MIN_OBSERVATIONS)
+    if (hk_load_relaxed(&slot->nr_allocs) + nr < MIN_OBSERVATIONS)
         return HK_PURPOSE_UNKNOWN;
     if (nr < MIN_SAMPLES)
         return by_size(slot);
-    if (slot->nr_grown * 2 >= nr)
+    if (hk_load_relaxed(&slot->nr_grown) * 2 >= nr)
         return HK_PURPOSE_GROWS;
-    if (slot->nr_handed * 2 >= nr)
+    if (hk_load_relaxed(&slot->nr_handed) * 2 >= nr)
         return HK_PURPOSE_HAND_OFF;
-    if (slot->nr_brief * 4 >= nr * 3)
+    if (hk_load_relaxed(&slot->nr_brief) * 4 >= nr * 3)
         return HK_PURPOSE_SHORT_LIVED;
-    if ((slot->nr_long + nr_old(slot, now_ns)) * 4 >= nr * 3)
+    if ((hk_load_relaxed(&slot->nr_long) + nr_old(slot, now_ns)) * 4 >= nr * 3)
         return HK_PURPOSE_LONG_LIVED;
     return by_size(slot);
 }
@@ -74,7 +74,7 @@ unsigned hk_site_paths(const struct hk_site_slot *slot)
         27, 29, 30, 32, 33, 35, 37, 39, 40, 42, 44, 46, 49, 51, 53, 55, 58, 60, 63, 65, 68, 71,
         74, 78, 81, 85, 89, 93, 97, 102, 107, 113, 119, 126, 133, 141, 151, 163, 177, 196, 222, 255,
     };
-    unsigned nr = (unsigned)__builtin_popcountll(slot->paths);
+    unsigned nr = (unsigned)__builtin_popcountll(hk_load_relaxed(&slot->paths));
 
     return nr < 64 ? estimate[nr] : 255;
 }

@@ -206,6 +206,16 @@ static void note_end(struct hk_site_slot *slot, const struct record *r, uint32_t
     conclude(slot, now_ns);
 }
 
+/* Does the slot know of a sample that has not ended? Ended first: others end meanwhile, and each was born before. Else it
+ * was renewed since. */
+static bool has_live_samples(const struct hk_site_slot *slot)
+{
+    uint64_t nr_ended = hk_load_relaxed(&slot->nr_ended);
+
+    hk_signal_fence(); /* program order is enough: a wrong answer is one sample in a statistic */
+    return hk_load_relaxed(&slot->nr_samples) > nr_ended;
+}
+
 void hk_site_sample_freed(const void *p, uint32_t thread, uint64_t now_ns)
 {
     struct record *r = take(p, p);
@@ -214,7 +224,7 @@ void hk_site_sample_freed(const void *p, uint32_t thread, uint64_t now_ns)
     if (!r)
         return;
     slot = hk_site_find(r->site, false, 0);
-    if (slot && slot->nr_samples > slot->nr_ended) /* else it was renewed since */
+    if (slot && has_live_samples(slot))
         note_end(slot, r, thread, now_ns);
     publish(r, NULL);
 }
@@ -246,7 +256,7 @@ void hk_site_sample_resized(const void *p, size_t bytes, bool ended, uint32_t th
     if (!r)
         return;
     slot = hk_site_find(r->site, false, 0);
-    if (slot && slot->nr_samples > slot->nr_ended) {
+    if (slot && has_live_samples(slot)) {
         note_growth(slot, r, bytes);
         if (ended)
             note_end(slot, r, thread, now_ns);
@@ -271,9 +281,9 @@ uint64_t hk_site_dropped_samples(void)
 /* What a thread that is gone had taken is free again. The common case reads one word and touches no page. */
 void hk_site_fork_child(void)
 {
-    if (nr_inside == 0)
+    if (hk_load_relaxed(&nr_inside) == 0)
         return;
-    nr_inside = 0;
+    hk_store_relaxed(&nr_inside, 0u);
     for (unsigned s = 0; s < nr_segments; s++)
         for (unsigned i = 0; i < SEGMENT_RECORDS; i++)
             if (records[s][i].block == BUSY)

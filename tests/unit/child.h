@@ -3,6 +3,18 @@
 #ifndef TESTS_UNIT_CHILD_H
 #define TESTS_UNIT_CHILD_H
 
+#ifdef __has_feature
+#define HK_HAS_FEATURE(x) __has_feature(x)
+#else
+#define HK_HAS_FEATURE(x) 0
+#endif
+/* The thread sanitizer takes no part in children of processes with threads, and brings a malloc. */
+#if defined(__SANITIZE_THREAD__) || HK_HAS_FEATURE(thread_sanitizer)
+#define UNDER_TSAN 1
+#else
+#define UNDER_TSAN 0
+#endif
+
 #include <signal.h>
 #include <stdbool.h>
 #include <stdlib.h>
