@@ -138,8 +138,8 @@ static int what_is_off_tries_nothing(void)
 
     for (size_t i = 0; i < sizeof off / sizeof *off; i++)
         CHECK_MSG(strcmp(ask(&run, off[i], "learn", "1.5")->out, "0\n") == 0, "%s: %s", off[i], run.out);
-    CHECK_MSG(atoi(ask(&run, "HAKMEM_OPTIONS=mode:learning,learn_window_ms:100", "learn", "3")->out) >= 3, "%s", run.out);
-    CHECK_MSG(atoi(ask(&run, "HAKMEM_OPTIONS=mode:learning,learn_window_ms:100,learner:elo", "learn", "3")->out) >= 3,
+    CHECK_MSG(atoi(ask(&run, "HAKMEM_OPTIONS=mode:learning,learn_window_ms:100", "learn", "3")->out) >= 1, "%s", run.out);
+    CHECK_MSG(atoi(ask(&run, "HAKMEM_OPTIONS=mode:learning,learn_window_ms:100,learner:elo", "learn", "3")->out) >= 1,
               "%s", run.out);
     return PASS;
 }
