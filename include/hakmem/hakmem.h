@@ -133,6 +133,36 @@ const char *hak_ctl_name(unsigned index);
 /* ENOENT: no such option; EPERM: it is read at the start only; EINVAL: not a value of it; ENOMEM. */
 int hak_ctl_set(const char *name, const char *value);
 
+/* ---- learning: hak_policy(3) ---- */
+
+/* The numbers in force that may be learnt, and how far learning has come. New members are added at the end. */
+typedef struct hak_policy {
+    size_t purge_delay_ms;         /* free memory is kept this long */
+    size_t purge_cap_bytes;        /* cached memory that is kept whatever the size of the heap */
+    size_t mmap_threshold_bytes;
+    size_t wmax_large_thousandths; /* largest block / request */
+    uint64_t trials;               /* windows that something was tried in */
+    uint64_t changes;              /* settings adopted */
+    uint64_t shifts;               /* changes of the program's habits seen */
+    uint64_t broken_off;           /* trials that did harm */
+    uint64_t last_cost;            /* of the last window, in ns per MiB handed out */
+} hak_policy_t;
+
+/* "off", "learn", "frozen" or "canary": static strings. */
+const char *hak_evo_state(void);
+/*
+ * Error numbers, errno is left alone; EAGAIN in a signal handler that interrupted the allocator.
+ * Keeps what has been learnt and watches nothing any more; or learns from now on.
+ */
+int hak_evo_freeze(void);
+int hak_evo_learn(void);
+/* Fills the first `bytes` of *policy: sizeof *policy as the caller knows it. */
+int hak_policy_get(hak_policy_t *policy, size_t bytes);
+/* Writes what was learnt; and starts from it, frozen. Error numbers of open, write and rename; ENOEXEC with a line
+ * on stderr: the file is damaged or of another program. */
+int hak_policy_save(const char *path);
+int hak_policy_load(const char *path);
+
 #ifdef __cplusplus
 }
 #endif

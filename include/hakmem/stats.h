@@ -205,7 +205,7 @@ struct hak_stats_root {
  * hakmem-stats, /proc/PID/fd), renewed by slow paths at most every 20 ms: see updated_ns. The root lies at
  * offset 0, self is 0, and every address in root and tables is an offset in the file. A pid that is not the
  * process's: the file is that of the parent. Tables are then neither chained nor nested nor indirect: stats[1]
- * (the members of hak_stats_t, resident 0), class[] (those of hak_stats_class_t), heap[], site[] and
+ * (the members of hak_stats_t, resident 0), class[] (those of hak_stats_class_t), heap[], site[], evo[1] and
  * option.text (BLOB of lines "name value source").
  */
 #define HAK_STATS_FILE 1
@@ -276,6 +276,9 @@ enum hak_stats_kind {
  *   runs[1]      counters as in struct hak_stats, run_*
  *   site[]       call sites: key allocs frees total_bytes live_bytes max_bytes, and what the table has more
  *   policy[1]    INDIRECT: the snapshot in force
+ *   evo[1]       the learner, hak_policy(3): state (0 off, 1 learn, 2 frozen, 3 canary) context contexts windows
+ *                trials adopted broken_off shifts recalled, costs; per knob its value, .learns (0: the user's),
+ *                .arm and .n0 .. .n3, trials of each arm that are remembered
  *   config       BLOB; option[]: type offset; option.source[]: source; option.names, option.words: BLOBs of NUL-terminated
  *                strings, one per option, in the order of option[]. type 0 bool, 1 enum: the value (1 byte;
  *                4 bytes) is the number of a word in words ("off/0|on/1"); 2 uint (4 bytes), 3 wide (8), 4

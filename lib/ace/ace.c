@@ -20,6 +20,7 @@
 #define TICK_NS UINT64_C(20000000)         /* work at most this often */
 #define LOOK_NS UINT64_C(100000000)        /* the profile looks at what is going on */
 
+void (*hk_ace_on_tick)(struct hk_heap *heap, uint64_t now_ns);
 const struct hk_foreign *hk_ace_foreign;
 void (*hk_ace_watch)(void);
 static const char *first_break; /* program break at start; constant after hk_ace_init */
@@ -116,12 +117,12 @@ static void tick_idle(struct hk_heap *heap)
     heap->l25.uses_at_look = hk_l25_uses(&heap->l25);
     hk_heap_reclaim(heap);
     hk_l25_expire(false);
-    hk_bigcache_set_budget(cache_limit());
 }
 
 static HK_NOINLINE void tick_slow(struct hk_heap *heap)
 {
-    const struct hk_policy *policy = hk_policy();
+    const struct hk_policy *policy;
+    void (*on_tick)(struct hk_heap *heap, uint64_t now_ns);
     uint64_t now = hk_os_now_ns();
 
     if (now - heap->last_tick_ns < TICK_NS)
@@ -130,6 +131,12 @@ static HK_NOINLINE void tick_slow(struct hk_heap *heap)
         heap->sampling.attention |= HK_SAMPLE_LOOK;
     heap->last_tick_ns = now;
     hk_heap_inherit(heap);
+    hk_policy_note(&heap->policy_seen); /* nobody who calls a tick holds a snapshot */
+    on_tick = hk_load_relaxed(&hk_ace_on_tick);
+    if (on_tick)
+        on_tick(heap, now);
+    policy = hk_policy();
+    hk_bigcache_set_budget(cache_limit());
     hk_heap_tick(heap);
     if (now - heap->last_idle_ns >= policy->idle_flush_ns) {
         heap->last_idle_ns = now;

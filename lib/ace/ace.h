@@ -91,6 +91,8 @@ extern struct hk_ace_counters hk_ace_counters;
 size_t hk_ace_resident_bytes(void);
 size_t hk_ace_live_bytes(void);
 size_t hk_ace_cached_bytes(void);
+/* Bytes of big blocks, ever, that had no page behind them when they were mapped. */
+size_t hk_ace_fresh_big_bytes(void);
 
 /* Called by ticks, at most every 20 ms, when set; by export. */
 extern void (*hk_ace_watch)(void);
@@ -102,6 +104,10 @@ struct hk_foreign {
     bool (*usable)(const void *p, size_t *bytes);
 };
 extern const struct hk_foreign *hk_ace_foreign;
+
+/* The control plane's turn: at a tick of some thread, inside its slow section, no lock held, no snapshot in hand.
+ * NULL: nothing learns. Set by entry, relaxed: a tick may miss it. */
+extern void (*hk_ace_on_tick)(struct hk_heap *heap, uint64_t now_ns);
 
 /* Around fork: takes every lock of the data plane in rank order. `inside`: the fork comes from a signal handler
  * that interrupted a slow section. A lock that the section holds is left to it, in parent and child. */

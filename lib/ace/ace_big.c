@@ -27,6 +27,7 @@ static struct {
     struct hk_big *free;  /* descriptors without a block, under the lock */
     struct hk_big *ever;  /* release W1 / acquire W2 */
     uint32_t last_granules[NR_SITES]; /* relaxed: a hint */
+    size_t fresh_bytes;   /* relaxed adds: mapped, no page behind them yet */
 } bigs;
 
 struct hk_ace_counters hk_ace_counters;
@@ -174,6 +175,7 @@ static bool from_system(size_t bytes, size_t align, struct hk_big_range *range)
 {
     range->base = hk_os_reserve(bytes, align);
     range->zero = 1;
+    hk_add_relaxed(&bigs.fresh_bytes, bytes);
     if (range->base && !hk_pagemap_cover(range->base, 1)) {
         hk_os_abandon(range->base, bytes);
         range->base = NULL;
@@ -348,6 +350,11 @@ bool hk_big_resize(struct hk_big *big, size_t n)
         return false; /* several mappings to the kernel */
     big->repeats = 0;
     return big->arena ? resize_in_arena(big, bytes) : resize_mapping(big, bytes);
+}
+
+size_t hk_ace_fresh_big_bytes(void)
+{
+    return hk_load_relaxed(&bigs.fresh_bytes) + hk_arena_fresh_bytes();
 }
 
 /* Before the pages move: once they have, the old address may be somebody else's block. */

@@ -10,7 +10,7 @@
 
 #include <sched.h>
 
-#define NR_LATE 6
+#define NR_LATE 7
 #define NR_LOCKS (HK_L25_NR_SHARDS + NR_LATE)
 #define ROUNDS 4 /* of all locks, each with patience, before a signal handler goes on without some */
 
@@ -18,8 +18,8 @@ static struct hk_lock gate = HK_LOCK_INIT(HK_RANK_FORK);
 
 static struct hk_lock *lock_number(unsigned i)
 {
-    struct hk_lock *const late[NR_LATE] = {hk_bigcache_lock(), &hk_big_lock,  &hk_batch_lock,
-                                           &hk_arena_lock,     &hk_span_lock, &hk_meta_lock};
+    struct hk_lock *const late[NR_LATE] = {hk_bigcache_lock(), &hk_big_lock,    &hk_batch_lock, &hk_arena_lock,
+                                           &hk_span_lock,      &hk_policy_lock, &hk_meta_lock};
 
     return i < HK_L25_NR_SHARDS ? hk_l25_lock(i) : late[i - HK_L25_NR_SHARDS];
 }
@@ -27,8 +27,8 @@ static struct hk_lock *lock_number(unsigned i)
 /* What lock i protects was left half changed by a thread that is gone: it starts anew, the rest is lost. */
 static void forget(unsigned i)
 {
-    static void (*const late[NR_LATE])(void) = {hk_bigcache_forget, hk_big_forget,  hk_batch_forget,
-                                                hk_arena_forget,    hk_span_forget, hk_meta_forget};
+    static void (*const late[NR_LATE])(void) = {hk_bigcache_forget, hk_big_forget,    hk_batch_forget, hk_arena_forget,
+                                                hk_span_forget,     hk_policy_forget, hk_meta_forget};
 
     if (i < HK_L25_NR_SHARDS)
         hk_l25_forget(i);
@@ -90,8 +90,9 @@ void hk_ace_fork_child(struct hk_heap *mine, bool inside)
     for (unsigned i = 0; i < NR_LOCKS; i++)
         if (!hk_lock_reset_after_fork(lock_number(i)))
             forget(i);
+    /* Half a change is harmless: each store of it is whole. Half a lesson is a wrong number in a bounded table. */
     if (!hk_lock_reset_after_fork(&hk_config_lock))
-        hk_lock_reset(&hk_config_lock); /* half a change is harmless: each store of it is whole */
+        hk_lock_reset(&hk_config_lock);
     hk_lock_reset(&gate);
     hk_lock_fork_nobody_inside();
     if (!inside) {

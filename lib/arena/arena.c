@@ -461,6 +461,8 @@ void *hk_arena_acquire(size_t nr_granules, size_t align_granules, bool *zero)
             return NULL;
         p = acquire_locked(n, align, zero);
     }
+    if (p && *zero)
+        add(&arena.stats.fresh_bytes, n);
     hk_unlock(&hk_arena_lock);
     return p;
 }
@@ -558,6 +560,8 @@ void *hk_arena_acquire_roomy(size_t nr_granules, bool *zero)
             return NULL;
         p = take_roomy(n, zero);
     }
+    if (p && *zero)
+        add(&arena.stats.fresh_bytes, n);
     hk_unlock(&hk_arena_lock);
     return p;
 }
@@ -922,6 +926,11 @@ void hk_arena_unmap_to(size_t keep_bytes)
 size_t hk_arena_dirty_bytes(void)
 {
     return hk_load_relaxed(&arena.stats.dirty_bytes);
+}
+
+size_t hk_arena_fresh_bytes(void)
+{
+    return hk_load_relaxed(&arena.stats.fresh_bytes);
 }
 
 size_t hk_arena_used_bytes(void)

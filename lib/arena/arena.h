@@ -47,6 +47,7 @@ struct hk_arena_stats {
     size_t nr_purged_bytes;
     size_t nr_mixed; /* requests met by a dirty extent and its clean neighbours */
     size_t nr_borrowed; /* pieces */
+    size_t fresh_bytes; /* handed out with no page behind, ever */
     size_t lost_bytes;  /* of nobody: the kernel refused to take them, or a fork child could not tell */
 };
 
@@ -94,6 +95,7 @@ void hk_arena_unmap_to(size_t keep_bytes);
 
 size_t hk_arena_dirty_bytes(void); /* relaxed; for thresholds */
 size_t hk_arena_used_bytes(void);
+size_t hk_arena_fresh_bytes(void); /* relaxed */
 const struct hk_arena_stats *hk_arena_counters(void); /* relaxed */
 void hk_arena_stats(struct hk_arena_stats *out);
 void hk_arena_check(void);

@@ -6,6 +6,7 @@
 #include "base/base.h"
 
 struct hk_heap;
+struct hk_arms;
 
 /*
  * The slow halves, called with the return address of the exported function. Both keep errno, except that
@@ -44,6 +45,16 @@ void hk_entry_caller_start(void);
 /* `site`, or when that lies in libc the first return address above `frame`, the caller's frame, that does not.
  * *height: of the stack there. */
 const void *hk_entry_caller(const void *site, const void *frame, uint32_t *height);
+
+/* Constructor's part: reads the policy file, gives the learner its ticks. */
+void hk_entry_start_learning(void);
+/* $HAKMEM_POLICY_FILE, unless the program is more privileged than who started it; NULL: none. */
+const char *hk_entry_policy_file(void);
+/* 0 or an error number; ENOEXEC was refused with a message. */
+int hk_entry_load_policy(const char *path);
+/* The current context's lesson; or the start of all lessons to come, frozen. 0, EAGAIN, EINVAL, ENOMEM. */
+int hk_entry_get_arms(struct hk_arms *arms);
+int hk_entry_set_arms(const struct hk_arms *arms);
 
 /* What the heap has gathered goes to the site table. */
 void hk_entry_tell_sites(struct hk_heap *heap);

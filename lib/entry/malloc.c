@@ -70,13 +70,18 @@ static void fill_new(void *p, size_t n, bool zero)
 
 void hk_entry_tell_sites(struct hk_heap *heap)
 {
-    if (!heap || heap->site_pending.nr_allocs == 0)
+    unsigned nr = heap ? heap->site_pending.nr_allocs : 0;
+    size_t bytes;
+
+    if (nr == 0)
         return;
-    hk_site_note_allocs(heap->site_pending.site, heap->site_pending.nr_allocs, heap->site_pending.bytes,
-                        heap->site_pending.max_bytes, heap->last_tick_ns);
+    bytes = heap->site_pending.bytes;
+    hk_site_note_allocs(heap->site_pending.site, nr, bytes, heap->site_pending.max_bytes, heap->last_tick_ns);
     if (heap->ticks % 64 == 0) /* the quantiles cost more than the counts */
-        hk_site_note_size(heap->site_pending.site, heap->site_pending.bytes / heap->site_pending.nr_allocs);
+        hk_site_note_size(heap->site_pending.site, bytes / nr);
+    hk_heap_count_large(heap, nr, bytes);
     heap->site_pending.nr_allocs = 0;
+    heap->site_pending.bytes = 0;
 }
 
 static inline void add_pending(struct hk_heap *heap, size_t n)
@@ -593,6 +598,7 @@ static __attribute__((constructor(101))) void start(void)
     hk_thread_start();
     hk_entry_obey_run();
     hk_entry_keep_stderr();
+    hk_entry_start_learning();
     hk_export_start();
     pthread_atfork(NULL, NULL, hk_site_fork_child);
     hk_entry_caller_start();

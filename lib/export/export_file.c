@@ -2,7 +2,7 @@
 /*
  * Option stats:export. A file of one size:
  *
- *   | root | tables | fields | rows of "stats" (1) | of "class" | of "heap" | of "site" | options as text |
+ *   | root | tables | fields | rows of "stats" (1) | of "class" | of "heap" | of "site", "evo" | options as text |
  *
  * Its description is written once; rows are renewed between two steps of root.sequence, at most every 20 ms, by
  * whichever slow path comes by. A process that rests shows the state of its last slow path: updated_ns.
@@ -13,6 +13,7 @@
 #include "export/export_private.h"
 
 #include "ace/ace.h"
+#include "acectl/acectl.h"
 #include "config/config.h"
 #include "os/os.h"
 #include "site/site.h"
@@ -21,7 +22,7 @@
 
 #define NR_HEAP_ROWS 128 /* later heaps are in the sums only */
 #define OPTIONS_BYTES 4096
-#define NR_TABLES 5
+#define NR_TABLES 6
 #define CLASS_FIELDS 8
 #define HEAP_FIELDS 9
 #define SITE_FIELDS_MAX 64
@@ -38,10 +39,12 @@ struct file {
     struct hak_stats_field class_field[CLASS_FIELDS];
     struct hak_stats_field heap_field[HEAP_FIELDS];
     struct hak_stats_field site_field[SITE_FIELDS_MAX];
+    struct hak_stats_field evo_field[HK_EXPORT_EVO_FIELDS];
     hak_stats_t stats;
     hak_stats_class_t class[HK_VIEW_CLASSES];
     struct heap_row heap[NR_HEAP_ROWS];
     struct hk_site_slot site[HK_SITE_SLOTS];
+    struct hk_acectl_view evo;
     char options[OPTIONS_BYTES]; /* "name value source\n" ... */
 };
 
@@ -112,6 +115,7 @@ static void describe_tables(struct file *f)
 
     memcpy(f->class_field, class_fields, sizeof class_fields);
     memcpy(f->heap_field, heap_fields, sizeof heap_fields);
+    memcpy(f->evo_field, hk_export_evo_fields, sizeof f->evo_field);
     memcpy(f->site_field, hk_export_site_fields, nr_site_fields * sizeof f->site_field[0]);
     describe_table(&f->table[0], "stats", AT(stats), 1, sizeof f->stats, AT(stats_field), NR(f->stats_field));
     describe_table(&f->table[1], "class", AT(class), NR(f->class), sizeof f->class[0], AT(class_field),
@@ -119,6 +123,7 @@ static void describe_tables(struct file *f)
     describe_table(&f->table[2], "heap", AT(heap), 0, sizeof f->heap[0], AT(heap_field), NR(f->heap_field));
     describe_table(&f->table[3], "site", AT(site), NR(f->site), sizeof f->site[0], AT(site_field),
                    nr_site_fields);
+    describe_table(&f->table[5], "evo", AT(evo), 1, sizeof f->evo, AT(evo_field), NR(f->evo_field));
     describe_table(&f->table[4], "option.text", AT(options), 0, 1, 0, 0);
     f->table[4].flags = HAK_STATS_BLOB;
 }
@@ -168,6 +173,12 @@ static void fill_heaps(struct file *f)
     f->table[2].nr_rows = n;
 }
 
+static void fill_evo(struct file *f)
+{
+    for (size_t i = 0; i < sizeof f->evo / sizeof(uint64_t); i++)
+        ((uint64_t *)&f->evo)[i] = hk_load_relaxed((const uint64_t *)&hk_acectl_view + i);
+}
+
 static void fill(struct file *f)
 {
     static struct hk_view view; /* too large for some stacks; `renewing` guards it */
@@ -179,6 +190,7 @@ static void fill(struct file *f)
     for (unsigned i = 0; i < HK_SITE_SLOTS; i++)
         if (!hk_site_read(i, &f->site[i]))
             memset(&f->site[i], 0, sizeof f->site[i]);
+    fill_evo(f);
     fill_options(f);
     f->root.updated_ns = hk_os_boot_ns();
 }

@@ -7,6 +7,7 @@
 #include "export/export_private.h"
 
 #include "ace/ace.h"
+#include "acectl/acectl.h"
 #include "arena/arena.h"
 #include "batch/batch.h"
 #include "bigcache/bigcache.h"
@@ -175,6 +176,20 @@ static field policy_fields[] = {
     F("cache_big", cache_big, ENUM), F("batch", batch, ENUM)};
 #undef ROW
 
+#define ROW struct hk_acectl_view
+#define KNOB(name, k)                                                                              \
+    F(name, knob[k].value, NUMBER), F(name ".learns", knob[k].learns, ENUM), F(name ".arm", knob[k].arm, NUMBER), \
+        F(name ".n0", knob[k].pulls[0], GAUGE), F(name ".n1", knob[k].pulls[1], GAUGE),            \
+        F(name ".n2", knob[k].pulls[2], GAUGE), F(name ".n3", knob[k].pulls[3], GAUGE)
+struct hak_stats_field hk_export_evo_fields[HK_EXPORT_EVO_FIELDS] = {
+    F("state", state, ENUM), F("context", context, NUMBER), F("contexts", nr_contexts, GAUGE),
+    F("windows", windows, COUNTER), F("trials", trials, COUNTER), F("adopted", adopted, COUNTER),
+    F("broken_off", broken_off, COUNTER), F("shifts", shifts, COUNTER), F("recalled", recalled, COUNTER),
+    F("cost_ns_per_mib", cost, NS), F("usual_ns_per_mib", usual_cost, NS),
+    KNOB("purge_delay_ns", HK_KNOB_PURGE_DELAY), KNOB("purge_cap_bytes", HK_KNOB_CACHE_FLOOR),
+    KNOB("mmap_threshold", HK_KNOB_THRESHOLD), KNOB("wmax_large", HK_KNOB_WMAX)};
+#undef ROW
+
 static field option_fields[] = {{"type", 0, 1, HAK_KIND_ENUM, 0}, {"offset", 0, 2, HAK_KIND_NUMBER, 0}};
 static field source_fields[] = {{"source", 0, 1, HAK_KIND_ENUM, 0}};
 static field latency_fields[] = {{"buckets", 0, sizeof hk_latency, HAK_KIND_ARRAY, 0}};
@@ -189,7 +204,7 @@ static field trace_fields[] = {
 
 enum table_number {
     T_OS, T_META, T_PAGEMAP, T_SPAN, T_ARENA, T_BIG, T_BIGCACHE, T_BATCH, T_HEAPS, T_SIZE, T_HEAP, T_HEAP_SLABS,
-    T_HEAP_MAGAZINE, T_HEAP_RUNS, T_PARCEL, T_RUN, T_RUN_CLASS, T_SHARD, T_RUNS, T_SITE, T_POLICY,
+    T_HEAP_MAGAZINE, T_HEAP_RUNS, T_PARCEL, T_RUN, T_RUN_CLASS, T_SHARD, T_RUNS, T_SITE, T_POLICY, T_EVO,
     T_CONFIG, T_OPTION, T_OPTION_SOURCE, T_OPTION_NAMES, T_OPTION_WORDS, T_LATENCY, T_TRACE, NR_TABLES
 };
 
@@ -227,6 +242,7 @@ static struct hak_stats_table tables[NR_TABLES] = {
     [T_SITE] = TABLE("site", HK_SITE_SLOTS, struct hk_site_slot, hk_export_site_fields),
     [T_POLICY] = {.name = "policy", .nr_rows = 1, .row_bytes = sizeof(struct hk_policy),
                   FIELDS(policy_fields), .flags = HAK_STATS_INDIRECT},
+    [T_EVO] = TABLE("evo", 1, struct hk_acectl_view, hk_export_evo_fields),
     [T_CONFIG] = {.name = "config", .nr_rows = sizeof hk_config, .flags = HAK_STATS_BLOB},
     [T_OPTION] = {.name = "option", .nr_rows = HK_NR_OPTIONS, FIELDS(option_fields)},
     [T_OPTION_SOURCE] = TABLE("option.source", HK_NR_OPTIONS, uint8_t, source_fields),
@@ -280,6 +296,7 @@ static void place_boxes(void)
     place(T_RUNS, hk_l25_counters(), runs_fields);
     place(T_SITE, hk_site_slots, hk_export_site_fields);
     place(T_POLICY, &hk_policy_current, policy_fields);
+    place(T_EVO, &hk_acectl_view, hk_export_evo_fields);
     place(T_LATENCY, hk_latency, latency_fields);
     place(T_TRACE, hk_trace_ring, trace_fields);
 }

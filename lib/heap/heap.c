@@ -47,6 +47,15 @@ void hk_heap_obey(struct hk_heap *heap)
     heap->max_run = hk_max(hk_min(HK_L25_MAX, hk_policy()->big_threshold - 1), HK_FAST_MAX) - HK_FAST_MAX;
 }
 
+void hk_heap_count_large(struct hk_heap *heap, unsigned nr, size_t bytes)
+{
+    size_t average = bytes / nr;
+    unsigned kind = average < 256 * HK_KIB ? 0 : average < HK_MIB ? 1 : average < 4 * HK_MIB ? 2 : 3;
+
+    hk_count_add(&heap->events[HK_NR_EVENTS - HK_NR_LARGE + kind], nr);
+    hk_count_add(&heap->given_bytes, bytes);
+}
+
 /* ---- lists of slabs ------------------------------------------------------------------------ */
 
 void hk_heap_link_partial(struct hk_heap *heap, struct hk_slab *slab)
@@ -363,6 +372,8 @@ static bool refill(struct hk_heap *heap, unsigned class)
     hk_count_add(&heap->stats.nr_refills_mid, class >= HK_FIRST_POOL_CLASS);
     hk_trace(HK_TRACE_REFILL, class, n);
     hk_heap_count_down(heap, class, n);
+    hk_count_add(&heap->events[hk_heap_event_of(class)], 1);
+    hk_count_add(&heap->given_bytes, (uint64_t)n * r->size);
     return true;
 }
 

@@ -48,6 +48,8 @@
 
 #define HK_PARCEL_BLOCKS 61
 #define HK_NR_OUTBOXES 8
+#define HK_NR_LARGE 4 /* kinds of large blocks: below 256 KiB, 1 MiB, 4 MiB, beyond; whoever serves them */
+#define HK_NR_EVENTS (HK_NR_CLASSES / 8 + 1 + HK_NR_LARGE)
 #define HK_NR_DEFERRED_SLOTS 30
 #define HK_INBOX_MAX_BYTES HK_MIB /* more than that: the owner sleeps */
 #define HK_HEAP_ALIGN ((size_t)8192) /* heap = word & -HK_HEAP_ALIGN */
@@ -168,6 +170,7 @@ struct hk_heap {
     void *deferred[HK_NR_DEFERRED_SLOTS];
     struct hk_deferred *more_deferred; /* when the slots are full */
     bool any_deferred;                 /* set after a block was put in, cleared before they are looked for */
+    uint64_t policy_seen;          /* epoch noted by the owner: release E3 / acquire E4 */
     size_t cap_bytes;              /* sum of cap * size */
     uint64_t last_tick_ns, last_idle_ns;
     unsigned ticks;
@@ -176,6 +179,8 @@ struct hk_heap {
     bool depot;  /* no thread's: the depot, or the sampled heap */
     struct hk_sampling sampling;
     bool orphan;                   /* its thread is in the parent; written by fork and hk_heap_inherit */
+    uint64_t given_bytes;          /* as stats: taken by refills, and by blocks above 64 KiB */
+    uint32_t events[HK_NR_EVENTS]; /* as stats; may wrap: refills by kind, then large blocks */
     struct hk_heap_stats stats;
     struct hk_heap *next_ever;     /* list of all heaps, constant once linked */
     struct hk_heap *next_parked;   /* under hk_heaps_lock */
@@ -257,6 +262,20 @@ HK_INLINE bool hk_heap_is_sampled_word(uintptr_t word)
 {
     return word >= HK_PM_KINDS && hk_heap_of_word(word) == hk_load_relaxed(&hk_heap_sampled);
 }
+/*
+ * What a habit of the program is known by: what sizes it asks for, whatever is being tried. 1 KiB in 4 kinds,
+ * then one per doubling to 64 KiB, and the classes for aligned requests.
+ */
+HK_INLINE unsigned hk_heap_event_of(unsigned class)
+{
+    return class / 8;
+}
+_Static_assert(HK_FIRST_POOL_CLASS % 8 == 0 && HK_NR_SIZED_CLASSES % 8 == 0, "kinds do not mix");
+
+/* Owner only: blocks above 64 KiB, all of them together. */
+void hk_heap_count_large(struct hk_heap *heap, unsigned nr, size_t bytes);
+/* For hk_policy_set_readers: the lowest epoch that an active heap has noted. */
+uint64_t hk_heap_policy_seen(void);
 
 /* All heaps ever, newest first, linked by next_ever; acquire. */
 struct hk_heap *hk_heap_first(void);

@@ -86,6 +86,7 @@ struct hk_heap *hk_heap_adopt(void)
         heap = make_heap_locked();
     }
     if (heap) {
+        hk_policy_note(&heap->policy_seen);
         hk_lock(&heap->lock); /* not while somebody brings blocks home */
         hk_store_relaxed(&heap->state, HK_HEAP_ACTIVE);
         hk_unlock(&heap->lock);
@@ -288,6 +289,21 @@ void hk_heap_settle_depot(void)
 {
     settle_shared(hk_load_acquire(&heaps.depot));    /* D2 acquire, pairs with D1 */
     settle_shared(hk_load_acquire(&hk_heap_sampled)); /* D4 acquire, pairs with D3 */
+}
+
+/* A heap that becomes active meanwhile belongs to a stranger until it is (policy.h). */
+uint64_t hk_heap_policy_seen(void)
+{
+    uint64_t oldest = UINT64_MAX;
+
+    for (struct hk_heap *h = hk_heap_first(); h; h = h->next_ever) {
+        uint64_t seen;
+        if (hk_load_relaxed(&h->state) != HK_HEAP_ACTIVE || h->orphan) /* after N4, or active before the pointer moved */
+            continue;
+        seen = hk_load_acquire(&h->policy_seen); /* E4 acquire, pairs with E3 */
+        oldest = seen < oldest ? seen : oldest;
+    }
+    return oldest;
 }
 
 bool hk_heap_is_alone(void)

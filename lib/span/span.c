@@ -227,6 +227,7 @@ static bool take_locked(struct hk_region *r, unsigned from, unsigned n)
             dequeue(r);
     }
     add_stat(&span.stats.used_bytes, n * HK_GRANULE);
+    add_stat(&span.stats.fresh_bytes, (n - dirty) * HK_GRANULE);
     rebin(r);
     return dirty == 0;
 }

@@ -33,6 +33,7 @@ struct hk_span_stats {
     size_t nr_purges;    /* purge calls to the kernel */
     size_t nr_purged_bytes;
     size_t nr_unmaps;
+    size_t fresh_bytes;  /* handed out clean: pages that will fault in */
 };
 
 struct hk_region; /* opaque; the holder of a run keeps its region's address */

@@ -16,7 +16,7 @@
 /* Lowest first: a holder of one rank may take only higher ones. */
 enum hk_lock_rank {
     HK_RANK_FORK,     /* ace: one fork at a time */
-    HK_RANK_CONFIG,   /* config: changes of options, and of the policy that follows */
+    HK_RANK_CONFIG,   /* config: changes of options, and of the policy that follows; the learner, which tries it */
     HK_RANK_HEAPS,    /* heap: stack of parked heaps, making of heaps */
     HK_RANK_HEAP,     /* heap: slabs of one heap */
     HK_RANK_L25,      /* l25: one shard of cached runs */
@@ -25,6 +25,7 @@ enum hk_lock_rank {
     HK_RANK_BATCH,    /* batch: queue of deferred unmaps */
     HK_RANK_ARENA,    /* arena: extents */
     HK_RANK_SPAN,     /* span: regions and granule bitmaps */
+    HK_RANK_POLICY,   /* policy: publishers */
     HK_RANK_META,     /* meta: descriptor chunks */
     HK_NR_RANKS
 };

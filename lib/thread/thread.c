@@ -3,7 +3,6 @@
 
 #include "ace/ace.h"
 #include "base/panic.h"
-#include "meta/meta.h"
 #include "os/os.h"
 #include "pool/pool.h"
 #include "tiny/tiny.h"
@@ -25,6 +24,7 @@ enum thread_state { THREAD_NEW, THREAD_ALIVE, THREAD_ENDED, THREAD_PANICKING };
 static __thread struct hk_heap *own_heap __attribute__((tls_model("initial-exec")));
 static __thread uint8_t thread_state __attribute__((tls_model("initial-exec")));
 __thread uint8_t hk_in_slow_section;
+static __thread uint8_t is_stranger __attribute__((tls_model("initial-exec"))); /* see policy.h */
 static __thread uint8_t destructor_rounds __attribute__((tls_model("initial-exec")));
 
 enum { INIT_NONE, INIT_RUNNING, INIT_DONE };
@@ -122,26 +122,16 @@ static void fill_policy(struct hk_policy *policy)
         fill_option(policy, options[i], &hk_config);
 }
 
-/* A snapshot that differs from the current one in what follows from the change. 0 or ENOMEM. */
-static int update_policy(const struct hk_config_change *change)
+static void change_policy(struct hk_policy *policy, void *arg)
 {
-    struct hk_policy changed, *published;
+    const struct hk_config_change *change = arg;
 
-    memcpy(&changed, hk_policy(), sizeof changed); /* gaps too: they are compared */
-    fill_option(&changed, change->option, &change->config);
-    if (memcmp(&changed, hk_policy(), sizeof changed) == 0)
-        return 0;
-    published = hk_meta_alloc(sizeof *published);
-    if (!published)
-        return ENOMEM;
-    memcpy(published, &changed, sizeof changed);
-    hk_policy_publish(published); /* the one before is never freed: somebody may be reading it */
-    return 0;
+    fill_option(policy, change->option, &change->config);
 }
 
 int hk_thread_change_option(const struct hk_config_change *change, const char *by)
 {
-    int error = update_policy(change);
+    int error = hk_policy_update(change_policy, (void *)change, 0);
 
     if (!error)
         hk_config_commit(change, by);
@@ -163,7 +153,7 @@ static void init_process(void)
     hk_trace_on = hk_config.trace_ring;
     hk_size_init(hk_os_random(hk_config.seed));
     fill_policy(&hk_policy_builtin);
-    hk_policy_publish(&hk_policy_builtin);
+    hk_policy_set_readers(hk_heap_policy_seen);
     hk_ace_init();
     hk_panic_hook = on_panic;
     has_exit_key = pthread_key_create(&exit_key, thread_ends) == 0;
@@ -212,12 +202,22 @@ unsigned hk_thread_kernel_id(void)
 #endif
 }
 
+/* In force until the section ends; twice is once. */
+static void become_stranger(void)
+{
+    if (is_stranger)
+        return;
+    is_stranger = 1;
+    hk_policy_stranger_enters();
+}
+
 static struct hk_heap *start_thread(void)
 {
     struct hk_heap *heap;
 
     if (!ensure_init())
         return NULL;
+    become_stranger(); /* of use until the heap is active */
     heap = hk_heap_adopt();
     if (!heap)
         return NULL;
@@ -283,6 +283,10 @@ void hk_thread_leave(void)
         if (HK_LIKELY(!hk_load_relaxed(&fast_paths_off) &&
                       !own_heap->sampling.searching))
             hk_heap_self = own_heap;
+    }
+    if (HK_UNLIKELY(is_stranger)) {
+        is_stranger = 0;
+        hk_policy_stranger_leaves();
     }
     hk_signal_fence();
     hk_in_slow_section = 0;
@@ -351,11 +355,15 @@ void hk_thread_defer_free(void *p)
 
 struct hk_heap *hk_thread_heap(void)
 {
+    struct hk_heap *heap = NULL;
+
     if (HK_LIKELY(thread_state == THREAD_ALIVE))
         return own_heap;
     if (thread_state == THREAD_NEW)
-        return start_thread();
-    return NULL;
+        heap = start_thread();
+    if (!heap)
+        become_stranger();
+    return heap;
 }
 
 void hk_thread_fast_paths(bool on)
@@ -378,6 +386,7 @@ static void thread_ends(void *heap)
     hk_signal_fence();
     hk_heap_self = (struct hk_heap *)&hk_heap_empty;
     thread_state = THREAD_ENDED;
+    become_stranger(); /* the heap will be nobody's */
     hk_signal_fence(); /* what handlers free from here on is nobody's */
     free_deferred(heap);
     hk_l25_flush(&((struct hk_heap *)heap)->l25);
@@ -439,6 +448,7 @@ static void after_fork_in_parent(void)
 
 static void after_fork_in_child(void)
 {
+    hk_policy_fork_child(is_stranger);
     hk_ace_fork_child(thread_state == THREAD_ALIVE ? own_heap : NULL, forking.inside);
     if (thread_state == THREAD_ALIVE)
         own_heap->thread_id = hk_thread_kernel_id();

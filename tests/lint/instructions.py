@@ -45,9 +45,9 @@ def accounts(output):
     return totals
 
 
-def count(workload, n, preload=None):
+def count(workload, n, preload=None, learn="off"):
     """Instructions inside malloc and free per pair."""
-    env = dict(os.environ)
+    env = dict(os.environ, HAKMEM_LEARN=learn)
     if preload:
         env["LD_PRELOAD"] = preload
     with scratch() as directory:
@@ -145,6 +145,14 @@ def main():
         bound = WORKLOADS[workload][1 if kind == "checks" else 2]
         if exact:
             tap.todo(value <= bound, f"{workload}: at most {bound}", f"now {value}")
+    # Frozen runs what learning switched off runs; learning itself adds to slow paths only.
+    for workload in ("16", "1K", "64K", "1M", "batch"):
+        n = WORKLOADS[workload][0]
+        frozen, learning = (count(workload, n, learn=word) for word in ("frozen", "learn"))
+        tap.clean([] if frozen == counts[workload] else [f"{workload}: {frozen}, off {counts[workload]}"],
+                  f"{workload}: frozen is off, to the instruction")
+        tap.clean(violations(kind, exact, {workload: learning}, {(kind, workload): counts[workload]})
+                  if workload != "1M" else [], f"{workload}: {learning} while it learns")
     reference = {("checks", "16"): 40.0}
     tap.caught(violations("checks", True, {"16": 41.0}, reference), "golden file 40", "one more")
     tap.caught(violations("checks", True, {"16": 39.0}, reference), "golden file 40", "one less")

@@ -26,7 +26,7 @@ configuration() {
         n = split("tiny_mag_cap 8 4096;tiny_refill_count 1 256;tiny_refill_count_hot 1 512;remote_batch_bytes 1024 1048576;" \
             "wmax_mid 1000 4000;wmax_large 1000 4000;cap_mid 0 500;cap_large 0 64;mmap_threshold 65536 16777216;" \
             "bigcache_bytes 0 268435456;bigcache_age_ms 0 2000;purge_delay_ms 0 1000;purge_cap_bytes 0 67108864;" \
-            "thp 0 2;tiny_must_adopt 0 1;pool_tls_free 0 1;disable_bigcache 0 1;disable_batch 0 1;seed 1 1000000", range, ";")
+            "thp 0 2;tiny_must_adopt 0 1;pool_tls_free 0 1;disable_bigcache 0 1;disable_batch 0 1;learn_window_ms 100 1000;canary_frac 0 1000;seed 1 1000000", range, ";")
         split("off auto on", words, " ")
         for (i = 1; i <= n; i++) {
             split(range[i], r, " ")
@@ -36,7 +36,7 @@ configuration() {
             value = int(value > r[3] ? r[3] : value)
             if (r[1] == "thp")
                 value = words[value + 1]
-            else if (r[1] ~ /^wmax/)
+            else if (r[1] ~ /^wmax|^canary_frac/)
                 value = sprintf("%.2f", value / 1000)
             text = text "," r[1] ":" value
         }
@@ -61,6 +61,9 @@ play() { # play NAME OPTIONS ARGUMENTS...
 for mode in minimal fast balanced learning research; do
     play "mode $mode" "mode:$mode" --seed "$seed" --ops "$ops"
     play "mode $mode, three threads" "mode:$mode" --seed "$seed" --ops "$ops" --threads 3
+done
+for learner in ucb1 elo random; do
+    play "learner $learner" "mode:learning,learner:$learner,learn_window_ms:100" --seed "$seed" --ops "$ops" --threads 2
 done
 play "realloc to zero gives a block" "realloc0:alloc" --seed "$seed" --ops "$ops" --realloc0-alloc
 play "no caches at all" "disable_bigcache:on,disable_batch:on,pool_tls_free:off,cap_mid:0,cap_large:0,purge_delay_ms:0,tiny_mag_cap:8" \

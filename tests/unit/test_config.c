@@ -513,7 +513,7 @@ START_TEST(set)
     struct hk_config before = hk_config;
 
     ck_assert_int_eq(hk_config_set("no_such", "1"), ENOENT);
-    ck_assert_int_eq(hk_config_set("freeze_sec", "1"), ENOENT);
+    ck_assert_int_eq(hk_config_set("site_rules", "1"), ENOENT);
     ck_assert_int_eq(hk_config_set("thp", "maybe"), EINVAL);
     ck_assert_mem_eq(&before, &hk_config, sizeof before);
     ck_assert_int_eq(hk_config_set("THP", "on"), 0);

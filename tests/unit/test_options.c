@@ -145,7 +145,7 @@ START_TEST(change_while_running)
     struct hk_config_change change;
 
     ck_assert_int_eq(hk_config_propose("no_such", "1", &change), ENOENT);
-    ck_assert_int_eq(hk_config_propose("freeze_sec", "1", &change), ENOENT);
+    ck_assert_int_eq(hk_config_propose("site_rules", "1", &change), ENOENT);
     ck_assert_int_eq(hk_config_propose("mode", "fast", &change), EPERM);
     ck_assert_int_eq(hk_config_propose("thp", "maybe", &change), EINVAL);
     ck_assert_int_eq(hk_config_propose("Thp", "on", &change), 0);
