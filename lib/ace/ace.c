@@ -358,7 +358,8 @@ static enum hk_verdict identify_slab(const void *p, struct hk_block *b)
     b->start = (char *)p - (offset - (size_t)slot * sc->size);
     if ((uintptr_t)p % 16)
         return HK_BLOCK_MISALIGNED;
-    if (slot >= ((const struct hk_slab *)b->desc)->carved) { /* relaxed: a live block was carved before */
+    /* Relaxed: a live block was carved before. */
+    if (slot >= hk_load_relaxed(&((const struct hk_slab *)b->desc)->carved)) {
         b->start = NULL;
         return HK_BLOCK_UNKNOWN;
     }

@@ -101,7 +101,7 @@ static void carve_to(struct hk_slab *slab, unsigned end)
 
     for (; HK_CHECKS && slot < nr_marked; slot++)
         *hk_mark_of((void *)(slab->base + (size_t)slot * sc->size)) = sc->magic;
-    slab->carved = (uint16_t)end;
+    hk_store_relaxed(&slab->carved, (uint16_t)end); /* others look, see identify in ace.c */
     slab->marked = (uint16_t)hk_max(slab->marked, nr_marked);
     open_granules(slab, opened);
 }
@@ -132,7 +132,7 @@ unsigned hk_slab_take(struct hk_slab *slab, void **blocks, unsigned n)
             blocks[taken++] = (void *)(word_base + (unsigned)__builtin_ctzll(bits) * size);
             bits &= bits - 1;
         }
-        slab->free_bits[w] = bits;
+        hk_store_relaxed(&slab->free_bits[w], bits);
         slab->first_word = (uint16_t)w;
     }
     slab->nr_free = (uint16_t)(slab->nr_free - taken);
@@ -155,7 +155,7 @@ bool hk_slab_give(struct hk_slab *slab, void *p)
     if (HK_UNLIKELY(slot >= slab->nr_slots || slab->free_bits[slot / 64] & bit ||
                     !hk_size_starts_block(sc->magic, offset)))
         return false;
-    slab->free_bits[slot / 64] |= bit;
+    hk_store_relaxed(&slab->free_bits[slot / 64], slab->free_bits[slot / 64] | bit);
     slab->nr_free++;
     if (slot / 64 < slab->first_word)
         slab->first_word = (uint16_t)(slot / 64);

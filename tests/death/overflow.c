@@ -22,12 +22,22 @@ static void go_on(size_t size)
     }
 }
 
+// Two blocks, the lower first: what is written between them meets no unmapped page.
+static void take_two(size_t size, char **low, char **high)
+{
+    char *p = take(size), *q = take(size);
+
+    *low = p < q ? p : q;
+    *high = p < q ? q : p;
+}
+
 // `argument` bytes behind the requested size.
 static void overflow(const struct death *self, uint64_t seed)
 {
-    char *p = take(self->size), *q = take(self->size);
+    char *p, *q;
 
     (void)seed;
+    take_two(self->size, &p, &q);
     about(p, p, self->size);
     memset(p + self->size, 0x41, self->argument);
     free_it(p);
@@ -38,10 +48,12 @@ static void overflow(const struct death *self, uint64_t seed)
 // The same behind everything that may be written.
 static void overflow_usable(const struct death *self, uint64_t seed)
 {
-    char *p = take(self->size), *q = take(self->size);
-    size_t usable = malloc_usable_size(p);
+    char *p, *q;
+    size_t usable;
 
     (void)seed;
+    take_two(self->size, &p, &q);
+    usable = malloc_usable_size(p);
     about(p, p, self->size);
     memset(p + usable, 0x41, self->argument);
     free_it(p);
@@ -51,9 +63,10 @@ static void overflow_usable(const struct death *self, uint64_t seed)
 
 static void underflow(const struct death *self, uint64_t seed)
 {
-    char *q = take(self->size), *p = take(self->size);
+    char *p, *q;
 
     (void)seed;
+    take_two(self->size, &q, &p);
     about(p, p, self->size);
     memset(p - self->argument, 0x41, self->argument);
     free_it(p);
