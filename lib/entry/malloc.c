@@ -601,7 +601,8 @@ static __attribute__((constructor(101))) void start(void)
     hk_entry_start_learning();
     hk_export_start();
     pthread_atfork(NULL, NULL, hk_site_fork_child);
-    hk_entry_caller_start();
+    if (hk_config.prof)
+        hk_entry_caller_start();
 }
 
 /* ---- mallopt ------------------------------------------------------------------------------- */

@@ -4,9 +4,9 @@
  * estimates the rest from samples; here the two are one. Fields (a name that is missing reads 0):
  *
  *   key allocs frees total_bytes live_bytes max_bytes      exact
- *   est_allocs_q8 est_frees_q8 est_bytes est_live_bytes    estimated, to be added; counts in 1/256
+ *   est_allocs_256ths est_frees_256ths est_bytes est_live_bytes    estimated, to be added; counts in 1/256
  *   samples                                                what estimates and quantiles rest on
- *   size_p50_q12 size_p99_q12 life_p50_q12 life_p99_q12    quantiles of samples, bytes and ns in 1/4096
+ *   {size,lifetime}_{p50,p99}_4096ths    quantiles of samples, bytes and ns in 1/4096
  *   purpose                                                number, or text
  */
 #ifndef SITES_H
