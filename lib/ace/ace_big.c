@@ -23,7 +23,7 @@
 
 struct hk_lock hk_big_lock = HK_LOCK_INIT(HK_RANK_BIG);
 
-static struct {
+static HK_LARGE_BSS struct {
     struct hk_big *free;  /* descriptors without a block, under the lock */
     struct hk_big *ever;  /* release W1 / acquire W2 */
     uint32_t last_granules[NR_SITES]; /* relaxed: a hint */

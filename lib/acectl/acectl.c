@@ -433,20 +433,30 @@ bool hk_acectl_tick(struct hk_acectl *ctl, uint64_t now_ns, const struct hk_acec
 
 struct hk_acectl_view hk_acectl_view;
 
-static void view_knobs(const struct hk_acectl *ctl, const struct hk_policy *policy, struct hk_acectl_view *view)
+static void view_values(const struct hk_policy *policy, struct hk_acectl_view *view)
 {
-    const struct hk_acectl_lesson *lesson = &ctl->lesson[ctl->evo.current];
-
     view->knob[HK_KNOB_PURGE_DELAY].value = policy->purge_delay_ns;
     view->knob[HK_KNOB_CACHE_FLOOR].value = policy->purge_floor_bytes;
     view->knob[HK_KNOB_THRESHOLD].value = policy->big_threshold;
     view->knob[HK_KNOB_WMAX].value = policy->wmax_large;
+}
+
+static void view_knobs(const struct hk_acectl *ctl, struct hk_acectl_view *view)
+{
+    const struct hk_acectl_lesson *lesson = &ctl->lesson[ctl->evo.current];
+
     for (unsigned k = 0; k < HK_NR_KNOBS; k++) {
         view->knob[k].learns = ctl->options.turns[k];
         view->knob[k].arm = ctl->now.of[k];
         for (unsigned arm = 0; arm < HK_ACECTL_ARMS; arm++)
             view->knob[k].pulls[arm] = lesson->bandit[k].n[arm];
     }
+}
+
+static void show(const struct hk_acectl_view *view, struct hk_acectl_view *out)
+{
+    for (size_t i = 0; i < sizeof *view / sizeof(uint64_t); i++)
+        hk_store_relaxed((uint64_t *)out + i, ((const uint64_t *)view)[i]);
 }
 
 void hk_acectl_look(const struct hk_acectl *ctl, const struct hk_policy *policy, struct hk_acectl_view *out)
@@ -465,9 +475,22 @@ void hk_acectl_look(const struct hk_acectl *ctl, const struct hk_policy *policy,
         .usual_cost = ctl->lesson[ctl->evo.current].mean_cost,
     };
 
-    view_knobs(ctl, policy, &view);
-    for (size_t i = 0; i < sizeof view / sizeof(uint64_t); i++)
-        hk_store_relaxed((uint64_t *)out + i, ((const uint64_t *)&view)[i]);
+    view_values(policy, &view);
+    view_knobs(ctl, &view);
+    show(&view, out);
+}
+
+void hk_acectl_look_before(const struct hk_acectl_options *options, const struct hk_policy *policy,
+                           struct hk_acectl_view *out)
+{
+    struct hk_acectl_view view = {.state = options->evo.start, .nr_contexts = 1};
+
+    view_values(policy, &view);
+    for (unsigned k = 0; k < HK_NR_KNOBS; k++) {
+        view.knob[k].learns = options->turns[k];
+        view.knob[k].arm = options->prior.of[k];
+    }
+    show(&view, out);
 }
 
 void hk_acectl_check(const struct hk_acectl *ctl)

@@ -137,6 +137,9 @@ unsigned hk_acectl_arm_of(enum hk_knob knob, size_t value);
 const char *hk_acectl_knob_name(enum hk_knob knob); /* the option's */
 /* Writes *view, which others may be reading. */
 void hk_acectl_look(const struct hk_acectl *ctl, const struct hk_policy *policy, struct hk_acectl_view *view);
+/* What hk_acectl_look would show after hk_acectl_init with these options. */
+void hk_acectl_look_before(const struct hk_acectl_options *options, const struct hk_policy *policy,
+                           struct hk_acectl_view *view);
 void hk_acectl_check(const struct hk_acectl *ctl);
 
 #endif

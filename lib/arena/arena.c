@@ -34,7 +34,7 @@ struct extent {
 };
 _Static_assert(sizeof(struct extent) <= 128, "two lines of meta");
 
-static struct {
+static HK_LARGE_BSS struct {
     struct extent *bins[2][NR_BINS]; /* clean, dirty; newest first */
     uint64_t occupied[2][NR_BINS / 64];
     struct extent *oldest, *newest;

@@ -22,9 +22,13 @@
 #define HK_HIDDEN __attribute__((visibility("hidden")))
 #define HK_EXPORT __attribute__((visibility("default")))
 #define HK_CACHE_LINE 64
-/* Zero at start and large: the linker puts it behind all small variables (configure.ac, "Linker flags"), so
- * that these share few pages and a process's first malloc few faults. */
+/* Zero, and large or not needed by most processes: the linker puts it behind all other variables
+ * (configure.ac, "Linker flags"), so that these share few pages and a process's start few faults. */
 #define HK_LARGE_BSS __attribute__((section(".bss.large")))
+/* Behind that too: so large that what every process touches should not lie beyond it (page tables). */
+#define HK_HUGE_BSS __attribute__((section(".bss.largest")))
+/* The same for data: behind what every process writes at its start. */
+#define HK_LATE_DATA __attribute__((section(".data.late")))
 
 /* 0/1 build options, used in ordinary `if` so that both sides always compile. */
 #ifndef HK_DEBUG

@@ -10,7 +10,7 @@ struct range {
     size_t bytes;
 };
 
-static struct {
+static HK_LARGE_BSS struct {
     struct range queue[HK_BATCH_SLOTS];
     unsigned nr;
     struct hk_batch_counters counters; /* written under the lock, read relaxed */

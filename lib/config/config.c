@@ -50,7 +50,7 @@ static struct {
 } hk_config_global;
 
 struct hk_lock hk_config_lock = HK_LOCK_INIT(HK_RANK_CONFIG);
-char hk_config_conf_path[CONF_PATH_BYTES];
+HK_LARGE_BSS char hk_config_conf_path[CONF_PATH_BYTES];
 
 const char *hk_config_nth(const char *strings, unsigned i)
 {

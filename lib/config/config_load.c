@@ -256,8 +256,8 @@ static bool is_ours(const char *entry, struct slice *name, struct slice *value)
 {
     static const char prefix[] = "HAKMEM_";
 
-    if (strncmp(entry, prefix, sizeof prefix - 1) != 0)
-        return false;
+    if (*entry != *prefix || strncmp(entry, prefix, sizeof prefix - 1) != 0)
+        return false; /* the first letter alone for nearly all: this is every process's start */
     *value = hk_config_slice(entry + sizeof prefix - 1);
     return cut(value, '=', name);
 }

@@ -24,7 +24,7 @@
 
 #define LARGE_WEIGHT 32 /* a refill serves many small blocks; so many of them are worth one large block */
 
-static struct {
+static HK_LARGE_BSS struct {
     struct hk_acectl ctl;
     bool ready;
     bool unpublished; /* EAGAIN: again at the next tick */
@@ -168,7 +168,7 @@ static void fill_knobs(struct hk_acectl_options *options)
     options->turns[HK_KNOB_PURGE_DELAY] &= !hk_config.disable_batch;
 }
 
-static void init_locked(void)
+static struct hk_acectl_options options_now(void)
 {
     static const uint8_t start_of[] = {HK_EVO_OFF, HK_EVO_FROZEN, HK_EVO_FROZEN, HK_EVO_LEARN};
     struct hk_acectl_options options = {
@@ -184,9 +184,17 @@ static void init_locked(void)
         .at_random = hk_config.learner == HK_LEARNER_RANDOM && learn_mode() == HK_LEARN_LEARN,
     };
 
+    fill_knobs(&options);
+    return options;
+}
+
+static void init_locked(void)
+{
+    struct hk_acectl_options options;
+
     if (learn.ready)
         return;
-    fill_knobs(&options);
+    options = options_now();
     hk_acectl_init(&learn.ctl, &options);
     learn.ready = true;
 }
@@ -209,10 +217,17 @@ static void end(void)
     hk_thread_leave();
 }
 
+/* Where nothing is learnt, watched or read, the learner is made when somebody asks for it: most processes
+ * never touch its memory. What is in force is shown all the same. */
 void hk_entry_start_learning(void)
 {
     const char *file = learn_mode() == HK_LEARN_OFF ? NULL : hk_entry_policy_file();
 
+    if (!file && learn_mode() < HK_LEARN_CANARY) {
+        struct hk_acectl_options options = options_now();
+        hk_acectl_look_before(&options, hk_policy(), &hk_acectl_view);
+        return;
+    }
     if (!begin())
         return;
     end();

@@ -181,7 +181,7 @@ static void fill_evo(struct file *f)
 
 static void fill(struct file *f)
 {
-    static struct hk_view view; /* too large for some stacks; `renewing` guards it */
+    static HK_LARGE_BSS struct hk_view view; /* too large for some stacks; `renewing` guards it */
 
     hk_export_view(&view, false);
     f->stats = view.total;

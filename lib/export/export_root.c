@@ -37,23 +37,27 @@ static const char __libc_single_threaded;
 
 typedef struct hak_stats_field field;
 
+/* Never written, but data for a core dump's sake (above): behind what start-up writes, so that these pages
+ * stay shared with the file. */
+#define KEPT HK_LATE_DATA
+
 #define ROW struct hk_os_counters
-static field os_fields[] = {
+static KEPT field os_fields[] = {
     F("mapped", mapped_bytes, BYTES), F("lost", lost_bytes, BYTES), F("shared", shared_bytes, BYTES)};
 #undef ROW
 
-static field size_fields[] = {{"mapped", 0, sizeof(size_t), HAK_KIND_BYTES, 0}};
-static field leaf_fields[] = {{"nr_leaves", 0, sizeof(size_t), HAK_KIND_GAUGE, 0}};
+static KEPT field size_fields[] = {{"mapped", 0, sizeof(size_t), HAK_KIND_BYTES, 0}};
+static KEPT field leaf_fields[] = {{"nr_leaves", 0, sizeof(size_t), HAK_KIND_GAUGE, 0}};
 
 #define ROW struct hk_span_stats
-static field span_fields[] = {
+static KEPT field span_fields[] = {
     F("mapped", mapped_bytes, BYTES), F("used", used_bytes, BYTES), F("dirty", dirty_bytes, BYTES),
     F("nr_regions", nr_regions, GAUGE), F("nr_purges", nr_purges, COUNTER),
     F("purged_total", nr_purged_bytes, BYTES_TOTAL), F("nr_unmaps", nr_unmaps, COUNTER)};
 #undef ROW
 
 #define ROW struct hk_arena_stats
-static field arena_fields[] = {
+static KEPT field arena_fields[] = {
     F("mapped", mapped_bytes, BYTES), F("used", used_bytes, BYTES), F("dirty", dirty_bytes, BYTES),
     F("clean", clean_bytes, BYTES), F("busy", busy_bytes, BYTES), F("lost", lost_bytes, BYTES),
     F("nr_maps", nr_maps, COUNTER), F("nr_unmaps", nr_unmaps, COUNTER), F("nr_purges", nr_purges, COUNTER),
@@ -62,13 +66,13 @@ static field arena_fields[] = {
 #undef ROW
 
 #define ROW struct hk_ace_counters
-static field big_fields[] = {
+static KEPT field big_fields[] = {
     F("live", live_bytes, BYTES), F("arena", arena_bytes, BYTES), F("nr_live", nr_live, GAUGE), F("loose", loose_bytes, BYTES),
     F("emergency", emergency_bytes, BYTES), F("size_mismatches", size_mismatches, COUNTER)};
 #undef ROW
 
 #define ROW struct hk_bigcache_counters
-static field bigcache_fields[] = {
+static KEPT field bigcache_fields[] = {
     F("hits_site", hits_site, COUNTER), F("hits_shared", hits_shared, COUNTER),
     F("hits_part", hits_part, COUNTER), F("misses", misses, COUNTER), F("puts", puts, COUNTER),
     F("evictions_age", evictions_age, COUNTER), F("evictions_budget", evictions_budget, COUNTER),
@@ -76,24 +80,24 @@ static field bigcache_fields[] = {
 #undef ROW
 
 #define ROW struct hk_batch_counters
-static field batch_fields[] = {
+static KEPT field batch_fields[] = {
     F("queued", nr_queued, COUNTER), F("immediate", nr_immediate, COUNTER), F("flushes", nr_flushes, COUNTER),
     F("unmaps", nr_unmaps, COUNTER), F("refused", nr_refused, COUNTER), F("lost", nr_lost_bytes, BYTES),
     F("pending", pending_bytes, BYTES)};
 #undef ROW
 
 #define ROW struct hk_heaps_counters
-static field heaps_fields[] = {
+static KEPT field heaps_fields[] = {
     F("chunks", chunk_bytes, BYTES), F("nr_heaps", nr_heaps, GAUGE), F("nr_active", nr_active, GAUGE)};
 #undef ROW
 
 #define ROW struct hk_size_class
-static field class_fields[] = {
+static KEPT field class_fields[] = {
     F("size", size, NUMBER), F("slab_mask", slab_mask, NUMBER), F("slots", nr_slots, NUMBER)};
 #undef ROW
 
 #define ROW struct hk_heap
-static field heap_fields[] = {
+static KEPT field heap_fields[] = {
     F("id", id, NUMBER), F("thread_id", thread_id, NUMBER), F("state", state, ENUM), F("depot", depot, ENUM),
     F("l25_granules", l25.granules, GAUGE), F("run_hits_cache", l25.nr_hits, COUNTER),
     F("run_misses_cache", l25.nr_misses, COUNTER), F("inbox_bytes", inbox_bytes, BYTES),
@@ -114,34 +118,34 @@ static field heap_fields[] = {
 #undef ROW
 
 #define ROW struct hk_class_slabs
-static field slabs_fields[] = {
+static KEPT field slabs_fields[] = {
     F("bottom", bottom, ADDRESS), F("nr_slabs", nr_slabs, GAUGE), F("nr_free", nr_free, GAUGE),
     F("nr_gaps", nr_gaps, GAUGE)};
 #undef ROW
 
 #define ROW struct hk_class_record
-static field magazine_fields[] = {F("cursor", cursor, ADDRESS), F("limit", limit, ADDRESS)};
+static KEPT field magazine_fields[] = {F("cursor", cursor, ADDRESS), F("limit", limit, ADDRESS)};
 #undef ROW
 
-static field count_fields[] = {{"count", 0, 1, HAK_KIND_GAUGE, 0}};
+static KEPT field count_fields[] = {{"count", 0, 1, HAK_KIND_GAUGE, 0}};
 
 #define ROW struct hk_parcel
-static field parcel_fields[] = {
+static KEPT field parcel_fields[] = {
     F("count", count, GAUGE), F("bytes", bytes, BYTES), F("classes", class, ARRAY)};
 #undef ROW
 
 #define ROW struct hk_l25_class_counters
-static field run_fields[] = {F("nr_runs", nr_runs, GAUGE), F("nr_granules", nr_granules, GAUGE)};
+static KEPT field run_fields[] = {F("nr_runs", nr_runs, GAUGE), F("nr_granules", nr_granules, GAUGE)};
 #undef ROW
 
-static field run_class_fields[] = {{"granules", 0, 1, HAK_KIND_NUMBER, 0}};
+static KEPT field run_class_fields[] = {{"granules", 0, 1, HAK_KIND_NUMBER, 0}};
 
 #define ROW struct hk_l25_shard_counters
-static field shard_fields[] = {F("cached_granules", granules, GAUGE), F("counts", count, ARRAY)};
+static KEPT field shard_fields[] = {F("cached_granules", granules, GAUGE), F("counts", count, ARRAY)};
 #undef ROW
 
 #define ROW struct hk_l25_counters
-static field runs_fields[] = {
+static KEPT field runs_fields[] = {
     F("run_hits_shard", hits_shard, COUNTER), F("run_hits_larger", hits_larger, COUNTER),
     F("run_misses", misses, COUNTER), F("run_bundled", bundled, COUNTER),
     F("run_released", released, COUNTER)};
@@ -149,7 +153,7 @@ static field runs_fields[] = {
 
 /* Whatever the site table keeps goes here under a name of its own. */
 #define ROW struct hk_site_slot
-struct hak_stats_field hk_export_site_fields[] = {
+KEPT struct hak_stats_field hk_export_site_fields[] = {
     F("key", site, ADDRESS), F("allocs", nr_allocs, COUNTER), F("frees", nr_frees, COUNTER),
     F("total_bytes", total_bytes, BYTES_TOTAL), F("live_bytes", live_bytes, BYTES),
     F("max_bytes", max_bytes, BYTES),
@@ -167,7 +171,7 @@ struct hak_stats_field hk_export_site_fields[] = {
 const size_t hk_export_nr_site_fields = sizeof hk_export_site_fields / sizeof *hk_export_site_fields;
 
 #define ROW struct hk_policy
-static field policy_fields[] = {
+static KEPT field policy_fields[] = {
     F("cache_budget_bytes", cache_budget_bytes, BYTES), F("remote_batch_bytes", remote_batch_bytes, BYTES),
     F("purge_delay_ns", purge_delay_ns, NS), F("purge_floor_bytes", purge_floor_bytes, BYTES),
     F("idle_flush_ns", idle_flush_ns, NS), F("big_threshold", big_threshold, BYTES),
@@ -181,7 +185,7 @@ static field policy_fields[] = {
     F(name, knob[k].value, NUMBER), F(name ".learns", knob[k].learns, ENUM), F(name ".arm", knob[k].arm, NUMBER), \
         F(name ".n0", knob[k].pulls[0], GAUGE), F(name ".n1", knob[k].pulls[1], GAUGE),            \
         F(name ".n2", knob[k].pulls[2], GAUGE), F(name ".n3", knob[k].pulls[3], GAUGE)
-struct hak_stats_field hk_export_evo_fields[HK_EXPORT_EVO_FIELDS] = {
+KEPT struct hak_stats_field hk_export_evo_fields[HK_EXPORT_EVO_FIELDS] = {
     F("state", state, ENUM), F("context", context, NUMBER), F("contexts", nr_contexts, GAUGE),
     F("windows", windows, COUNTER), F("trials", trials, COUNTER), F("adopted", adopted, COUNTER),
     F("broken_off", broken_off, COUNTER), F("shifts", shifts, COUNTER), F("recalled", recalled, COUNTER),
@@ -191,11 +195,11 @@ struct hak_stats_field hk_export_evo_fields[HK_EXPORT_EVO_FIELDS] = {
 #undef ROW
 
 static field option_fields[] = {{"type", 0, 1, HAK_KIND_ENUM, 0}, {"offset", 0, 2, HAK_KIND_NUMBER, 0}};
-static field source_fields[] = {{"source", 0, 1, HAK_KIND_ENUM, 0}};
-static field latency_fields[] = {{"buckets", 0, sizeof hk_latency, HAK_KIND_ARRAY, 0}};
+static KEPT field source_fields[] = {{"source", 0, 1, HAK_KIND_ENUM, 0}};
+static KEPT field latency_fields[] = {{"buckets", 0, sizeof hk_latency, HAK_KIND_ARRAY, 0}};
 
 #define ROW struct hk_trace_event
-static field trace_fields[] = {
+static KEPT field trace_fields[] = {
     F("number", number, NUMBER), F("time_ns", time_ns, NS), F("thread_id", thread, ADDRESS),
     F("what", what, ENUM), F("class", class, NUMBER), F("value", value, NUMBER)};
 #undef ROW
@@ -350,7 +354,7 @@ static void start_root(void)
     memcpy(root->version, VERSION(HAKMEM_VERSION_MAJOR, HAKMEM_VERSION_MINOR, HAKMEM_VERSION_PATCH),
            sizeof VERSION(HAKMEM_VERSION_MAJOR, HAKMEM_VERSION_MINOR, HAKMEM_VERSION_PATCH));
     root->pid = process_id();
-    root->start_ns = hk_os_boot_ns();
+    root->start_ns = hk_os_start_ns();
     root->mode = hk_config.mode;
     root->tables = (uintptr_t)tables;
     place_boxes();

@@ -29,7 +29,7 @@ static struct shard shards[NR_SHARDS] = {
 };
 
 static struct hk_l25_counters counters;
-static struct hk_l25_class_counters class_counters[HK_L25_NR_CLASSES];
+static HK_LARGE_BSS struct hk_l25_class_counters class_counters[HK_L25_NR_CLASSES];
 
 /* Granules of each class: 1 2 3 4, then four per doubling to 128. */
 const uint8_t hk_l25_class_granules[HK_L25_NR_CLASSES] = {1,  2,  3,  4,  5,  6,  7,  8,

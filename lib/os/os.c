@@ -354,6 +354,20 @@ uint64_t hk_os_boot_ns(void)
     return clock_ns(CLOCK_BOOTTIME);
 }
 
+uint64_t hk_os_start_ns(void)
+{
+#if defined(SYS_clock_gettime) && defined(__LP64__)
+    int saved = errno;
+    struct timespec t = {0, 0};
+    long r = syscall(SYS_clock_gettime, CLOCK_BOOTTIME, &t);
+
+    errno = saved;
+    if (r == 0)
+        return (uint64_t)t.tv_sec * UINT64_C(1000000000) + (uint64_t)t.tv_nsec;
+#endif
+    return hk_os_boot_ns();
+}
+
 /* Steele, Lea, Flood, "Fast splittable pseudorandom number generators", 2014: the output mixer. */
 static uint64_t mix(uint64_t x)
 {

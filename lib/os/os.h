@@ -78,6 +78,9 @@ uint64_t hk_os_now_ns(void);
 uint64_t hk_os_fine_ns(void);
 /* Since the machine started, suspended time included (CLOCK_BOOTTIME). */
 uint64_t hk_os_boot_ns(void);
+/* The same, for the constructor alone: a system call, since the C library's way costs two page faults the
+ * first time. Not later: a sandbox may forbid it. */
+uint64_t hk_os_start_ns(void);
 /* 64 random bits from AT_RANDOM, mixed with `salt`. */
 uint64_t hk_os_random(uint64_t salt);
 /* Kernel thread id of the caller (cached by the callers; one system call). */

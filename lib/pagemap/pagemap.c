@@ -3,7 +3,7 @@
 
 #include "os/os.h"
 
-HK_LARGE_BSS struct hk_pagemap hk_pagemap;
+HK_HUGE_BSS struct hk_pagemap hk_pagemap;
 
 static size_t nr_leaves; /* relaxed adds */
 

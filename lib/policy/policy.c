@@ -21,12 +21,12 @@ struct slot {
 /* Written under the lock, but for what is said otherwise. */
 static struct {
     struct slot *slots;
-    struct hk_policy draft;
     uint64_t epoch;      /* release E1 / acquire E2 */
     uint32_t nr_strangers; /* N1, N2: by anybody */
     uint64_t (*oldest_seen)(void);
     struct hk_policy_stats stats; /* read relaxed */
 } policies;
+static HK_LARGE_BSS struct hk_policy draft; /* under the lock */
 
 /* ---- readers ------------------------------------------------------------------------------- */
 
@@ -104,7 +104,7 @@ static int place_draft(unsigned max_snapshots, struct hk_policy **placed)
 {
     struct slot *s;
 
-    *placed = find_equal(&policies.draft);
+    *placed = find_equal(&draft);
     if (*placed)
         return 0;
     s = find_quiet();
@@ -116,7 +116,7 @@ static int place_draft(unsigned max_snapshots, struct hk_policy **placed)
         s = make_slot();
     if (!s)
         return ENOMEM;
-    memcpy(&s->policy, &policies.draft, sizeof s->policy); /* gaps too: snapshots are compared */
+    memcpy(&s->policy, &draft, sizeof s->policy); /* gaps too: snapshots are compared */
     *placed = &s->policy;
     return 0;
 }
@@ -147,8 +147,8 @@ int hk_policy_update(hk_policy_change_fn change, void *arg, unsigned max_snapsho
     int error;
 
     hk_lock(&hk_policy_lock);
-    memcpy(&policies.draft, hk_policy(), sizeof policies.draft);
-    change(&policies.draft, arg);
+    memcpy(&draft, hk_policy(), sizeof draft);
+    change(&draft, arg);
     error = place_draft(max_snapshots, &placed);
     if (error == 0)
         move_to(placed);

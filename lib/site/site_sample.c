@@ -22,7 +22,7 @@ struct record {
 };
 
 /* Untouched pages cost nothing: a segment is used when those before it are crowded. */
-static struct record records[SEGMENTS][SEGMENT_RECORDS];
+static HK_LARGE_BSS struct record records[SEGMENTS][SEGMENT_RECORDS];
 static uint32_t nr_segments = 1; /* only grows */
 static uint64_t nr_samples, nr_dropped_samples;
 static uint32_t nr_inside; /* records and quantiles taken now; relaxed: fork_child alone acts on it */

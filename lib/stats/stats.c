@@ -5,8 +5,8 @@
 #include "os/os.h"
 #include "sync/lock.h"
 
-uint32_t hk_latency[HK_LATENCY_BUCKETS];
-struct hk_trace_event hk_trace_ring[HK_TRACE_EVENTS];
+HK_LARGE_BSS uint32_t hk_latency[HK_LATENCY_BUCKETS];
+HK_LARGE_BSS struct hk_trace_event hk_trace_ring[HK_TRACE_EVENTS];
 bool hk_trace_on;
 
 static uint64_t nr_events; /* relaxed adds */

@@ -289,6 +289,29 @@ START_TEST(the_same_seed_and_events_give_the_same_decisions)
 }
 END_TEST
 
+/* What a process that never learns shows is what it would show had it begun. */
+START_TEST(shown_before_it_begins)
+{
+    struct hk_acectl_view before = {0}, after = {0};
+    struct hk_policy policy = hk_policy_builtin;
+
+    policy.purge_delay_ns = 1;
+    policy.purge_floor_bytes = 2;
+    policy.big_threshold = 3;
+    policy.wmax_large = 4;
+    options.evo.start = HK_EVO_FROZEN;
+    options.evo.learns = false;
+    options.turns[HK_KNOB_WMAX] = false;
+    options.prior.of[HK_KNOB_THRESHOLD] = 1;
+    hk_acectl_look_before(&options, &policy, &before);
+    hk_acectl_init(&ctl, &options);
+    hk_acectl_look(&ctl, &policy, &after);
+    ck_assert_mem_eq(&before, &after, sizeof before);
+    ck_assert_uint_eq(before.state, HK_EVO_FROZEN);
+    ck_assert_uint_eq(before.knob[HK_KNOB_WMAX].value, 4);
+}
+END_TEST
+
 START_TEST(arms_and_values)
 {
     struct hk_arms bad = {{0, 0, 0, HK_ACECTL_ARMS}};
@@ -319,6 +342,7 @@ int main(void)
     tcase_add_loop_test(tc, fewer_arms_where_more_would_break_a_promise, 0, 2);
     tcase_add_test(tc, elo_prefers_the_better_strategies);
     tcase_add_test(tc, arms_and_values);
+    tcase_add_test(tc, shown_before_it_begins);
     tc = new_case(suite, "frozen and canary", setup, teardown);
     tcase_add_test(tc, frozen_tries_nothing);
     tcase_add_test(tc, canary_tries_a_few_and_waits_before_it_changes);
