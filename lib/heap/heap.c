@@ -702,6 +702,8 @@ static void check_class(struct hk_heap *heap, unsigned class)
 
 void hk_heap_check(struct hk_heap *heap)
 {
+    hk_lock(&heap->lock); /* others may be bringing blocks home */
     for (unsigned c = 0; c < HK_NR_CLASSES; c++)
         check_class(heap, c);
+    hk_unlock(&heap->lock);
 }

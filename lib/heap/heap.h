@@ -293,7 +293,7 @@ void hk_heap_inherit(struct hk_heap *mine);
 
 /* At most one thread has a heap; relaxed. */
 bool hk_heap_is_alone(void);
-/* Owner only (or the process is quiet). */
+/* Owner only (or the process is quiet); takes the lock. */
 void hk_heap_check(struct hk_heap *heap);
 
 #endif

@@ -7,11 +7,13 @@
 #include "ace/ace.h"
 
 #include "heap/heap_inline.h"
+#include "os/os.h"
 #include "support.h"
 
 #include <errno.h>
 #include <pthread.h>
 #include <sched.h>
+#include <sys/mman.h>
 
 
 #define NR_THREADS 3
@@ -31,8 +33,26 @@ static struct block handed[64];
 static pthread_mutex_t handed_lock = PTHREAD_MUTEX_INITIALIZER;
 static bool publishes; /* the negative control of the count below */
 
+/* The library makes system calls, which the thread sanitizer does not see: it would take what a page held in
+ * an earlier life, before the kernel took it back, for a race. The C library's functions it does see. */
+static intptr_t visible_map(void *hint, size_t bytes)
+{
+    void *p = mmap(hint, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+    return p == MAP_FAILED ? -ENOMEM : (intptr_t)p;
+}
+
+static int visible_unmap(void *base, size_t bytes)
+{
+    return munmap(base, bytes) == 0 ? 0 : -EINVAL;
+}
+
 static void setup(void)
 {
+    if (UNDER_TSAN) {
+        hk_os_calls.map = visible_map;
+        hk_os_calls.unmap = visible_unmap;
+    }
     set_policy();
     hk_ace_init();
     hk_policy_set_readers(hk_heap_policy_seen);
@@ -261,11 +281,7 @@ int main(void)
     Suite *suite = suite_create("any_policy");
     TCase *tc = new_case(suite, "random policies", setup, teardown);
 
-    /* The thread sanitizer reports contents of user blocks too, whose pages were moved or given back between two
-     * lives; not understood so far whether it can see that at all. */
-    if (!UNDER_TSAN) {
-        tcase_add_loop_test(tc, any_policy_at_any_time, 0, 3);
-        tcase_add_test(tc, the_count_is_of_publications);
-    }
+    tcase_add_loop_test(tc, any_policy_at_any_time, 0, 3);
+    tcase_add_test(tc, the_count_is_of_publications);
     return run_suite(suite);
 }
