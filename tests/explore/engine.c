@@ -27,8 +27,6 @@
 #include <linux/futex.h>
 
 #define MAX_STEPS 20000
-#define MAX_LOCALS 16
-#define LOCAL_BYTES 16
 #define MAX_CLAIMED 64
 #define NR_CHANGES 4      /* of priority, in a random schedule */
 #define WARM_UP 200       /* random schedules that learn which words are shared */
@@ -45,7 +43,6 @@ struct thread {
     bool may_time_out, timed_out;
     unsigned priority;
     uint32_t identity[32];            /* apart: an address is also a lock's word */
-    char locals[MAX_LOCALS][LOCAL_BYTES];
 };
 
 enum phase explore_phase;
@@ -57,12 +54,6 @@ static struct thread threads[EXPLORE_THREADS];
 static unsigned nr_threads;
 static jmp_buf main_context, failure;
 static ucontext_t priming_main, priming_thread;
-static struct {
-    void *variable;
-    size_t bytes;
-    char initial[LOCAL_BYTES];
-} locals[MAX_LOCALS];
-static unsigned nr_locals;
 static const void *claimed[MAX_CLAIMED];
 static unsigned nr_claimed, nr_busy;
 
@@ -130,25 +121,6 @@ void explore_fail(const char *format, ...)
 
 /* ---- threads ------------------------------------------------------------------------------- */
 
-void explore_thread_local(void *variable, size_t bytes)
-{
-    if (nr_locals == MAX_LOCALS || bytes > LOCAL_BYTES)
-        abort();
-    locals[nr_locals].variable = variable;
-    locals[nr_locals++].bytes = bytes;
-    explore_ignore(variable, bytes);
-}
-
-static void swap_locals(struct thread *from, const struct thread *to)
-{
-    for (unsigned i = 0; i < nr_locals; i++) {
-        if (from)
-            memcpy(from->locals[i], locals[i].variable, locals[i].bytes);
-        memory_note_write(locals[i].variable, locals[i].bytes);
-        memcpy(locals[i].variable, to->locals[i], locals[i].bytes);
-    }
-}
-
 static void jump_to(unsigned next)
 {
     struct thread *from = &threads[explore_current];
@@ -156,7 +128,6 @@ static void jump_to(unsigned next)
     if (next == explore_current)
         return;
     explore_current = next;
-    swap_locals(from, &threads[next]);
     if (_setjmp(from->context) == 0)
         _longjmp(threads[next].context, 1);
 }
@@ -296,12 +267,6 @@ void explore_block_on_value(const volatile uint64_t *word, uint64_t value)
     t->awaited = word;
     t->value = value;
     dispatch();
-}
-
-void explore_wait_for(const volatile uint64_t *word, uint64_t value)
-{
-    explore_switch_point();
-    explore_block_on_value(word, value);
 }
 
 bool explore_block_on_futex(const volatile uint32_t *word, bool may_time_out)
@@ -541,8 +506,6 @@ static void begin(void)
             prime(t);
         threads[t].state = READY;
         threads[t].identity[0] = 0;
-        for (unsigned i = 0; i < nr_locals; i++)
-            memcpy(threads[t].locals[i], locals[i].variable, locals[i].bytes);
     }
 }
 
@@ -555,12 +518,9 @@ static bool run_schedule(void)
         explore_phase = RUNNING;
         explore_current = 0;
         if (_setjmp(main_context) == 0) {
-            threads[0].state = READY;
             /* Who is first is a choice like any other, and free. */
-            unsigned list = schedule_pick(nr_threads, nr_threads, (unsigned)(schedule_draw() % nr_threads));
-            explore_current = list;
-            swap_locals(NULL, &threads[list]);
-            _longjmp(threads[list].context, 1);
+            explore_current = explore_choose(nr_threads);
+            _longjmp(threads[explore_current].context, 1);
         }
         explore_phase = AFTER;
         if (explore_model->check)

@@ -88,8 +88,6 @@ unsigned explore_self(void);
 unsigned explore_choose(unsigned n);
 /* The others never run again, and what they wrote is seen: a fork child. */
 void explore_only_me(void);
-/* A variable that each thread has for itself; before the first schedule. */
-void explore_thread_local(void *variable, size_t bytes);
 /* Counters that nothing depends on: no choice there, and no race. */
 void explore_ignore(const volatile void *p, size_t bytes);
 /* Plain accesses here are meant to race (a sequence lock's rows): none is reported; memcpy from what begins there or
@@ -99,8 +97,6 @@ void explore_racy(const volatile void *p, size_t bytes);
 void explore_claim(const void *p);
 void explore_disclaim(const void *p);
 unsigned explore_nr_claimed(void);
-/* Waits, without a choice, until *word is `value`. */
-void explore_wait_for(const volatile uint64_t *word, uint64_t value);
 /* Failed hk_try_lock calls in this schedule. */
 unsigned explore_nr_busy(void);
 

@@ -3,8 +3,8 @@
  * What lib/sync/atomic.h is, for the sources as tests/explore compiles them: found first on the include path.
  * Each operation says where it stands and asks the engine (engine.h), which chooses who runs next and what a load sees.
  *
- * Variables of a thread are plain ones here: all threads of a model run on one of the system's, and the
- * engine changes what a model says is a thread's own. The lock's idea of who runs is the engine's.
+ * Variables of a thread are plain ones here, since all threads of a model run on one of the system's: a model that needs
+ * them does not fit yet. The lock's idea of who runs is the engine's.
  */
 #ifndef HK_ATOMIC_H
 #define HK_ATOMIC_H
