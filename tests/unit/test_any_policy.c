@@ -191,8 +191,11 @@ static void *work(void *arg)
         if (publishes && i % PUBLISH_EVERY == 0 && hk_policy_update(randomise, &state, 32) == ENOMEM)
             abort();
         operate(heap, &blocks[upto(&state, NR_SLOTS - 1)], &state);
-        if (i % 4096 == 0)
+        if (i % 4096 == 0) {
+            hk_lock(&heap->lock); /* others may be bringing blocks home */
             hk_heap_check(heap);
+            hk_unlock(&heap->lock);
+        }
     }
     for (unsigned i = 0; i < NR_SLOTS; i++)
         drop(heap, &blocks[i]);
