@@ -4,7 +4,7 @@
  *
  * A thread is a stack of its own on the one thread that the system knows. It gives up the processor at switch
  * points only. To go on with another although this one could is a preemption; the exhaustive search bounds
- * their number ("Musuvathi, Qadeer, Iterative context bounding, 2007"), and that of loads which see an old value. The
+ * their number (Musuvathi, Qadeer, "Iterative context bounding", 2007), and that of loads which see an old value. The
  * random search gives priorities that fall at random moments (Burckhardt and others, "A randomized
  * scheduler with probabilistic guarantees of finding bugs", 2010).
  */

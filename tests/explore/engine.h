@@ -9,6 +9,7 @@
  *   - a load may return any store that coherence and happens-before do not forbid, a failed
  *     compare-and-swap too; other read-modify-writes, and plain accesses, meet the newest;
  *   - plain accesses by two threads that happens-before does not order are a race, and a violation;
+ *   - whoever waits for a futex is woken by a wake alone, or by its time-out; nobody left to run is a deadlock;
  *   - a schedule ends by putting every byte back as it was, so that the next starts from the same state.
  *
  * Not modelled: a store that takes effect before an older one of another thread to the same word
@@ -34,7 +35,7 @@ struct explore_site {
     const char *file, *function, *name;
     int line;
     int known;    /* looked up for control number ... */
-    int seeded;   /* enum of engine.c: what the control does here */
+    int seeded;   /* enum of memory.c: what the control does here */
     uint64_t forced;
     uint64_t hits;
     struct explore_site *next;
@@ -70,7 +71,7 @@ struct explore_model {
     const char *about;
     unsigned preemptions, old_reads; /* bounds of the exhaustive search in `make check` */
     unsigned nr_random;              /* schedules by random priorities there */
-    unsigned more_preemptions, more_old_reads; /* the same of `make explore` */
+    unsigned more_preemptions, more_old_reads; /* bounds in `make explore`, and for the seeded bugs */
     bool real_locks;                 /* lib/sync/lock.c is under test; else hk_lock is the engine's */
     void (*setup)(void);             /* once; no schedule starts before */
     void (*thread[EXPLORE_THREADS])(void);

@@ -29,8 +29,8 @@ void explore_grew(void);
 __attribute__((format(printf, 1, 2))) void explore_trace(const char *format, ...);
 /* The base of the running thread's stack. */
 uintptr_t explore_stack(void);
-/* Until the word is `value` (32 or 64 bits), or, if a timeout is possible, earlier. False: timed out. */
-void explore_block_on_value(const volatile uint64_t *word, uint64_t value);
+void explore_block_on_value(const volatile uint64_t *word, uint64_t value); /* until it is that */
+/* Until woken or, if that is possible, a time-out. False: timed out. */
 bool explore_block_on_futex(const volatile uint32_t *word, bool may_time_out);
 void explore_wake_futex(const volatile uint32_t *word, unsigned n);
 
