@@ -66,7 +66,7 @@ void hk_heap_link_partial(struct hk_heap *heap, struct hk_slab *slab)
     slab->next = *head;
     if (*head)
         (*head)->prev = slab;
-    *head = slab;
+    hk_store_relaxed(head, slab); /* thieves look before they take the lock (heap_park.c, detach) */
     slab->listed = true;
 }
 
@@ -75,7 +75,7 @@ void hk_heap_unlink_partial(struct hk_heap *heap, struct hk_slab *slab)
     if (slab->prev)
         slab->prev->next = slab->next;
     else
-        heap->slabs[slab->class].partial = slab->next;
+        hk_store_relaxed(&heap->slabs[slab->class].partial, slab->next);
     if (slab->next)
         slab->next->prev = slab->prev;
     slab->next = slab->prev = NULL;
@@ -187,7 +187,7 @@ struct hk_slab *hk_heap_usable_slab(struct hk_heap *heap, unsigned class)
     if (!slab)
         slab = new_slab(heap, class);
     if (slab)
-        cs->current = slab;
+        hk_store_relaxed(&cs->current, slab);
     else
         hk_count_add(&heap->stats.nr_failed, 1);
     return slab;
@@ -600,7 +600,7 @@ void hk_heap_retire_empty_class(struct hk_heap *heap, unsigned class)
 
     if (cs->current && cs->current->nr_free == cs->current->nr_slots) {
         retire(heap, cs->current);
-        cs->current = NULL;
+        hk_store_relaxed(&cs->current, NULL);
     }
     for (struct hk_slab *slab = cs->partial, *next; slab; slab = next) {
         next = slab->next;

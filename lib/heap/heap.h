@@ -67,7 +67,7 @@ _Static_assert(sizeof(struct hk_class_record) == 1 << HK_CLASS_RECORD_SHIFT,
 
 /* Slow path, one per class. */
 struct hk_class_slabs {
-    /* Under the lock. */
+    /* Under the lock; written by atomic stores, so that thieves may look without it. */
     struct hk_slab *current; /* refills come from here; may be full; not in the list */
     struct hk_slab *partial; /* list of the other slabs with a free block */
     /* Owner only. */
@@ -189,7 +189,7 @@ struct hk_heap {
     __attribute__((aligned(HK_CACHE_LINE))) struct hk_parcel *inbox; /* release H1 / acquire H2 */
     struct hk_parcel *returned;     /* empty batches coming back, release H3 / acquire H4 */
     size_t inbox_bytes;            /* in the inbox, about: added by senders, set to 0 by who empties it */
-    uint32_t state;                /* enum hk_heap_state; written under the lock, read relaxed */
+    uint32_t state;                /* enum hk_heap_state; written under the lock, read relaxed; acquire N5 */
     struct hk_lock lock;           /* HK_RANK_HEAP */
 };
 _Static_assert(sizeof(struct hk_heap) <= HK_HEAP_ALIGN, "a heap fits its alignment");

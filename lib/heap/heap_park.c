@@ -64,7 +64,7 @@ static struct hk_heap *make_heap_locked(void)
         return NULL;
     heap = (struct hk_heap *)heaps.chunk;
     heaps.chunk += HK_HEAP_ALIGN;
-    heap->id = (unsigned)heaps.counters.nr_heaps;
+    hk_store_relaxed(&heap->id, (unsigned)heaps.counters.nr_heaps);
     hk_count_add(&heaps.counters.nr_heaps, 1);
     heap->next_ever = heaps.all;
     heap->lock = (struct hk_lock)HK_LOCK_INIT(HK_RANK_HEAP);
@@ -120,7 +120,7 @@ static void settle(struct hk_heap *heap)
     hk_heap_retire_empty(heap);
     for (unsigned c = 0; c < HK_NR_CLASSES; c++) {
         struct hk_slab *slab = heap->slabs[c].current;
-        heap->slabs[c].current = NULL;
+        hk_store_relaxed(&heap->slabs[c].current, NULL);
         if (slab && slab->nr_free)
             hk_heap_link_partial(heap, slab);
     }
@@ -170,7 +170,7 @@ static struct hk_slab *detach(struct hk_heap *parked, unsigned class, struct hk_
             hk_heap_unlink_partial(parked, slab);
         } else if (cs->current && cs->current->nr_free) {
             slab = cs->current;
-            cs->current = NULL;
+            hk_store_relaxed(&cs->current, NULL);
         }
         if (slab) {
             hk_heap_count_slab_out(parked, slab);
@@ -298,7 +298,9 @@ uint64_t hk_heap_policy_seen(void)
 
     for (struct hk_heap *h = hk_heap_first(); h; h = h->next_ever) {
         uint64_t seen;
-        if (hk_load_relaxed(&h->state) != HK_HEAP_ACTIVE || h->orphan) /* after N4, or active before the pointer moved */
+        /* After N4, or active before the pointer moved. N5 acquire, pairs with N1: who parked it was a stranger by
+         * then, and had read what it read as the owner. */
+        if (hk_load_acquire(&h->state) != HK_HEAP_ACTIVE || h->orphan)
             continue;
         seen = hk_load_acquire(&h->policy_seen); /* E4 acquire, pairs with E3 */
         oldest = seen < oldest ? seen : oldest;

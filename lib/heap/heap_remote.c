@@ -139,7 +139,8 @@ bool hk_heap_free_remote(struct hk_heap *heap, void *p, uintptr_t word)
         send_single(owner, p, class, size);
         return true;
     }
-    box = &heap->outbox[owner->id % HK_NR_OUTBOXES];
+    /* Relaxed: a thief may have made its heap a moment ago; before its number is seen another outbox serves. */
+    box = &heap->outbox[hk_load_relaxed(&owner->id) % HK_NR_OUTBOXES];
     if (HK_UNLIKELY(box->owner != owner || !box->parcel) && !open_parcel(heap, box, owner))
         return true;
     add_block(box->parcel, p, class, size);

@@ -41,7 +41,7 @@ void hk_policy_note(uint64_t *seen)
 void hk_policy_stranger_enters(void)
 {
     hk_add_relaxed(&policies.nr_strangers, 1);
-    hk_fence_full(); /* N1 fence, pairs with N2: counted before the pointer is read */
+    hk_fence_full(); /* N1 fence, pairs with N2 and N5: counted before the pointer is read */
 }
 
 void hk_policy_stranger_leaves(void)

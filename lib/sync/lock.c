@@ -11,8 +11,10 @@
 #include <unistd.h>
 
 #define WAITERS ((uintptr_t)1)
+#ifndef SPINS /* tests/explore makes do with fewer */
 #define SPINS 64 /* holders are brief */
 #define FORK_WAITS 20 /* of a millisecond */
+#endif
 
 /* Ranks held by this thread, one bit each; its address is the thread's identity. */
 static __thread uint32_t held_ranks __attribute__((tls_model("initial-exec")));

@@ -1,0 +1,196 @@
+// SPDX-License-Identifier: MIT
+/*
+ * Threads end and begin while others free blocks of theirs; slabs change hands. lib/heap and below, locks
+ * are the engine's.
+ */
+#include "boxes.h"
+
+static void *block[4];
+
+static struct hk_heap *next_heap(unsigned after)
+{
+    return (struct hk_heap *)((char *)box_heap[after] + HK_HEAP_ALIGN);
+}
+
+/* ---- exit: one thread parks its heap, one sends to it, one is born ------------------------- */
+
+static void setup(void)
+{
+    boxes_start(2);
+    boxes_ignore_counters(next_heap(1));
+    for (unsigned i = 0; i < 3; i++)
+        block[i] = box_alloc(box_heap[0]);
+}
+
+static void ends(void)
+{
+    explore_claim(block[0]);
+    box_free(box_heap[0], block[0]);
+    hk_heap_park(box_heap[0]);
+}
+
+static void sends(void)
+{
+    explore_claim(block[1]);
+    explore_claim(block[2]);
+    box_free(box_heap[1], block[1]);
+    box_free(box_heap[1], block[2]);
+}
+
+static void is_born(void)
+{
+    struct hk_heap *heap = hk_heap_adopt();
+
+    explore_assert(heap != NULL);
+    explore_assert(box_alloc(heap) != NULL);
+}
+
+/* After a push either the sender sees that the owner is gone or the owner, leaving, sees the parcel. Only who
+ * found the lock taken may leave it to others. */
+static void nothing_forgotten(void)
+{
+    for (struct hk_heap *h = hk_heap_first(); h; h = h->next_ever)
+        if (h->state == HK_HEAP_PARKED && h->inbox && explore_nr_busy() == 0)
+            explore_fail("a parcel lies in the inbox of a parked heap");
+}
+
+static void check(void)
+{
+    nothing_forgotten();
+    boxes_check(explore_nr_claimed());
+}
+
+const struct explore_model model_exit = {
+    .name = "exit",
+    .about = "a heap is parked, another sends to it, a third is born",
+    .preemptions = 1,
+    .old_reads = 0,
+    .nr_random = 500,
+    .more_preemptions = 2,
+    .more_old_reads = 1,
+    .setup = setup,
+    .thread = {ends, sends, is_born},
+    .check = check,
+    .control = {
+        {"send:fence_full", "F1: an old look at the state"},
+        {"hk_heap_park:fence_full", "F2: an old look at the inbox"},
+        {"send:load_relaxed=0", "no look at the state"},
+        {"push:cas_release", "H1"},
+    },
+};
+
+/* ---- steal: slabs of a parked heap, and of the depot --------------------------------------- */
+
+static void steal_setup(void)
+{
+    boxes_start(3);
+    for (unsigned i = 0; i < 2; i++)
+        block[i] = box_alloc(box_heap[2]);
+    box_free(box_heap[2], box_alloc(box_heap[2]));
+    hk_heap_park(box_heap[2]);
+}
+
+static void thief(struct hk_heap *heap)
+{
+    explore_assert(box_alloc(heap) != NULL);
+    explore_assert(box_alloc(heap) != NULL);
+}
+
+static void one_thief(void)
+{
+    thief(box_heap[0]);
+}
+
+static void other_thief(void)
+{
+    thief(box_heap[1]);
+}
+
+/* Free blocks whose slab may be changing hands; the depot's parcels carry them. */
+static void homeless(void)
+{
+    explore_claim(block[0]);
+    explore_claim(block[1]);
+    box_free(NULL, block[0]);
+    box_free(NULL, block[1]);
+}
+
+static void steal_check(void)
+{
+    boxes_check(explore_nr_claimed());
+}
+
+const struct explore_model model_steal = {
+    .name = "steal",
+    .about = "two threads take a parked heap's slabs while a thread without a heap frees their blocks",
+    .preemptions = 1,
+    .old_reads = 0,
+    .nr_random = 500,
+    .more_preemptions = 2,
+    .more_old_reads = 1,
+    .setup = steal_setup,
+    .thread = {one_thief, other_thief, homeless},
+    .check = steal_check,
+    .control = {
+        {"push:cas_release", "H1"},
+        {"next_pending:exchange_acquire", "H2"},
+    },
+};
+
+/* ---- depot: idle slabs are published where others take them -------------------------------- */
+
+static void depot_setup(void)
+{
+    boxes_start(2);
+    boxes_ignore_counters(next_heap(1));
+    for (unsigned i = 0; i < 2; i++)
+        block[i] = box_alloc(box_heap[0]);
+    box_free(box_heap[0], block[1]);
+}
+
+/* Three looks: the class is watched, flushed, published. */
+static void idles(void)
+{
+    for (unsigned i = 0; i < 3; i++)
+        hk_heap_flush_idle(box_heap[0]);
+}
+
+static void frees_and_steals(void)
+{
+    explore_claim(block[0]);
+    box_free(box_heap[1], block[0]);
+    explore_assert(box_alloc(box_heap[1]) != NULL);
+}
+
+static void without_heap(void)
+{
+    void *p = box_alloc(NULL);
+
+    explore_assert(p != NULL);
+    box_free(NULL, p);
+    explore_assert(box_alloc(NULL) != NULL);
+}
+
+static void depot_check(void)
+{
+    boxes_check(explore_nr_claimed());
+}
+
+const struct explore_model model_depot = {
+    .name = "depot",
+    .about = "the depot is made: one publishes slabs there, one steals from it, one without a heap takes from it",
+    .preemptions = 1,
+    .old_reads = 0,
+    .nr_random = 500,
+    .more_preemptions = 2,
+    .more_old_reads = 1,
+    .setup = depot_setup,
+    .thread = {idles, frees_and_steals, without_heap},
+    .check = depot_check,
+    .control = {
+        {"make_shared:store_release", "D1: a depot that is not whole"},
+        {"hk_heap_depot:load_acquire", "D2"},
+        {"hk_heap_steal:load_acquire", "D2"},
+        {"hk_unlock:store_release", "the lock's order"},
+    },
+};
