@@ -226,11 +226,8 @@ static void *work(void *arg)
         if (publishes && i % PUBLISH_EVERY == 0)
             nr_published += publish(&state);
         operate(heap, &blocks[upto(&state, NR_SLOTS - 1)], &state);
-        if (i % 4096 == 0) {
-            hk_lock(&heap->lock); /* others may be bringing blocks home */
+        if (i % 4096 == 0)
             hk_heap_check(heap);
-            hk_unlock(&heap->lock);
-        }
     }
     for (unsigned i = 0; i < NR_SLOTS; i++)
         drop(heap, &blocks[i]);
