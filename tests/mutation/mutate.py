@@ -5,7 +5,7 @@ quickest and nearest first, until one fails. A mutant that no test notices is a 
 
   condition    if (X) becomes if (!(X))
   comparison   < <= > >= == != && || become their neighbours
-  order        acquire and release become relaxed; tested under the thread sanitizer, then by the labels' lint
+  order        acquire and release become relaxed; found by the labels' lint, else under the thread sanitizer
   statement    a call or an assignment is removed
 
 A mutant whose library is the same to the byte is no mutant (equivalent), one that does not compile neither; neither
@@ -174,7 +174,7 @@ UNIT_OF = {"ace": ["ace", "any_policy"], "entry": ["ace"], "pagemap": ["pagemap"
            "thread": ["options"], "policy": ["policy", "any_policy"], "span": ["span", "slab"], "arena": ["arena", "ace"],
            "bigcache": ["bigcache", "ace"], "batch": ["batch", "ace"], "l25": ["l25", "ace"], "slab": ["slab", "heap"]}
 TSAN_TESTS = ["sync", "heap", "l25", "policy", "any_policy"]
-INTEGRATION = ["semantics", "stats", "early"]
+INTEGRATION = ["semantics", "stats", "early", "signals"]
 
 
 def stages(kind, name):
@@ -184,10 +184,10 @@ def stages(kind, name):
     library = {"HK_LIB": str(PLAIN / ".libs/libhakmem.so.0"), "HK_BUILDDIR": str(PLAIN), "HK_SRCDIR": str(TREE / "src")}
     preload = {**library, "LD_PRELOAD": library["HK_LIB"]}
     if kind == "order":
+        yield "lint labels", TREE / "src", [], [sys.executable, "tests/lint/labels.py"], {"HK_SRCDIR": str(TREE / "src")}
         for unit in TSAN_TESTS:
             program = f"tests/unit/test_{unit}"
             yield f"tsan {unit}", TSAN, [program], ["setarch", "-R", f"./{program}"], test
-        yield "lint labels", TREE / "src", [], [sys.executable, "tests/lint/labels.py"], {"HK_SRCDIR": str(TREE / "src")}
     for unit in UNIT_OF.get(box, [box]):
         program = f"tests/unit/test_{unit}"
         yield f"unit {unit}", PLAIN, [program], [f"./{program}"], test
