@@ -654,7 +654,7 @@ static bool in_magazine(const struct hk_heap *heap, unsigned class, const void *
 static bool in_transit(const void *p)
 {
     for (const struct hk_parcel *b = hk_parcel_first(); b; b = b->next_ever) {
-        uint32_t count = hk_load_acquire(&b->count); /* V2 release is the count's store, pairs with V1 */
+        uint32_t count = hk_load_acquire(&b->count); /* V1 acquire, pairs with V2 */
         for (uint32_t i = 0; i < count && i < HK_PARCEL_BLOCKS; i++)
             if (hk_load_relaxed(&b->blocks[i]) == p)
                 return true;

@@ -5,7 +5,7 @@
     /* T2 release, pairs with T5 in tiny_remote.c: publishes next */
 
 The labels it pairs with exist, name it back, and order the other way. A label that stands in several
-places plays one role: same order, same partners."""
+places plays one role: same order, same partners. The operation beside it has at least that order."""
 
 import re
 
@@ -30,6 +30,20 @@ def sides(order):
     if "fence" in order:
         return {"fence", "acquire", "release"}
     return {"acquire", "release"} if order == "acq_rel" else {order}
+
+
+def order_of(operation):
+    """What a match of OPERATION does."""
+    if operation.group(0).startswith("hk_fence"):
+        return "full fence"
+    order = (operation.group(2) or operation.group(3)).lower()
+    return "full fence" if order == "seq_cst" else "acquire" if order == "consume" else order
+
+
+def unmet(order, end, operations):
+    """Nothing near a label's comment does what the label says."""
+    wanted = {"fence"} if "fence" in order else {"acquire", "release"} if order == "acq_rel" else {order}
+    return not any(end - 1 <= line <= end + REACH and wanted <= sides(did) for line, did in operations)
 
 
 def read_file(path, name):
@@ -61,6 +75,10 @@ def violations(root):
                 found.append(f"{place}: {label} names no partner")
             table[label] = (order, partners, place)
         code = strip_comments(text, keep_strings=False)
+        operations = [(code.count("\n", 0, m.start()) + 1, order_of(m)) for m in OPERATION.finditer(code)]
+        for (label, order, _, place), end in zip(labels, ends):
+            if unmet(order, end, operations):
+                found.append(f"{place}: {label}: no operation that is {order} stands beside it")
         for match in OPERATION.finditer(code):
             line = code.count("\n", 0, match.start()) + 1
             if not any(line - REACH <= end <= line + 1 for end in ends):
@@ -106,6 +124,11 @@ void f(void)
     hk_load_acquire(&x);
 }
 """,
+    "lib/a/b.c": """
+    /* B1 release, pairs with B2 */
+    hk_store_relaxed(&x, 1);
+    hk_load_acquire(&x); /* B2 acquire, pairs with B1 */
+""",
 }
 GOOD = {
     "lib/a/a.c": """
@@ -135,6 +158,7 @@ def main():
         tap.caught(found, "A4 pairs with A2, which does not name it", "a partner that does not know")
         tap.caught(found, "A5 names no partner", "a label without partner")
         tap.caught(found, "A5 is not what it is", "a label with two meanings")
+        tap.caught(found, "B1: no operation that is release", "an operation weaker than its label")
         tap.caught(found, r"a.c:25: hk_load_acquire\( has no label", "an operation without label")
     with scratch() as directory:
         tap.clean(violations(write_tree(directory, GOOD)), "good labels are not reported")

@@ -8,6 +8,7 @@
 #include <getopt.h>
 #include <inttypes.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -26,6 +27,7 @@ size_t page_size;
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t finished = PTHREAD_COND_INITIALIZER;
+static volatile sig_atomic_t stopped; // --seconds: time is up
 static unsigned nr_finished; // workers done with their stream; protected by lock
 static uint64_t nr_born;     // threads started; protected by lock
 
@@ -33,7 +35,7 @@ static const char usage[] =
     "usage: model [--seed N] [--ops N] [--threads N] [--max-size BYTES] [--max-live BYTES] "
     "[--slots N]\n"
     "             [--strict | --lenient] [--oom-ok] [--realloc0-alloc] [--shrink] "
-    "[--shrink-seconds N] [--quiet]\n"
+    "[--shrink-seconds N] [--seconds N] [--quiet]\n"
     "             [--break overlap|content|zero|align|usable|errno|realloc]\n"
     "N takes K, M, G (1000) and Ki, Mi, Gi (1024). Exit: 0 all answers right, 1 one was wrong, 2 "
     "usage.\n";
@@ -51,6 +53,17 @@ static void play_one(struct worker *w)
     w->current = NULL;
 }
 
+static bool goes_on(const struct worker *w)
+{
+    return w->n < w->limit && !stopped;
+}
+
+static void on_alarm(int number)
+{
+    (void)number;
+    stopped = 1;
+}
+
 static bool start_thread(struct worker *w);
 
 // One life: plays until its end, then either another thread goes on with the same worker, or the
@@ -62,11 +75,11 @@ static void *live(void *argument)
     set_reporting(w);
     do {
         w->life_ends = w->n + ((uint64_t)1 << (12 + mix(w->rng) % 8));
-        while (w->n < w->limit && w->n < w->life_ends)
+        while (goes_on(w) && w->n < w->life_ends)
             play_one(w);
-        if (w->n < w->limit && start_thread(w))
+        if (goes_on(w) && start_thread(w))
             return NULL;
-    } while (w->n < w->limit);
+    } while (goes_on(w));
     pthread_mutex_lock(&lock);
     nr_finished++;
     pthread_cond_signal(&finished);
@@ -133,17 +146,20 @@ static int run(void)
     double start = seconds_now();
     if (opt.threads == 1) {
         set_reporting(&workers[0]);
-        while (workers[0].n < workers[0].limit)
+        while (goes_on(&workers[0]))
             play_one(&workers[0]);
     } else {
         run_threads(workers);
     }
     drain_all(workers);
     double seconds = seconds_now() - start;
+    uint64_t played = 0;
+    for (unsigned i = 0; i < opt.threads; i++)
+        played += workers[i].n;
     if (!opt.quiet)
         say("model: ok: seed %" PRIu64 ", %" PRIu64 " operations, %u threads (%" PRIu64
             " started), %.2f s, %.2f M operations/s\n",
-            opt.seed, opt.ops, opt.threads, nr_born, seconds, (double)opt.ops / seconds / 1e6);
+            opt.seed, played, opt.threads, nr_born, seconds, (double)played / seconds / 1e6);
     return 0;
 }
 
@@ -207,6 +223,7 @@ enum {
     REALLOC0_ALLOC,
     SHRINK,
     SHRINK_SECONDS,
+    SECONDS,
     QUIET,
     BREAK,
     HELP
@@ -225,6 +242,7 @@ static const struct option long_options[] = {
     {"realloc0-alloc", no_argument, NULL, REALLOC0_ALLOC},
     {"shrink", no_argument, NULL, SHRINK},
     {"shrink-seconds", required_argument, NULL, SHRINK_SECONDS},
+    {"seconds", required_argument, NULL, SECONDS},
     {"quiet", no_argument, NULL, QUIET},
     {"break", required_argument, NULL, BREAK},
     {"help", no_argument, NULL, HELP},
@@ -267,6 +285,10 @@ static void apply(int option, const char *value)
         break;
     case SHRINK_SECONDS:
         opt.shrink_seconds = (unsigned)number(value);
+        break;
+    case SECONDS: // the alarm interrupts whatever is going on
+        signal(SIGALRM, on_alarm);
+        alarm((unsigned)number(value));
         break;
     case QUIET:
         opt.quiet = true;

@@ -7,6 +7,7 @@
 
 . "${HK_SRCDIR:-.}/tests/integration/tap.sh"
 model=${HK_BUILDDIR:-.}/tests/model/model
+CC=${CC:-cc}
 ops=${HK_MODEL_OPS:-10M}
 seed=${HK_MODEL_SEED:-1}
 
@@ -86,6 +87,20 @@ if test -n "$left" && test "$left" -le 50; then
     ok "shrinks a failure to at most 50 operations"
 else
     not_ok "shrinks a failure to at most 50 operations" "$(cat "$work/out")"
+fi
+
+# The same for a bug that is not the model's own, and takes several operations to show.
+if $CC -shared -fPIC -O1 -o "$work/faulty.so" "${HK_SRCDIR:-.}/tests/model/faulty.c" -ldl 2>"$work/out"; then
+    timeout 300 env LD_PRELOAD="$work/faulty.so${lib:+:$lib}" "$model" --ops 100K --seed "$seed" --shrink >"$work/out" 2>&1
+    left=$(sed -n 's/.* operations shrunk to \([0-9]*\) that still fail.*/\1/p' "$work/out")
+    if test -n "$left" && test "$left" -le 50 && grep -q 'op [0-9]*: slot [0-9]*, calloc' "$work/out" && grep -q ', free,' "$work/out"; then
+        ok "shrinks a seeded bug to at most 50 operations"
+        grep 'shrunk to' "$work/out" | sed 's/^/# /'
+    else
+        not_ok "shrinks a seeded bug to at most 50 operations" "$(cat "$work/out")"
+    fi
+else
+    not_ok "shrinks a seeded bug to at most 50 operations" "$(cat "$work/out")"
 fi
 
 # The same seed plays the same stream: it fails at the same operation.

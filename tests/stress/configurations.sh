@@ -4,13 +4,19 @@
 # The model test under every mode and under configurations drawn at random: whatever the options
 # say, every answer is right. HK_STRESS_SEED is the first seed, HK_STRESS_RUNS the number of
 # configurations, HK_STRESS_OPS the operations of each. A failure prints the configuration and the
-# command that plays it again.
+# command that plays it again, shrunk to the few operations that fail when one thread played.
+# HK_STRESS_LONG: operations of all runs together; what each did is appended to model-results.
 
 . "${HK_SRCDIR:-.}/tests/integration/tap.sh"
 model=${HK_BUILDDIR:-.}/tests/model/model
 seed=${HK_STRESS_SEED:-1}
 runs=${HK_STRESS_RUNS:-20}
 ops=${HK_STRESS_OPS:-1M}
+patience=120
+if test -n "${HK_STRESS_LONG-}"; then
+    ops=$((HK_STRESS_LONG / (15 + runs) + 1)) # 15 runs beside the configurations, see below
+    patience=$((120 + ops / 100000))
+fi
 
 if test ! -x "$model"; then
     echo "Bail out! no program $model"
@@ -44,18 +50,31 @@ configuration() {
     }'
 }
 
+# The stream is kept in memory until it fails: a part of a long one.
+shrink() { # shrink OPTIONS ARGUMENTS...
+    options=$1
+    shift
+    timeout 300 env ${lib:+LD_PRELOAD="$lib"} HAKMEM_OPTIONS="$options" "$model" "$@" --threads 1 --shrink 2>&1 |
+        tail -n 60 | sed 's/^/# /'
+}
+
 play() { # play NAME OPTIONS ARGUMENTS...
     name=$1
     options=$2
     shift 2
-    timeout 120 env ${lib:+LD_PRELOAD="$lib"} HAKMEM_OPTIONS="$options" "$model" --quiet "$@" >"$work/out" 2>&1
+    begun=$(date +%s)
+    timeout "$patience" env ${lib:+LD_PRELOAD="$lib"} HAKMEM_OPTIONS="$options" "$model" --quiet "$@" >"$work/out" 2>&1
     status=$?
     # The model is quiet when all is well, and so must the library be: it took every option.
     if test $status -eq 0 && test ! -s "$work/out"; then
         ok "$name"
     else
         not_ok "$name" "exit status $status: HAKMEM_OPTIONS=$options model $*" "$(cat "$work/out")"
+        case "$*" in *--threads\ [2-9]*) ;; *) shrink "$options" "$@" ;; esac
     fi
+    test -z "${HK_STRESS_LONG-}" ||
+        echo "$(date -u +%F) $name: exit status $status, $ops operations, $(($(date +%s) - begun)) s: HAKMEM_OPTIONS=$options model $*" \
+            >>model-results
 }
 
 for mode in minimal fast balanced learning research; do

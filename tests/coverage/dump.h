@@ -1,0 +1,35 @@
+/* SPDX-License-Identifier: MIT */
+/* Included before everything in a build for coverage: a process that ends by abort or _exit tells its counts too. */
+#ifndef TESTS_COVERAGE_DUMP_H
+#define TESTS_COVERAGE_DUMP_H
+
+#ifndef __cplusplus
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE
+#define COVERAGE_GNU_SOURCE
+#endif
+#include <stdlib.h>
+#include <unistd.h>
+#ifdef COVERAGE_GNU_SOURCE
+#undef _GNU_SOURCE
+#endif
+
+void __gcov_dump(void);
+
+static inline __attribute__((noreturn, unused)) void coverage_abort(void)
+{
+    __gcov_dump();
+    abort();
+}
+
+static inline __attribute__((noreturn, unused)) void coverage_exit(int status)
+{
+    __gcov_dump();
+    _exit(status);
+}
+
+#define abort() coverage_abort()
+#define _exit(status) coverage_exit(status)
+#endif
+
+#endif
