@@ -206,7 +206,7 @@ static struct hk_parcel *next_pending(struct hk_heap *heap)
         b = hk_exchange_acquire(&heap->inbox, NULL); /* H2 acquire, pairs with H1 */
     }
     if (b)
-        heap->pending = b->next;
+        hk_store_relaxed(&heap->pending, b->next);
     return b;
 }
 
@@ -245,7 +245,8 @@ void hk_heap_try_drain(struct hk_heap *self, struct hk_heap *heap)
 void hk_heap_reclaim(struct hk_heap *self)
 {
     for (struct hk_heap *h = hk_heap_first(); h; h = h->next_ever)
-        if (h != self && hk_load_relaxed(&h->inbox))
+        /* Pending: who drained found the lock taken before the last parcel. */
+        if (h != self && (hk_load_relaxed(&h->inbox) || hk_load_relaxed(&h->pending)))
             hk_heap_try_drain(self, h);
     hk_heap_settle_depot();
 }

@@ -158,8 +158,8 @@ void boxes_check(unsigned nr_live)
 {
     size_t nr_out = 0, nr_in_magazines = 0;
 
-    /* Twice: a block that was astray travels once more. */
-    for (unsigned i = 0; i < 2; i++) {
+    /* A block that was astray travels on, at most once to each heap. */
+    for (unsigned i = 0; i < NR_BOX_HEAPS + 2; i++) {
         for (struct hk_heap *h = hk_heap_first(); h; h = h->next_ever)
             if (h->state == HK_HEAP_ACTIVE)
                 hk_heap_tick(h);
