@@ -705,6 +705,14 @@ bool hk_ace_resize(struct hk_heap *heap, void *p, size_t n, const void *site)
     return n <= PTRDIFF_MAX && resize_block(&b, n);
 }
 
+/* The same bytes at another address. NULL: to be copied. */
+static void *move_pages(const struct hk_block *b, size_t n, const void *site)
+{
+    if (b->word == HK_PM_BIG)
+        return hk_big_move(b->desc, n);
+    return b->word == HK_PM_RUN && n > HK_L25_MAX ? hk_big_from_run(b->desc, n, site) : NULL;
+}
+
 void *hk_ace_realloc(struct hk_heap *heap, void *p, size_t n, const void *site)
 {
     struct hk_block b;
@@ -718,11 +726,9 @@ void *hk_ace_realloc(struct hk_heap *heap, void *p, size_t n, const void *site)
     }
     if (resize_block(&b, n))
         return p;
-    if (b.word == HK_PM_BIG && n > b.usable) {
-        moved = hk_big_move(b.desc, n);
-        if (moved)
-            return moved;
-    }
+    moved = n > b.usable ? move_pages(&b, n, site) : NULL;
+    if (moved)
+        return moved;
     moved = n > b.usable && n > HK_FAST_MAX ? alloc_to_grow(heap, n, site) : NULL;
     if (!moved)
         moved = hk_ace_alloc(heap, n, 16, false, site);
