@@ -1085,6 +1085,39 @@ static void tick(struct hk_heap *heap, uint64_t ns)
         hk_ace_tick(heap);
 }
 
+/* The eighth of the bound that is left for magazines and slabs, when they are known to be nearly empty. */
+START_TEST(what_heaps_do_not_hold_may_stay_cached)
+{
+    enum { SMALL = 4000 };
+    size_t most = 32 * HK_MIB;
+    static void *small[SMALL];
+
+    hk_policy_builtin.purge_floor_bytes = most;
+    get_many(BIG, 20);
+    put_many(10);
+    ck_assert_uint_le(hk_ace_cached_bytes(), most / 8 * 7); /* nobody has looked */
+    tick(self, 30 * MS);
+    get_many(BIG, 10);
+    put_many(10);
+    for (unsigned i = 10; i < 20; i++)
+        put(block[i]);
+    ck_assert_uint_le(hk_ace_cached_bytes(), most);
+    ck_assert_uint_ge(hk_ace_cached_bytes(), most / 16 * 15);
+
+    for (unsigned i = 0; i < SMALL; i++)
+        small[i] = get(3000);
+    for (unsigned i = 0; i < SMALL; i += 2)
+        put(small[i]);
+    hk_heap_flush_all(self);
+    ck_assert_uint_gt(hk_heap_held_bytes(2), most / 8);
+    ck_assert_uint_eq(hk_heap_held_bytes(1), SIZE_MAX);
+    tick(self, 30 * MS);
+    get_many(BIG, 20);
+    put_many(20);
+    ck_assert_uint_le(hk_ace_cached_bytes(), most / 8 * 7);
+}
+END_TEST
+
 START_TEST(dirty_memory_goes_after_the_delay)
 {
     tick(self, 1);
@@ -1628,6 +1661,7 @@ int main(void)
     tc = new_case(suite, "memory goes back", setup, teardown);
     tcase_add_loop_test(tc, free_trims_above_the_bound, 2, NR_TIERS);
     tcase_add_test(tc, below_the_bound_free_makes_no_system_call);
+    tcase_add_test(tc, what_heaps_do_not_hold_may_stay_cached);
     tcase_add_test(tc, dirty_memory_goes_after_the_delay);
     tcase_add_test(tc, idle_magazines_and_runs_go_after_a_second);
     tcase_add_test(tc, cached_mappings_go_with_age);
