@@ -437,6 +437,18 @@ START_TEST(a_run_outgrows_its_tier)
 }
 END_TEST
 
+START_TEST(killed_once_alone)
+{
+    struct hk_run *run = must_alloc(NULL, 0, 100 * G, 16);
+
+    ck_assert(hk_l25_kill_alone(run));
+    ck_assert_uint_eq(run->state, HK_RUN_DEAD);
+    ck_assert(!hk_l25_kill_alone(run));
+    ck_assert(!hk_l25_kill(run));
+    hk_l25_cache_run(NULL, 0, run);
+}
+END_TEST
+
 /* As when its pages move elsewhere, and when they could not. */
 START_TEST(a_run_that_is_lent)
 {
@@ -710,6 +722,7 @@ int main(void)
     tcase_add_test(tc, runs_that_grow_have_room);
     tcase_add_test(tc, a_run_outgrows_its_tier);
     tcase_add_test(tc, a_run_that_is_lent);
+    tcase_add_test(tc, killed_once_alone);
 
     tc = new_case(suite, "memory goes back", setup, teardown);
     tcase_add_test(tc, flush_gives_all_to_the_arena);
