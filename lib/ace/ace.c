@@ -17,6 +17,7 @@
 #define TICK_EVERY 16                      /* slow-path events between two looks at the clock */
 #define KEPT_AT_THREAD_EXIT (4 * HK_MIB)   /* dirty bytes, while other threads run */
 #define KEPT_WHEN_ALONE (512 * HK_KIB)     /* when the last other thread is gone */
+#define MAX_HELD_HEAPS 16                  /* of which it is worth knowing what they hold */
 #define TICK_NS UINT64_C(20000000)         /* work at most this often */
 #define LOOK_NS UINT64_C(100000000)        /* the profile looks at what is going on */
 
@@ -51,7 +52,18 @@ static size_t room_below(size_t limit, size_t live)
     return hk_max(limit > live ? limit - live : 0, limit / 32);
 }
 
-/* Seven eighths of what is promised: the rest is for what magazines and partial slabs hold. */
+/* What heaps hold for themselves, as the last tick saw it. Relaxed, a hint. */
+static size_t held_bytes = SIZE_MAX;
+
+/* Only near the limit, where it matters. */
+static void measure_held(size_t limit)
+{
+    if (hk_ace_cached_bytes() > limit / 2)
+        hk_store_relaxed(&held_bytes, hk_heap_held_bytes(MAX_HELD_HEAPS));
+}
+
+/* What is promised but for an eighth, which is for what magazines and partial slabs hold; less when they are known to
+ * hold less. */
 static size_t cache_limit(void)
 {
     const struct hk_policy *policy = hk_policy();
@@ -60,7 +72,7 @@ static size_t cache_limit(void)
 
     if (policy->limit_bytes)
         limit = hk_min(limit, room_below(policy->limit_bytes, live));
-    return limit / 8 * 7;
+    return limit - hk_min(limit / 8, hk_load_relaxed(&held_bytes));
 }
 
 /* Half of what is kept may be slabs', and what the arena leaves of its half: its purges are exact, while
@@ -136,6 +148,7 @@ static HK_NOINLINE void tick_slow(struct hk_heap *heap)
     if (on_tick)
         on_tick(heap, now);
     policy = hk_policy();
+    measure_held(cache_limit());
     hk_bigcache_set_budget(cache_limit());
     hk_heap_tick(heap);
     if (now - heap->last_idle_ns >= policy->idle_flush_ns) {
@@ -705,6 +718,14 @@ bool hk_ace_resize(struct hk_heap *heap, void *p, size_t n, const void *site)
     return n <= PTRDIFF_MAX && resize_block(&b, n);
 }
 
+/* The same bytes at another address. NULL: to be copied. */
+static void *move_pages(const struct hk_block *b, size_t n, const void *site)
+{
+    if (b->word == HK_PM_BIG)
+        return hk_big_move(b->desc, n);
+    return b->word == HK_PM_RUN && n > HK_L25_MAX ? hk_big_from_run(b->desc, n, site) : NULL;
+}
+
 void *hk_ace_realloc(struct hk_heap *heap, void *p, size_t n, const void *site)
 {
     struct hk_block b;
@@ -718,11 +739,9 @@ void *hk_ace_realloc(struct hk_heap *heap, void *p, size_t n, const void *site)
     }
     if (resize_block(&b, n))
         return p;
-    if (b.word == HK_PM_BIG && n > b.usable) {
-        moved = hk_big_move(b.desc, n);
-        if (moved)
-            return moved;
-    }
+    moved = n > b.usable ? move_pages(&b, n, site) : NULL;
+    if (moved)
+        return moved;
     moved = n > b.usable && n > HK_FAST_MAX ? alloc_to_grow(heap, n, site) : NULL;
     if (!moved)
         moved = hk_ace_alloc(heap, n, 16, false, site);

@@ -406,6 +406,15 @@ static char *move_anywhere(const struct hk_big *big, size_t bytes)
     return target;
 }
 
+/* range->base, NULL: nothing moved. */
+static bool move_pages(const struct hk_big *big, struct hk_big_range *range)
+{
+    range->base = move_to_reserve(big, range->bytes);
+    if (!range->base)
+        range->base = move_anywhere(big, range->bytes);
+    return range->base != NULL;
+}
+
 void *hk_big_move(struct hk_big *big, size_t n)
 {
     struct hk_big_range range = {.bytes = range_bytes(n, 64)};
@@ -413,15 +422,41 @@ void *hk_big_move(struct hk_big *big, size_t n)
     if (range.bytes == 0 || big->bytes < MOVE_MIN || big->loan)
         return NULL;
     leave_place(big);
-    range.base = move_to_reserve(big, range.bytes);
-    if (!range.base)
-        range.base = move_anywhere(big, range.bytes);
-    if (!range.base) {
+    if (!move_pages(big, &range)) {
         return_to_place(big);
         return NULL;
     }
     count_dead(big->bytes);
     big->repeats = 0;
+    set_live(big, &range);
+    return hk_big_start(big);
+}
+
+/* What moves is described as if it were a big block already. */
+void *hk_big_from_run(struct hk_run *run, size_t n, const void *site)
+{
+    struct hk_big_range range = {.bytes = range_bytes(n + 64, 64)}; /* a run's colour may be a step more */
+    size_t bytes = run->nr_granules * HK_GRANULE;
+    struct hk_big *big;
+
+    if (range.bytes == 0 || bytes < MOVE_MIN || (big = new_descriptor()) == NULL)
+        return NULL;
+    big->base = run->base;
+    big->bytes = bytes;
+    big->offset = (uint32_t)(run->start - run->base);
+    big->site = site;
+    big->loan = NULL;
+    big->repeats = 0;
+    if (!hk_l25_lend(run)) {
+        free_descriptor(big);
+        return NULL;
+    }
+    if (!move_pages(big, &range)) {
+        hk_l25_take_back(run);
+        free_descriptor(big);
+        return NULL;
+    }
+    hk_l25_forget_run(run);
     set_live(big, &range);
     return hk_big_start(big);
 }

@@ -6,6 +6,7 @@
 #include "ace/ace.h"
 #include "arena/arena.h"
 #include "bigcache/bigcache.h"
+#include "l25/l25.h"
 
 enum hk_big_state { HK_BIG_DEAD, HK_BIG_LIVE };
 
@@ -43,6 +44,8 @@ void hk_big_release(struct hk_big *big); /* after a successful kill */
 bool hk_big_resize(struct hk_big *big, size_t n);
 /* The new address, in a mapping of its own; NULL: unchanged. Moves pages, not bytes. */
 void *hk_big_move(struct hk_big *big, size_t n);
+/* A live run outgrew its place: the same for it. NULL: unchanged, or too small to be worth it. */
+void *hk_big_from_run(struct hk_run *run, size_t n, const void *site);
 /* Live block whose range covers p, or NULL. Diagnostics only: walks a list. */
 struct hk_big *hk_big_covering(const void *p);
 size_t hk_big_resident_bytes(void); /* of live mappings of their own, and where a block of the arena starts; walks a list */

@@ -20,6 +20,7 @@
 #define MAX_MAP_BYTES (32 * HK_MIB)
 #define CLEAN_KEPT_BYTES (64 * HK_MIB) /* address space, or half of what is used */
 #define ROOMY 16  /* an extent of so many times the request has room */
+#define LEAST_SHARED 4 /* and one of so many is shared with what grows before it */
 
 /* All under the lock. */
 struct extent {
@@ -486,53 +487,55 @@ void *hk_arena_acquire_dirty(size_t nr_granules, size_t align_granules)
     return p;
 }
 
-/* In the middle: the first half is for what grows before it. */
-static void *take_middle(struct extent *e, size_t n, bool *zero)
+/* What lies right before the extent is in use, or nobody can tell. */
+static bool is_behind_live(const struct extent *e)
 {
-    size_t at = (e->n - n) / 2 & ~(unit() - 1);
-    char *base = e->base + at * HK_GRANULE;
+    uintptr_t word = hk_pagemap_word(e->base - HK_GRANULE);
 
-    *zero = !e->dirty;
-    return take(e, at, n) ? base : NULL;
+    return word != HK_PM_UNKNOWN && word != HK_PM_GONE && word != HK_PM_FREE;
 }
 
-/* A dirty extent that has room with its right neighbour, if not by itself. */
+/* Of the recent ones that have room with their right neighbour, the one with most dirty memory: so that what
+ * grows side by side is spread out. */
 static struct extent *dirty_with_room(size_t room)
 {
+    struct extent *best = NULL;
     unsigned tries = 0;
 
     for (struct extent *e = arena.newest; e && tries < MAX_TRIES; e = e->older, tries++) {
         struct hole h = hole_around(e);
-        if (e->n + h.right_n >= room)
-            return e;
+        if (e->n + h.right_n >= room && (!best || e->n > best->n))
+            best = e;
     }
-    return NULL;
+    return best;
 }
 
-static void *take_first(struct extent *dirty, size_t n, bool *zero)
+/* At its start; in the middle where something lies before it that may grow too. */
+static void *take_spot(struct extent *e, size_t n, bool *zero)
 {
-    struct hole h = hole_around(dirty);
-    char *base = dirty->base;
+    size_t at = e->n >= LEAST_SHARED * n && is_behind_live(e) ? (e->n - n) / 2 & ~(unit() - 1) : 0;
+    struct hole h = hole_around(e);
+    char *base = e->base + at * HK_GRANULE;
 
-    *zero = false;
+    *zero = !e->dirty;
     h.left_n = 0;
-    if (dirty->n < n)
+    if (e->n < n)
         return take_hole(&h, n);
-    take(dirty, 0, n); /* from one end: cannot fail */
-    return base;
+    return take(e, at, n) ? base : NULL;
 }
 
 static void *take_roomy(size_t n, bool *zero)
 {
     struct extent *e = largest(true);
-    void *p = NULL;
+    void *p;
 
-    if (e && e->n >= ROOMY * n)
-        p = take_middle(e, n, zero);
-    else if ((e = dirty_with_room(ROOMY * n)) != NULL)
-        p = take_first(e, n, zero);
-    else if ((e = largest(false)) != NULL && e->n >= ROOMY * n)
-        p = take_middle(e, n, zero);
+    if (!e || e->n < ROOMY * n)
+        e = dirty_with_room(ROOMY * n);
+    if (!e)
+        e = largest(false);
+    if (!e || (!e->dirty && e->n < ROOMY * n))
+        return NULL;
+    p = take_spot(e, n, zero);
     if (p)
         add(&arena.stats.used_bytes, n);
     return p;

@@ -11,8 +11,8 @@
  * found by one look-up, whichever mapping it came from. Extents hang in bins by size.
  *
  * A request takes the tightest dirty extent, else a dirty one together with its clean neighbours, else the
- * tightest clean one, else a new mapping. What is expected to grow is placed in the middle of the largest
- * extent, so that both it and what grows before it find room.
+ * tightest clean one, else a new mapping. What is expected to grow is placed at the start of the largest
+ * extent that has room, or in its middle where what lies before it may grow too.
  *
  * Memory goes back least recently freed first, in pieces of at least 1 MiB, outside the lock; a range the
  * kernel works on is in no bin. Clean address space beyond a bound is unmapped. A range that the kernel

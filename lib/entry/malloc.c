@@ -229,19 +229,36 @@ static HK_NOINLINE void leave_and_free(void *p, const void *site)
     free_slow(p, site);
 }
 
+/* After a successful kill, with room. */
+HK_INLINE void keep_run(struct hk_heap *heap, struct hk_run *run, size_t class)
+{
+    hk_l25_push_in(&heap->l25, run, class);
+    if (HK_UNLIKELY(!hk_thread_try_leave_light(heap)))
+        hk_thread_leave();
+}
+
+static HK_NOINLINE void free_run_shared(void *p, const void *site, struct hk_heap *heap, struct hk_run *run)
+{
+    if (HK_LIKELY(hk_l25_kill(run)))
+        keep_run(heap, run, run->class);
+    else
+        leave_and_free(p, site); /* dead already: the slow path says so */
+}
+
 /* Into the thread's own cache. As malloc_run: all calls in tail position, and the arguments stay where they are.
  * A signal handler that frees between the look and the section may fill the room: one run too many. */
 static HK_NOINLINE void free_run(void *p, const void *site, struct hk_heap *heap, struct hk_run *run)
 {
-    if (p != hk_run_start(run) || !hk_l25_has_room(&heap->l25, run) || !hk_thread_enter_light()) {
+    size_t class = run->class;
+
+    if (p != hk_run_start(run) || !hk_l25_has_room_in(&heap->l25, run, class) || !hk_thread_enter_light())
         free_slow(p, site);
-    } else if (HK_LIKELY(hk_l25_kill(run))) {
-        hk_l25_push(&heap->l25, run);
-        if (HK_UNLIKELY(!hk_thread_try_leave_light(heap)))
-            hk_thread_leave();
-    } else {
-        leave_and_free(p, site); /* dead already: the slow path says so */
-    }
+    else if (!hk_is_single_threaded())
+        free_run_shared(p, site, heap, run);
+    else if (HK_LIKELY(hk_l25_kill_alone(run)))
+        keep_run(heap, run, class);
+    else
+        leave_and_free(p, site);
 }
 
 /* A small block of another heap's. errno stays: parcels are sent without a call that sets it. */

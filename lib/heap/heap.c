@@ -220,7 +220,7 @@ static bool set_capacity(struct hk_heap *heap, unsigned class, unsigned cap)
     }
     cs->bottom = bottom;
     cs->cap = (uint16_t)cap;
-    heap->cap_bytes += more_bytes;
+    hk_count_add(&heap->cap_bytes, more_bytes);
     r->cursor = bottom + 1 + used;
     r->limit = bottom + 1 + cap;
     return true;

@@ -279,6 +279,9 @@ uint64_t hk_heap_policy_seen(void);
 
 /* All heaps ever, newest first, linked by next_ever; acquire. */
 struct hk_heap *hk_heap_first(void);
+/* At most so much is free in slabs, magazines and the threads' runs: beside what is cached and dirty. Relaxed; SIZE_MAX
+ * when there are more than max_heaps. */
+size_t hk_heap_held_bytes(unsigned max_heaps);
 
 /*
  * Around fork: all heaps' locks, so that no heap is caught half changed. prepare: false if a lock could not

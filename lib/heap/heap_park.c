@@ -38,6 +38,27 @@ struct hk_heap *hk_heap_first(void)
     return hk_load_acquire(&heaps.all); /* G2 acquire, pairs with G1 */
 }
 
+static size_t held_by(const struct hk_heap *heap)
+{
+    size_t bytes = hk_load_relaxed(&heap->cap_bytes) + hk_load_relaxed(&heap->l25.granules) * HK_GRANULE;
+
+    for (unsigned c = 0; c < HK_NR_CLASSES; c++)
+        bytes += (size_t)hk_load_relaxed(&heap->slabs[c].nr_free) * hk_size_class[c].size;
+    return bytes;
+}
+
+size_t hk_heap_held_bytes(unsigned max_heaps)
+{
+    size_t bytes = 0;
+
+    for (const struct hk_heap *h = hk_heap_first(); h; h = h->next_ever) {
+        if (max_heaps-- == 0)
+            return SIZE_MAX;
+        bytes += held_by(h);
+    }
+    return bytes;
+}
+
 static bool new_chunk_locked(void)
 {
     char *chunk = (char *)hk_align_up((uintptr_t)first_chunk, HK_HEAP_ALIGN);

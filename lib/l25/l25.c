@@ -89,13 +89,39 @@ static struct hk_run *new_run(unsigned class, size_t align)
     return finish_run(run, base, class, zero);
 }
 
-static void release_run(struct hk_run *run)
+static void count_gone(const struct hk_run *run)
 {
     hk_sub_relaxed(&class_counters[run->made_as].nr_runs, 1);
     hk_sub_relaxed(&class_counters[run->made_as].nr_granules, run->nr_granules);
+}
+
+static void release_run(struct hk_run *run)
+{
+    count_gone(run);
     hk_add_relaxed(&counters.released, 1);
     hk_arena_release(run->base, run->nr_granules, !run->zero);
     hk_meta_free(run, sizeof *run);
+}
+
+bool hk_l25_lend(struct hk_run *run)
+{
+    if (!hk_l25_kill(run))
+        return false;
+    hk_arena_lend(run->base, run->nr_granules);
+    return true;
+}
+
+void hk_l25_forget_run(struct hk_run *run)
+{
+    count_gone(run);
+    hk_meta_free(run, sizeof *run);
+}
+
+void hk_l25_take_back(struct hk_run *run)
+{
+    hk_arena_take_back(run->base, run->nr_granules);
+    hk_store_relaxed(&run->state, HK_RUN_LIVE);
+    hk_pagemap_set(run->base, 1, HK_PM_RUN, run);
 }
 
 /*

@@ -81,6 +81,13 @@ struct hk_run *hk_l25_alloc_roomy(size_t n);
 void hk_l25_cache_run(struct hk_l25_cache *cache, unsigned shard, struct hk_run *run);
 /* Grows (to any size) or shrinks a live run in place so that n bytes fit; false: it cannot. */
 bool hk_l25_resize(struct hk_run *run, size_t n);
+/*
+ * The pages of a live run are about to move elsewhere: it is dead and its addresses leave the arena. False: it was
+ * dead already. Then either it is forgotten, or it is as before.
+ */
+bool hk_l25_lend(struct hk_run *run);
+void hk_l25_forget_run(struct hk_run *run);
+void hk_l25_take_back(struct hk_run *run);
 
 /* The cap per class, as the policy has it now. */
 void hk_l25_obey(struct hk_l25_cache *cache);

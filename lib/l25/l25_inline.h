@@ -24,18 +24,20 @@ HK_INLINE struct hk_run *hk_l25_pop(struct hk_l25_cache *cache, size_t n)
     return run;
 }
 
-/* False: the cache is full, or the run was resized and fits no class. */
-HK_INLINE bool hk_l25_has_room(const struct hk_l25_cache *cache, const struct hk_run *run)
+/* False: the cache is full, or the run was resized and fits no class. c: its class. */
+HK_INLINE bool hk_l25_has_room_in(const struct hk_l25_cache *cache, const struct hk_run *run, size_t c)
 {
-    return HK_LIKELY(cache->count[run->class] < cache->cap &&
-                     cache->granules + run->nr_granules <= HK_L25_CACHE_GRANULES);
+    return HK_LIKELY(cache->count[c] < cache->cap && cache->granules + run->nr_granules <= HK_L25_CACHE_GRANULES);
 }
 
-/* After a successful kill, with room. */
-HK_INLINE void hk_l25_push(struct hk_l25_cache *cache, struct hk_run *run)
+HK_INLINE bool hk_l25_has_room(const struct hk_l25_cache *cache, const struct hk_run *run)
 {
-    unsigned c = run->class;
+    return hk_l25_has_room_in(cache, run, run->class);
+}
 
+/* After a successful kill, with room. c: the run's class, which the caller has at hand. */
+HK_INLINE void hk_l25_push_in(struct hk_l25_cache *cache, struct hk_run *run, size_t c)
+{
     run->zero = 0;
     run->next = cache->runs[c];
     /* Q1 release, pairs with Q2: a fork child finds the list whole wherever the thread was */
@@ -44,11 +46,25 @@ HK_INLINE void hk_l25_push(struct hk_l25_cache *cache, struct hk_run *run)
     cache->granules += run->nr_granules;
 }
 
+HK_INLINE void hk_l25_push(struct hk_l25_cache *cache, struct hk_run *run)
+{
+    hk_l25_push_in(cache, run, run->class);
+}
+
 /* False: the run was dead already (a double free). Two threads that free one block both come here. */
 HK_INLINE bool hk_l25_kill(struct hk_run *run)
 {
     /* K1 acq_rel, pairs with K1: of two frees one loses, after what the winner did before */
     return hk_exchange_acq_rel(&run->state, (uint32_t)HK_RUN_DEAD) == HK_RUN_LIVE;
+}
+
+/* The same where there is no second thread: a bus lock would only wait for what the program has just written. */
+HK_INLINE bool hk_l25_kill_alone(struct hk_run *run)
+{
+    if (HK_UNLIKELY(run->state != HK_RUN_LIVE))
+        return false;
+    run->state = HK_RUN_DEAD;
+    return true;
 }
 
 #endif

@@ -12,6 +12,13 @@
 
 #include "base/base.h"
 
+#if defined(__has_include)
+#if __has_include(<sys/single_threaded.h>)
+#include <sys/single_threaded.h>
+#define HK_KNOWS_SINGLE_THREADED 1
+#endif
+#endif
+
 #define hk_load_relaxed(p) __atomic_load_n((p), __ATOMIC_RELAXED)
 #define hk_load_acquire(p) __atomic_load_n((p), __ATOMIC_ACQUIRE)
 #define hk_store_relaxed(p, v) __atomic_store_n((p), (v), __ATOMIC_RELAXED)
@@ -43,6 +50,16 @@
 
 /* Program order as this thread's own signal handlers, and a fork child, see it. */
 #define hk_signal_fence() __asm__ volatile("" ::: "memory")
+
+/*
+ * This thread has made no other yet, and so none can come before it does. False where libc does not say. A handler
+ * may interrupt, so an operation that would be atomic must do without only where no handler does the same.
+ */
+#ifdef HK_KNOWS_SINGLE_THREADED
+#define hk_is_single_threaded() (__libc_single_threaded != 0)
+#else
+#define hk_is_single_threaded() false
+#endif
 
 /* A hint to the processor inside a spin. */
 HK_INLINE void hk_cpu_relax(void)

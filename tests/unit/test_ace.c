@@ -657,10 +657,13 @@ START_TEST(mappings_grow_in_place_without_a_copy)
 }
 END_TEST
 
-/* BIG leaves the arena, HUGE its mapping. */
+#define LARGE_RUN (HK_MIB + HK_MIB / 2)
+static const size_t moved_by_pages[] = {BIG, HUGE, LARGE_RUN};
+
+/* BIG and a run leave the arena, HUGE its mapping. */
 START_TEST(big_blocks_move_by_their_pages)
 {
-    size_t n = _i ? HUGE : BIG;
+    size_t n = moved_by_pages[_i];
     char *p = get(n), *wall = get(n), *q;
     unsigned advised = fake_os_calls(FAKE_ADVISE);
 
@@ -685,7 +688,7 @@ END_TEST
  * is not wholly ours. */
 START_TEST(big_blocks_move_where_the_kernel_likes)
 {
-    size_t n = _i ? HUGE : BIG;
+    size_t n = moved_by_pages[_i];
     char *p = get(n), *wall = get(n), *q;
     unsigned remaps = fake_os_calls(FAKE_REMAP);
 
@@ -743,6 +746,31 @@ START_TEST(remap_refused)
     fake_os_fail_all(FAKE_REMAP, 0);
     put(q);
     put(wall);
+}
+END_TEST
+
+/* A run whose pages the kernel does not move is copied, or if that fails too stays what it was. */
+START_TEST(a_run_that_cannot_move)
+{
+    char *p = get(LARGE_RUN), *q;
+    size_t usable = hk_ace_usable(p, SITE), live = hk_ace_live_bytes();
+
+    get(LARGE_RUN); /* no room behind it */
+    fill(p, usable, 4);
+    fake_os_fail_all(FAKE_REMAP, ENOMEM);
+    fake_os_fail_all(FAKE_MAP, ENOMEM);
+    ck_assert_ptr_null(hk_ace_realloc(self, p, HUGE, SITE));
+    fake_os_fail_all(FAKE_MAP, 0);
+    must_be(p, HK_BLOCK_LIVE);
+    must_be(p + 16, HK_BLOCK_INTERIOR);
+    ck_assert_uint_eq(hk_ace_usable(p, SITE), usable);
+    must_hold(p, usable, usable, 4);
+    hk_ace_check(self);
+    q = hk_ace_realloc(self, p, HUGE, SITE);
+    must_hold(q, usable, usable, 4);
+    must_be(p, HK_BLOCK_DEAD);
+    put(q);
+    ck_assert_uint_le(hk_ace_live_bytes(), live + LARGE_RUN + HK_MIB);
 }
 END_TEST
 
@@ -1056,6 +1084,39 @@ static void tick(struct hk_heap *heap, uint64_t ns)
     for (int i = 0; i < 16; i++)
         hk_ace_tick(heap);
 }
+
+/* The eighth of the bound that is left for magazines and slabs, when they are known to be nearly empty. */
+START_TEST(what_heaps_do_not_hold_may_stay_cached)
+{
+    enum { SMALL = 4000 };
+    size_t most = 32 * HK_MIB;
+    static void *small[SMALL];
+
+    hk_policy_builtin.purge_floor_bytes = most;
+    get_many(BIG, 20);
+    put_many(10);
+    ck_assert_uint_le(hk_ace_cached_bytes(), most / 8 * 7); /* nobody has looked */
+    tick(self, 30 * MS);
+    get_many(BIG, 10);
+    put_many(10);
+    for (unsigned i = 10; i < 20; i++)
+        put(block[i]);
+    ck_assert_uint_le(hk_ace_cached_bytes(), most);
+    ck_assert_uint_ge(hk_ace_cached_bytes(), most / 16 * 15);
+
+    for (unsigned i = 0; i < SMALL; i++)
+        small[i] = get(3000);
+    for (unsigned i = 0; i < SMALL; i += 2)
+        put(small[i]);
+    hk_heap_flush_all(self);
+    ck_assert_uint_gt(hk_heap_held_bytes(2), most / 8);
+    ck_assert_uint_eq(hk_heap_held_bytes(1), SIZE_MAX);
+    tick(self, 30 * MS);
+    get_many(BIG, 20);
+    put_many(20);
+    ck_assert_uint_le(hk_ace_cached_bytes(), most / 8 * 7);
+}
+END_TEST
 
 START_TEST(dirty_memory_goes_after_the_delay)
 {
@@ -1577,8 +1638,9 @@ int main(void)
     tcase_add_test(tc, blocks_that_fit_are_kept_at_a_glance);
     tcase_add_test(tc, big_blocks_grow_in_place_without_a_copy);
     tcase_add_test(tc, mappings_grow_in_place_without_a_copy);
-    tcase_add_loop_test(tc, big_blocks_move_by_their_pages, 0, 2);
-    tcase_add_loop_test(tc, big_blocks_move_where_the_kernel_likes, 0, 2);
+    tcase_add_loop_test(tc, big_blocks_move_by_their_pages, 0, 3);
+    tcase_add_loop_test(tc, big_blocks_move_where_the_kernel_likes, 0, 3);
+    tcase_add_test(tc, a_run_that_cannot_move);
     tcase_add_test(tc, a_mapping_that_shrank_joins_the_arena);
     tcase_add_loop_test(tc, remap_refused, 0, 2);
     tcase_add_test(tc, realloc_without_memory);
@@ -1599,6 +1661,7 @@ int main(void)
     tc = new_case(suite, "memory goes back", setup, teardown);
     tcase_add_loop_test(tc, free_trims_above_the_bound, 2, NR_TIERS);
     tcase_add_test(tc, below_the_bound_free_makes_no_system_call);
+    tcase_add_test(tc, what_heaps_do_not_hold_may_stay_cached);
     tcase_add_test(tc, dirty_memory_goes_after_the_delay);
     tcase_add_test(tc, idle_magazines_and_runs_go_after_a_second);
     tcase_add_test(tc, cached_mappings_go_with_age);

@@ -283,6 +283,44 @@ START_TEST(room_is_sought_in_dirty_memory)
 }
 END_TEST
 
+/* Dirty and clean by turns: what grows side by side does not begin in one dirty extent, right behind another. */
+START_TEST(what_grows_is_spread_over_dirty_memory)
+{
+    bool zero;
+    char *base = hk_arena_acquire(8 * 64, 1, &zero), *p[4];
+
+    for (size_t i = 0; i < 8; i++)
+        hk_arena_release(base + i * 64 * G, 64, i % 2 == 0);
+    for (unsigned i = 0; i < 4; i++) {
+        p[i] = hk_arena_acquire_roomy(5, &zero);
+        ck_assert(!zero);
+        ck_assert_uint_eq((size_t)(p[i] - base) % (128 * G), 0);
+    }
+    for (unsigned i = 0; i < 4; i++) {
+        ck_assert(hk_arena_extend(p[i], 5, 59, &zero));
+        ck_assert(!zero);
+    }
+    ck_assert_uint_eq(hk_arena_dirty_bytes(), 0);
+}
+END_TEST
+
+/* One block after the other, each as large as can be: no drift through the address space. */
+START_TEST(what_grows_comes_back_to_where_it_was)
+{
+    bool zero;
+    char *first = hk_arena_acquire_roomy(8, &zero), *p = first;
+
+    for (unsigned i = 0; i < 10; i++) {
+        ck_assert(hk_arena_extend(p, 8, 120, &zero));
+        ck_assert(zero == (i == 0));
+        hk_arena_release(p, 128, true);
+        p = hk_arena_acquire_roomy(8, &zero);
+        ck_assert_ptr_eq(p, first);
+    }
+    ck_assert_uint_eq(hk_arena_dirty_bytes(), 120 * G);
+}
+END_TEST
+
 START_TEST(room_is_bounded_address_space)
 {
     unsigned nr = 0;
@@ -933,6 +971,8 @@ int main(void)
     tc = new_case(suite, "room", setup, teardown);
     tcase_add_test(tc, what_grows_has_room_on_both_sides);
     tcase_add_test(tc, room_is_sought_in_dirty_memory);
+    tcase_add_test(tc, what_grows_is_spread_over_dirty_memory);
+    tcase_add_test(tc, what_grows_comes_back_to_where_it_was);
     tcase_add_test(tc, room_is_bounded_address_space);
 
     tc = new_case(suite, "in and out", setup, teardown);

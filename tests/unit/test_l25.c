@@ -437,6 +437,49 @@ START_TEST(a_run_outgrows_its_tier)
 }
 END_TEST
 
+START_TEST(killed_once_alone)
+{
+    struct hk_run *run = must_alloc(NULL, 0, 100 * G, 16);
+
+    ck_assert(hk_l25_kill_alone(run));
+    ck_assert_uint_eq(run->state, HK_RUN_DEAD);
+    ck_assert(!hk_l25_kill_alone(run));
+    ck_assert(!hk_l25_kill(run));
+    hk_l25_cache_run(NULL, 0, run);
+}
+END_TEST
+
+/* As when its pages move elsewhere, and when they could not. */
+START_TEST(a_run_that_is_lent)
+{
+    struct hk_run *run = must_alloc(NULL, 0, 100 * G, 16);
+    size_t mapped = hk_arena_counters()->mapped_bytes;
+
+    stamp(run->base, 100 * G, 7);
+    ck_assert(hk_l25_lend(run));
+    ck_assert(!hk_l25_lend(run)); /* dead */
+    ck_assert_uint_eq(hk_pagemap_word(run->base), HK_PM_GONE);
+    ck_assert_uint_eq(hk_arena_used_bytes(), 0);
+    ck_assert_uint_lt(hk_arena_counters()->mapped_bytes, mapped);
+    hk_arena_check();
+    hk_l25_take_back(run);
+    ck_assert_uint_eq(run->state, HK_RUN_LIVE);
+    ck_assert_uint_eq(hk_pagemap_word(run->base), HK_PM_RUN);
+    ck_assert_ptr_eq(hk_pagemap_desc(run->base), run);
+    ck_assert_uint_eq(hk_arena_counters()->mapped_bytes, mapped);
+    ck_assert(is_stamped(run->base, 100 * G, 7));
+    hk_arena_check();
+    char *base = run->base;
+    unsigned class = run->made_as;
+    ck_assert(hk_l25_lend(run));
+    hk_l25_forget_run(run);
+    ck_assert_uint_eq(hk_l25_class_counters()[class].nr_runs, 0);
+    ck_assert_uint_eq(hk_l25_class_counters()[class].nr_granules, 0);
+    ck_assert_uint_eq(hk_pagemap_word(base), HK_PM_GONE);
+    hk_meta_check();
+}
+END_TEST
+
 /* ---- memory goes back ---------------------------------------------------------------------- */
 
 START_TEST(flush_gives_all_to_the_arena)
@@ -678,6 +721,8 @@ int main(void)
     tcase_add_test(tc, resized_run_is_not_cached);
     tcase_add_test(tc, runs_that_grow_have_room);
     tcase_add_test(tc, a_run_outgrows_its_tier);
+    tcase_add_test(tc, a_run_that_is_lent);
+    tcase_add_test(tc, killed_once_alone);
 
     tc = new_case(suite, "memory goes back", setup, teardown);
     tcase_add_test(tc, flush_gives_all_to_the_arena);
