@@ -37,6 +37,9 @@
 #ifndef HK_CHECKS
 #define HK_CHECKS 1 /* misuse checks; 0 only to measure their price */
 #endif
+#ifndef HK_USDT
+#define HK_USDT 0 /* static probes of sampled blocks */
+#endif
 
 #define HK_KIB ((size_t)1 << 10)
 #define HK_MIB ((size_t)1 << 20)

@@ -5,6 +5,7 @@
 
 #include "ace/ace.h"
 #include "config/config.h"
+#include "entry/malloc_h.h"
 #include "export/export.h"
 #include "os/os.h"
 #include "stats/stats.h"
@@ -13,7 +14,6 @@
 #include <fcntl.h>
 #include <hakmem/hakmem.h>
 #include <limits.h>
-#include <malloc.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/resource.h>

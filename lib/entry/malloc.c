@@ -5,6 +5,7 @@
 #include "ace/ace.h"
 #include "base/panic.h"
 #include "config/config.h"
+#include "entry/malloc_h.h"
 #include "export/export.h"
 #include "heap/heap_inline.h"
 #include "l25/l25_inline.h"
@@ -14,7 +15,6 @@
 
 #include <dlfcn.h>
 #include <errno.h>
-#include <malloc.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>

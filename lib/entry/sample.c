@@ -20,6 +20,7 @@
 
 #include "ace/ace.h"
 #include "config/config.h"
+#include "entry/probe.h"
 #include "heap/heap.h"
 #include "os/os.h"
 #include "site/site.h"
@@ -142,6 +143,24 @@ static bool is_wanted(struct hk_sampling *s, unsigned class)
     return s->skip == 0 || s->skip-- == 0;
 }
 
+#if HK_USDT
+/* Raised by who looks at the probes. In the section that <sys/sdt.h> gives them. */
+__attribute__((section(".probes"))) unsigned short otel_memory_alloc_semaphore, otel_memory_free_semaphore;
+#endif
+
+/* Stands for as many bytes asked for as in the table of sites. */
+static void tell_probe(const struct hk_site_sample *s, const void *p)
+{
+    if (HK_UNLIKELY(hk_probe_wants_alloc()))
+        hk_probe_alloc(p, s->bytes, s->weight_bytes ? s->weight_bytes * s->bytes / s->block_bytes : s->bytes);
+}
+
+static void tell_probe_end(const void *p)
+{
+    if (HK_UNLIKELY(hk_probe_wants_free()))
+        hk_probe_free(p);
+}
+
 static uint32_t owner_number(const struct hk_heap *heap)
 {
     return heap ? heap->id + 1 : 0; /* unlike the kernel's, it is the same after fork */
@@ -172,15 +191,19 @@ HK_NOINLINE void *hk_entry_sample_alloc(struct hk_heap *heap, size_t n, size_t a
     sample.now_ns = hk_os_now_ns();
     sample.block_bytes = hk_size_class[class].size;
     (void)hk_site_sample(&sample, p);
+    tell_probe(&sample, p);
     return p;
 }
 
 void hk_entry_sample_freed(struct hk_heap *heap, const void *p)
 {
+    tell_probe_end(p);
     hk_site_sample_freed(p, owner_number(heap), hk_os_now_ns());
 }
 
 void hk_entry_sample_resized(struct hk_heap *heap, const void *p, size_t n, bool moves)
 {
+    if (moves)
+        tell_probe_end(p);
     hk_site_sample_resized(p, n, moves, owner_number(heap), hk_os_now_ns());
 }

@@ -140,11 +140,11 @@ void hk_site_note_free(const void *site, size_t bytes)
     hk_sub_relaxed(&slot->live_bytes, bytes);
 }
 
-/* Word by word, as the fields may change meanwhile. */
+/* Word by word, as the fields may change meanwhile: in halves where a word has 32 bits. */
 bool hk_site_read(unsigned i, struct hk_site_slot *out)
 {
-    const uint64_t *from = (const uint64_t *)&hk_site_slots[i];
-    uint64_t *to = (uint64_t *)out;
+    const uintptr_t *from = (const uintptr_t *)&hk_site_slots[i];
+    uintptr_t *to = (uintptr_t *)out;
 
     _Static_assert(sizeof *out % sizeof *to == 0, "words only");
     for (size_t w = 0; w < sizeof *out / sizeof *to; w++)

@@ -122,6 +122,7 @@ start env LD_PRELOAD="$lib" "$work/target"
 target=$pid
 check "show" 0 "^  mapped +[0-9.]+[KM] " "$tool" show "$target"
 check "show says what a row means" 0 "blocks the program holds" "$tool" show "$target"
+check "show: what the kernel counts, beside" 0 "^  rss_anonymous +[1-9]" "$tool" show "$target"
 check "show --bytes" 0 "^  live_runs +3[0-9]{6} " "$tool" show "$target" --bytes
 check "plain text when not a terminal" 1 "0" grep -c "$(printf '\033')" "$work/out"
 check "--color" 0 "$(printf '\033')\[1m" "$tool" show "$target" --color
@@ -136,6 +137,9 @@ if have script && ldd "$tool" | grep -q ncurses; then
         script -qec "'$tool' top -n 0.2" "$work/typescript" >/dev/null 2>&1
     check "top on a terminal: q ends it" 0 "^0$" echo $?
     check "top on a terminal: keys and rows" 0 "q quit.*sort" cat "$work/typescript"
+    TERM=dumb timeout 20 script -qec "'$tool' top -n 0.1 --count 2" "$work/typescript" >/dev/null 2>&1 </dev/null
+    check "top on a dumb terminal: lines, no keys" 0 "^ +PID COMMAND" cat "$work/typescript"
+    check "and no escapes" 1 "^0" grep -c "$(printf '\033')" "$work/typescript"
 else
     skip "top on a terminal" "no script, or built without ncurses"
 fi
@@ -304,7 +308,7 @@ else
 fi
 if test "$(id -u)" = 0 && have setpriv; then
     chmod 755 "$work"
-    check "another user's process: status 4" 4 "." \
+    check "another user's process: status 4, and who may" 4 "may not be looked at.*root may" \
         setpriv --reuid=65534 --clear-groups "$tool" show "$target"
 else
     skip "another user's process" "not root"

@@ -832,7 +832,7 @@ static _Noreturn void run_pair(unsigned first, unsigned second)
     pthread_t thread[2];
     void *good[2];
 
-    alarm(20);
+    alarm(120);
     if (!show)
         dup2(open("/dev/null", O_WRONLY), STDERR_FILENO);
     pairing = 1;

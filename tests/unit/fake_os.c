@@ -9,7 +9,7 @@
 #include <string.h>
 #include <sys/mman.h>
 
-#define ARENA_PAGES ((size_t)1 << 20)
+#define ARENA_PAGES ((size_t)1 << (sizeof(size_t) == 8 ? 20 : 17)) /* 4 GiB; 512 MiB where that is all there is */
 
 enum page { PAGE_FREE, PAGE_MAPPED, PAGE_GUARDED };
 

@@ -165,12 +165,14 @@ START_TEST(every_alignment)
 }
 END_TEST
 
+#define FAR_TOO_MUCH ((size_t)1 << (sizeof(size_t) == 8 ? 46 : 31))
+
 START_TEST(impossible_sizes)
 {
     ck_assert_ptr_null(hk_ace_alloc(self, PTRDIFF_MAX, 16, false, SITE));
     ck_assert_ptr_null(hk_ace_alloc(self, PTRDIFF_MAX - 4096, 16, false, SITE));
-    ck_assert_ptr_null(hk_ace_alloc(self, (size_t)1 << 46, 16, false, SITE));
-    ck_assert_ptr_null(hk_ace_alloc(self, 1, (size_t)1 << 46, false, SITE));
+    ck_assert_ptr_null(hk_ace_alloc(self, FAR_TOO_MUCH, 16, false, SITE));
+    ck_assert_ptr_null(hk_ace_alloc(self, 1, FAR_TOO_MUCH, false, SITE));
     ck_assert_ptr_null(hk_ace_loose_alloc(PTRDIFF_MAX, 16));
     put(get(100));
 }
@@ -267,12 +269,12 @@ START_TEST(foreign_pointers)
     must_be(libc, HK_BLOCK_UNKNOWN);
     must_be(local + 3, HK_BLOCK_MISALIGNED);
     must_be((void *)(UINTPTR_MAX - 15), HK_BLOCK_UNKNOWN);
-    must_be((void *)((uintptr_t)1 << 47), HK_BLOCK_UNKNOWN);
+    must_be((void *)((uintptr_t)1 << (sizeof(uintptr_t) == 8 ? 47 : 31)), HK_BLOCK_UNKNOWN);
     must_be(self, HK_BLOCK_UNKNOWN); /* our own descriptors are no blocks */
     free(libc);
     start_random(0);
     for (int i = 0; i < 10000; i++) {
-        enum hk_verdict verdict = verdict_on((void *)next_random());
+        enum hk_verdict verdict = verdict_on((void *)(uintptr_t)next_random());
         ck_assert(verdict == HK_BLOCK_UNKNOWN || verdict == HK_BLOCK_MISALIGNED);
     }
 }

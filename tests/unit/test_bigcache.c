@@ -335,7 +335,7 @@ END_TEST
 
 START_TEST(huge_ranges)
 {
-    size_t huge = (size_t)1 << 40;
+    size_t huge = (size_t)1 << (sizeof(size_t) == 8 ? 40 : 30);
 
     hk_config.bigcache_bytes = SIZE_MAX;
     hk_bigcache_set_budget(SIZE_MAX);

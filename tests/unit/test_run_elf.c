@@ -14,6 +14,9 @@
 #include <stdio.h>
 #include <sys/mman.h>
 
+/* Larger than can be walked in time, and sparse. */
+#define FILE_BYTES (sizeof(off_t) == 8 && sizeof(size_t) == 8 ? (off_t)((uint64_t)1 << 40) : (off_t)0x7fff0000)
+
 static unsigned char *original; /* this program */
 static size_t original_bytes;
 
@@ -150,7 +153,7 @@ START_TEST(endless_chain)
     struct elf_facts facts;
     int fd = memfd_create("elf", 0);
 
-    file.phdr[0] = (ElfW(Phdr)){.p_type = PT_LOAD, .p_filesz = (size_t)1 << 40};
+    file.phdr[0] = (ElfW(Phdr)){.p_type = PT_LOAD, .p_filesz = FILE_BYTES};
     file.phdr[1] = (ElfW(Phdr)){.p_type = PT_DYNAMIC, .p_offset = dyn_at, .p_filesz = sizeof file.dyn};
     file.phdr[2] = (ElfW(Phdr)){.p_type = PT_INTERP};
     file.dyn[0] = (ElfW(Dyn)){.d_tag = DT_GNU_HASH, .d_un.d_ptr = hash_at};
@@ -158,7 +161,7 @@ START_TEST(endless_chain)
     file.dyn[2] = (ElfW(Dyn)){.d_tag = DT_STRTAB, .d_un.d_ptr = 2 << 20};
     file.hash[0] = 1; /* one bucket, no Bloom filter, all chain words even */
     ck_assert_int_eq(write(fd, &file, sizeof file), sizeof file);
-    ck_assert_int_eq(ftruncate(fd, (off_t)1 << 40), 0);
+    ck_assert_int_eq(ftruncate(fd, FILE_BYTES), 0);
     elf_read(fd, &facts);
     ck_assert_int_eq(facts.kind, ELF_NATIVE);
     ck_assert(facts.is_dynamic && !facts.defines_malloc);

@@ -34,6 +34,8 @@ struct capture {
     uint32_t nr_classes;
     bool torn;          /* the identity is off by more than moves while one reads */
     uint64_t rss_bytes; /* of the process; 0: unknown */
+    /* Of rss_bytes, as the kernel counts them (smaps_rollup); taken when `show` asks. 0: none, or unknown. */
+    uint64_t rss_anonymous_bytes, rss_huge_bytes, swap_bytes;
     uint64_t taken_ns;  /* CLOCK_REALTIME */
     char command[32];   /* comm; "" if unknown */
 };

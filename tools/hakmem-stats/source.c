@@ -73,6 +73,10 @@ int source_process(struct source *source, pid_t pid, struct problem *problem)
     error = maps_read_process(&source->maps, pid);
     if (error == ENOENT || error == ESRCH)
         return problem_set(problem, EXIT_NOTHING, "process %d: no such process", (int)pid);
+    if (error == EACCES || error == EPERM)
+        return problem_set(problem, EXIT_PERMISSION,
+                           "process %d: may not be looked at (of another user, or with more privileges); root may",
+                           (int)pid);
     if (error) {
         snprintf(what, sizeof what, "process %d", (int)pid);
         return problem_errno(problem, error, what);

@@ -44,6 +44,29 @@ static void read_rss(struct target *t)
     free(text);
 }
 
+static uint64_t rollup_bytes(const char *text, const char *name)
+{
+    const char *at = strstr(text, name);
+
+    return at ? strtoull(at + strlen(name), NULL, 10) * 1024 : 0;
+}
+
+void target_read_rollup(struct target *t)
+{
+    char path[64], *text;
+
+    if (!t->pid)
+        return;
+    snprintf(path, sizeof path, "/proc/%d/smaps_rollup", (int)t->pid);
+    text = read_text_file(path, 65536, NULL);
+    if (text) {
+        t->capture.rss_anonymous_bytes = rollup_bytes(text, "\nAnonymous:");
+        t->capture.rss_huge_bytes = rollup_bytes(text, "\nAnonHugePages:");
+        t->capture.swap_bytes = rollup_bytes(text, "\nSwap:");
+    }
+    free(text);
+}
+
 /* A snapshot carries what it was told of its process. */
 static void take_recorded(struct capture *c)
 {

@@ -22,6 +22,8 @@ int target_open_core(struct target *target, const char *path, const char *exe,
                      struct problem *problem);
 /* Takes the numbers anew. */
 int target_again(struct target *target, struct problem *problem);
+/* What the kernel says of the process's memory, apart: it walks the page tables, so not for every look. */
+void target_read_rollup(struct target *target);
 void target_close(struct target *target);
 
 /* Of row `row` of table "site": from the process, or as a snapshot recorded it. */

@@ -263,7 +263,9 @@ static void draw(const struct screen *screen, const struct top_options *options)
 
 static const struct screen *choose_screen(void)
 {
-    bool terminal = isatty(STDOUT_FILENO) && isatty(STDIN_FILENO) && !output.json;
+    const char *type = getenv("TERM");
+    bool terminal = isatty(STDOUT_FILENO) && isatty(STDIN_FILENO) && !output.json && type &&
+                    strcmp(type, "dumb") != 0;
 
     return terminal && screen_curses && screen_curses->start() ? screen_curses : &screen_plain;
 }

@@ -152,6 +152,20 @@ static void print_latency(const struct capture *c)
     }
 }
 
+/* As the kernel counts: the heap is in what is anonymous, beside stacks and data. */
+static void print_rollup(const struct capture *c)
+{
+    char text[NUMBER_BYTES];
+
+    if (c->rss_anonymous_bytes)
+        print_metric("rss_anonymous", human_bytes(c->rss_anonymous_bytes, text),
+                     "of rss: not of files; the heap, stacks, variables");
+    if (c->rss_huge_bytes)
+        print_metric("rss_huge", human_bytes(c->rss_huge_bytes, text), "of rss: in huge pages");
+    if (c->swap_bytes)
+        print_metric("rss_swapped", human_bytes(c->swap_bytes, text), "not in rss: swapped out");
+}
+
 static void show_text(struct target *target)
 {
     const struct capture *c = &target->capture;
@@ -162,6 +176,7 @@ static void show_text(struct target *target)
     if (c->rss_bytes)
         print_metric("rss", human_bytes(c->rss_bytes, text),
                      "memory of the whole process, whoever asked for it");
+    print_rollup(c);
     for (unsigned group = METRIC_LIVE; group < NR_METRIC_GROUPS; group++)
         print_group(&c->total, group);
     print_rates(&c->total);
@@ -175,6 +190,9 @@ static void show_json(struct target *target)
 
     json_open(NULL, '{');
     json_title(target);
+    json_number("rss_anonymous", target->capture.rss_anonymous_bytes);
+    json_number("rss_huge", target->capture.rss_huge_bytes);
+    json_number("rss_swapped", target->capture.swap_bytes);
     json_open("stats", '{');
     for (unsigned i = 0; i < nr_metrics; i++)
         json_number(metrics[i].name, metric_value(&target->capture.total, &metrics[i]));
@@ -192,6 +210,7 @@ static void show_json(struct target *target)
 
 void view_show(struct target *target)
 {
+    target_read_rollup(target);
     if (output.json)
         show_json(target);
     else

@@ -36,8 +36,9 @@ static bool read_at(int fd, uint64_t offset, void *to, size_t bytes)
 
 static bool read_phdr(const struct image *image, unsigned i, ElfW(Phdr) *phdr)
 {
-    return image->header.e_phoff <= INT64_MAX / 4 &&
-           read_at(image->fd, image->header.e_phoff + (uint64_t)i * sizeof *phdr, phdr, sizeof *phdr);
+    uint64_t offset = image->header.e_phoff; /* 32 or 64 bits wide in the file */
+
+    return offset <= INT64_MAX / 4 && read_at(image->fd, offset + (uint64_t)i * sizeof *phdr, phdr, sizeof *phdr);
 }
 
 /* Address to file offset, for `bytes` from there on. */

@@ -105,9 +105,18 @@ static bool find_library(char *found)
     return try_library(libdir, "", found);
 }
 
-/* The loader's cache names every library that it finds without being told where. */
+static bool is_same_file(const char *a, const char *b)
+{
+    struct stat x, y;
+
+    return stat(a, &x) == 0 && stat(b, &y) == 0 && x.st_dev == y.st_dev && x.st_ino == y.st_ino;
+}
+
+/* The loader's cache names every library that it finds without being told where. It says /lib for /usr/lib where
+ * the one is a link to the other. */
 static bool is_in_cache(const char *path)
 {
+    const char *merged = strncmp(path, "/usr/lib", 8) == 0 && is_same_file(path, path + 4) ? path + 4 : path;
     int fd = open("/etc/ld.so.cache", O_RDONLY | O_CLOEXEC);
     struct stat st;
     char *text = NULL;
@@ -118,7 +127,8 @@ static bool is_in_cache(const char *path)
     if (fstat(fd, &st) == 0 && st.st_size > 0 && st.st_size < 64 << 20)
         text = malloc((size_t)st.st_size);
     if (text && read(fd, text, (size_t)st.st_size) == st.st_size)
-        found = memmem(text, (size_t)st.st_size, path, strlen(path) + 1) != NULL;
+        found = memmem(text, (size_t)st.st_size, path, strlen(path) + 1) != NULL ||
+                memmem(text, (size_t)st.st_size, merged, strlen(merged) + 1) != NULL;
     free(text);
     close(fd);
     return found;
