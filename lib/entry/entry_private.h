@@ -40,6 +40,15 @@ void hk_entry_sample_passes(struct hk_heap *heap);
 void hk_entry_sample_freed(struct hk_heap *heap, const void *p);
 void hk_entry_sample_resized(struct hk_heap *heap, const void *p, size_t n, bool moves);
 
+/*
+ * Guarded blocks (guard.c), inside slow sections. An allocation of n bytes that stands for so many is counted, and is given
+ * a guarded block when one is due. NULL: not this time. counts: every call tells, not only those that are samples.
+ */
+bool hk_entry_guard_counts(void);
+void *hk_entry_guard_alloc(struct hk_heap *heap, size_t n, size_t align, uint64_t bytes, const void *site);
+/* Constructor's part, for guard:report. */
+void hk_entry_guard_start(void);
+
 /* caller.c: once, in the constructor. */
 void hk_entry_caller_start(void);
 /* `site`, or when that lies in libc the first return address above `frame`, the caller's frame, that does not.

@@ -6,6 +6,7 @@
 #include "base/panic.h"
 #include "config/config.h"
 #include "export/export.h"
+#include "guard/guard.h"
 #include "heap/heap_inline.h"
 #include "l25/l25_inline.h"
 #include "os/os.h"
@@ -118,6 +119,8 @@ static void *alloc_inside(size_t n, size_t align, bool zero, const void *site)
         return emergency_alloc(n);
     if (HK_UNLIKELY(heap && (heap->sampling.searching || heap->sampling.nr_owed)))
         p = hk_entry_sample_alloc(heap, n, align, zero, site);
+    if (HK_UNLIKELY(!p && hk_entry_guard_counts()))
+        p = hk_entry_guard_alloc(heap, n, align, n, site);
     if (HK_LIKELY(!p))
         p = hk_ace_alloc(heap, n, align, zero, site);
     if (HK_UNLIKELY(heap && heap->sampling.attention))
@@ -196,6 +199,14 @@ static void fill_old(void *p)
         memset(p, byte, b.usable);
 }
 
+/* May the profile have a record of it? */
+static bool is_followed(const void *p)
+{
+    uintptr_t word = hk_pagemap_word(p);
+
+    return hk_heap_is_sampled_word(word) || word == HK_PM_GUARD;
+}
+
 static void free_inside(void *p, const void *site)
 {
     struct hk_heap *heap = hk_thread_heap();
@@ -205,7 +216,7 @@ static void free_inside(void *p, const void *site)
     fill_old(p);
     if (HK_UNLIKELY(heap && heap->sampling.searching))
         hk_entry_sample_passes(heap);
-    if (HK_UNLIKELY(hk_heap_is_sampled_word(hk_pagemap_word(p))))
+    if (HK_UNLIKELY(is_followed(p)))
         hk_entry_sample_freed(heap, p);
     hk_ace_free(heap, p, site);
 }
@@ -328,7 +339,7 @@ HK_EXPORT void *calloc(size_t count, size_t size)
  */
 static void *realloc_with_sample(struct hk_heap *heap, void *p, size_t n, const void *site)
 {
-    bool sampled = hk_heap_is_sampled_word(hk_pagemap_word(p));
+    bool sampled = is_followed(p);
     bool stays = hk_ace_resize(heap, p, n, site);
     size_t usable = hk_ace_usable(p, site);
     void *moved = stays ? p : alloc_inside(n, 16, false, site);
@@ -354,7 +365,7 @@ static void *realloc_inside(void *p, size_t n, const void *site)
         return moved ? memcpy(moved, p, hk_min(n, emergency_size(p))) : NULL;
     }
     if (HK_UNLIKELY(heap && n <= HK_FAST_MAX && heap->sampling.searching) ||
-        HK_UNLIKELY(hk_heap_is_sampled_word(hk_pagemap_word(p))))
+        HK_UNLIKELY(is_followed(p)))
         return realloc_with_sample(heap, p, n, site);
     moved = hk_ace_realloc(heap, p, n, site);
     if (HK_UNLIKELY(heap && heap->sampling.attention))
@@ -590,6 +601,12 @@ static bool measure_foreign(const void *p, size_t *bytes)
     return true;
 }
 
+static void child_of_fork(void)
+{
+    hk_site_fork_child();
+    hk_guard_fork_child();
+}
+
 static __attribute__((constructor(101))) void start(void)
 {
     static const struct hk_foreign foreign = {free_foreign, resize_foreign, measure_foreign};
@@ -600,9 +617,10 @@ static __attribute__((constructor(101))) void start(void)
     hk_entry_keep_stderr();
     hk_entry_start_learning();
     hk_export_start();
-    pthread_atfork(NULL, NULL, hk_site_fork_child);
-    if (hk_config.prof)
+    pthread_atfork(NULL, NULL, child_of_fork);
+    if (hk_config.prof || hk_config.guard)
         hk_entry_caller_start();
+    hk_entry_guard_start();
 }
 
 /* ---- mallopt ------------------------------------------------------------------------------- */

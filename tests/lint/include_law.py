@@ -18,7 +18,7 @@ LAW = [
     ["pagemap", "batch", "elo", "ucb1", "p2"],
     ["span", "arena"],
     ["slab"],
-    ["tiny", "pool", "l25", "bigcache"],
+    ["tiny", "pool", "l25", "bigcache", "guard"],
     ["heap"],
     ["evo"],
     ["ace", "site", "acectl"],
