@@ -458,6 +458,8 @@ enum hk_verdict hk_ace_identify(const void *p, struct hk_block *b)
     }
     case HK_PM_GUARD:
         return identify_guarded(p, b);
+    case HK_PM_EMPTY:
+        return place_in(p, b, (void *)((uintptr_t)p & ~(uintptr_t)15), 0, hk_guard_empty_is_live(p));
     case HK_PM_LOOSE:
         return place_in(p, b, (void *)((uintptr_t)p & ~(HK_GRANULE - 1)), (size_t)hk_pagemap_desc(p), true);
     default:
@@ -612,6 +614,12 @@ static void free_guarded(struct hk_heap *heap, void *p, const struct hk_block *b
     complain(&about_free, HK_BLOCK_DEAD, p, b, site);
 }
 
+static void free_empty(void *p, const struct hk_block *b, const void *site)
+{
+    if (HK_UNLIKELY(!hk_guard_free_empty(p)))
+        complain(&about_free, HK_BLOCK_DEAD, p, b, site);
+}
+
 static void free_small(struct hk_heap *heap, void *p, const struct hk_block *b)
 {
     unsigned class = hk_class_of_word(b->word);
@@ -667,6 +675,8 @@ void hk_ace_free(struct hk_heap *heap, void *p, const void *site)
         hk_ace_loose_free(p);
     else if (b.word == HK_PM_GUARD)
         free_guarded(heap, p, &b, site);
+    else if (b.word == HK_PM_EMPTY)
+        free_empty(p, &b, site);
     else
         free_big(heap, p, &b, site);
 }
@@ -701,6 +711,8 @@ bool hk_ace_keeps(const void *p, size_t n)
 {
     uintptr_t word = hk_pagemap_word(p);
 
+    if (HK_UNLIKELY(hk_config.secure))
+        return false; /* not for us to say */
     if (word == HK_PM_RUN) {
         const struct hk_run *run = hk_pagemap_desc(p);
         return p == run->start && hk_load_relaxed(&run->state) == HK_RUN_LIVE && keeps_big(run->usable, n);
@@ -715,6 +727,8 @@ bool hk_ace_keeps(const void *p, size_t n)
 
 static bool resize_block(struct hk_block *b, size_t n)
 {
+    if (b->word == HK_PM_EMPTY)
+        return false;
     if (b->word >= HK_PM_KINDS || b->word == HK_PM_GUARD)
         return keeps_small(b->usable, n);
     if (n <= HK_FAST_MAX / 2 || b->word == HK_PM_LOOSE)

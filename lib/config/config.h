@@ -72,7 +72,8 @@ extern struct hk_config hk_config;
 #define HK_GUARD_EXACT_BYTES (16 * HK_KIB)
 HK_INLINE bool hk_config_is_exact(const struct hk_config *config)
 {
-    return config->guard != HK_GUARD_OFF && config->guard_rate_bytes < HK_GUARD_EXACT_BYTES;
+    return config->secure ||
+           (config->guard != HK_GUARD_OFF && config->guard_rate_bytes < HK_GUARD_EXACT_BYTES);
 }
 
 extern struct hk_lock hk_config_lock;

@@ -28,6 +28,7 @@
 
 #define SITE_BITS 2048
 #define BITS_PER_WORD 64
+#define SECURE_RATE HK_MIB /* of option secure, which is on in any mode and takes no fast path */
 
 static struct {
     int64_t countdown;   /* bytes until the next one is due; negative: overdue */
@@ -42,12 +43,17 @@ bool hk_entry_guard_counts(void)
     return hk_config_is_exact(&hk_config);
 }
 
+static size_t rate_bytes(void)
+{
+    return hk_config.secure ? hk_min(hk_config.guard_rate_bytes, SECURE_RATE) : hk_config.guard_rate_bytes;
+}
+
 static int64_t draw_distance(void)
 {
     uint64_t seed = hk_config.seed ? hk_config.seed : hk_os_random(0);
     uint64_t state = hk_site_mix(seed + hk_add_relaxed(&due.nr_draws, 1)) | 1;
 
-    return (int64_t)hk_site_interval(&state, hk_config.guard_rate_bytes);
+    return (int64_t)hk_site_interval(&state, rate_bytes());
 }
 
 static uint64_t *word_of(const void *site, uint64_t *bit)
@@ -97,13 +103,12 @@ static bool is_due(uint64_t bytes, const void *site)
 
     start_countdown();
     left = hk_sub_relaxed(&due.countdown, (int64_t)bytes) - (int64_t)bytes;
-    return left <= 0 && (!is_known(site) || -left >= (int64_t)(hk_config.guard_rate_bytes / 8));
+    return left <= 0 && (!is_known(site) || -left >= (int64_t)(rate_bytes() / 8));
 }
 
 void *hk_entry_guard_alloc(struct hk_heap *heap, size_t n, size_t align, uint64_t bytes, const void *site)
 {
-    n += n == 0;
-    if (!hk_config.guard || !is_due(bytes, site) || !hk_guard_fits(n, align))
+    if (n == 0 || (!hk_config.guard && !hk_config.secure) || !is_due(bytes, site) || !hk_guard_fits(n, align))
         return NULL;
     hk_add_relaxed(&due.countdown, draw_distance());
     remember(site);

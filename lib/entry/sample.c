@@ -45,6 +45,8 @@ static uint64_t mean_bytes(void)
 {
     size_t guard = hk_config.guard ? hk_config.guard_rate_bytes : SIZE_MAX;
 
+    if (hk_config.secure)
+        return SIZE_MAX; /* no block of the sampled heap's */
     if (hk_entry_guard_counts())
         guard = SIZE_MAX;
     return hk_config.prof ? hk_min(hk_config.prof_sample_bytes, guard) : guard;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-#include "guard/guard.h"
+#include "guard/guard_private.h"
 
 #include "base/panic.h"
 #include "os/os.h"
@@ -14,11 +14,10 @@ HK_LARGE_BSS struct hk_guard_slot hk_guard_slots[HK_GUARD_SLOTS];
 enum { INIT_NONE, INIT_RUNNING, INIT_DONE };
 
 static struct {
-    uint32_t init;     /* CAS acquire GI1, store release GI2 */
-    char *base;        /* constant once INIT_DONE */
+    struct hk_guard_region region;
     uint64_t nr_freed; /* relaxed: order of the frees */
     struct hk_guard_counters counters;
-} guard;
+} guard = {.region.word = HK_PM_GUARD};
 
 const struct hk_guard_counters *hk_guard_counters(void)
 {
@@ -27,20 +26,24 @@ const struct hk_guard_counters *hk_guard_counters(void)
 
 /* ---- the region ---------------------------------------------------------------------------- */
 
+static size_t granule(void)
+{
+    return hk_max(HK_GRANULE, hk_os_page_bytes());
+}
+
 static size_t region_bytes(void)
 {
-    return hk_align_up((2 * HK_GUARD_SLOTS + 1) * hk_os_page_bytes(), hk_max(HK_GRANULE, hk_os_page_bytes()));
+    return hk_align_up((2 * HK_GUARD_SLOTS + 1) * hk_os_page_bytes(), granule());
 }
 
 static char *page_of(size_t i)
 {
-    return guard.base + (2 * i + 1) * hk_os_page_bytes();
+    return guard.region.base + (2 * i + 1) * hk_os_page_bytes();
 }
 
-static bool map_region(void)
+static bool map_region(struct hk_guard_region *region, size_t bytes)
 {
-    size_t bytes = region_bytes();
-    char *base = hk_os_reserve(bytes, hk_max(HK_GRANULE, hk_os_page_bytes()));
+    char *base = hk_os_reserve(bytes, granule());
 
     if (!base)
         return false;
@@ -49,37 +52,46 @@ static bool map_region(void)
         return false;
     }
     hk_os_huge_pages(base, bytes, false);
-    hk_pagemap_set(base, bytes / HK_GRANULE, HK_PM_GUARD, NULL);
-    guard.base = base;
-    hk_store_relaxed(&guard.counters.mapped_bytes, bytes);
+    hk_pagemap_set(base, bytes / HK_GRANULE, region->word, NULL);
+    region->base = base;
+    hk_add_relaxed(&guard.counters.mapped_bytes, bytes);
     return true;
 }
 
-/* False: no memory, or another thread is at it; a later block tries again. */
-static bool have_region(void)
+bool hk_guard_region_is_there(const struct hk_guard_region *region)
+{
+    return hk_load_acquire(&region->init) == INIT_DONE; /* GI1 acquire, pairs with GI2: base */
+}
+
+bool hk_guard_have_region(struct hk_guard_region *region, size_t bytes)
 {
     uint32_t none = INIT_NONE;
     bool done;
 
-    if (hk_load_acquire(&guard.init) == INIT_DONE) /* GI1 acquire, pairs with GI2: base */
+    if (hk_guard_region_is_there(region))
         return true;
-    if (!hk_cas_acquire(&guard.init, &none, (uint32_t)INIT_RUNNING)) /* GI1 acquire, pairs with GI2 */
+    if (!hk_cas_acquire(&region->init, &none, (uint32_t)INIT_RUNNING)) /* GI1 acquire, pairs with GI2 */
         return none == INIT_DONE;
-    done = map_region();
+    done = map_region(region, bytes);
     /* GI2 release, pairs with GI1: publishes base and the page map */
-    hk_store_release(&guard.init, (uint32_t)(done ? INIT_DONE : INIT_NONE));
+    hk_store_release(&region->init, (uint32_t)(done ? INIT_DONE : INIT_NONE));
     return done;
+}
+
+void hk_guard_region_fork_child(struct hk_guard_region *region)
+{
+    if (region->init == INIT_RUNNING)
+        region->init = INIT_NONE;
 }
 
 bool hk_guard_contains(const void *p)
 {
-    /* GI1 acquire, pairs with GI2: base */
-    return hk_load_acquire(&guard.init) == INIT_DONE && (size_t)((const char *)p - guard.base) < region_bytes();
+    return hk_guard_region_is_there(&guard.region) && (size_t)((const char *)p - guard.region.base) < region_bytes();
 }
 
 static size_t page_number(const void *p)
 {
-    return (size_t)((const char *)p - guard.base) / hk_os_page_bytes();
+    return (size_t)((const char *)p - guard.region.base) / hk_os_page_bytes();
 }
 
 const struct hk_guard_slot *hk_guard_slot_at(const void *p)
@@ -106,7 +118,7 @@ const struct hk_guard_slot *hk_guard_nearest(const void *p)
 
     if (here)
         return here;
-    left = (const char *)p >= guard.base + page ? hk_guard_slot_at((const char *)p - page) : NULL;
+    left = (const char *)p >= guard.region.base + page ? hk_guard_slot_at((const char *)p - page) : NULL;
     right = hk_guard_slot_at((const char *)p + page);
     if (!left || !right)
         return left ? left : right;
@@ -217,7 +229,7 @@ static void give_slot(struct hk_guard_slot *slot, uint32_t state)
 static struct hk_guard_slot *open_slot(void)
 {
     uint32_t before;
-    struct hk_guard_slot *slot = have_region() ? take_slot(&before) : NULL;
+    struct hk_guard_slot *slot = hk_guard_have_region(&guard.region, region_bytes()) ? take_slot(&before) : NULL;
 
     if (slot && !hk_os_guard(page_around(slot), hk_os_page_bytes(), false)) {
         give_slot(slot, before);
@@ -237,6 +249,8 @@ void *hk_guard_alloc(size_t n, size_t align, const void *site, unsigned thread)
     }
     nr = hk_add_relaxed(&guard.counters.nr_samples, 1);
     place(slot, usable_bytes(n, align), hk_max(align, MIN_ALIGN), nr % LEFT_EVERY == LEFT_EVERY - 1);
+    hk_store_relaxed(&slot->asked, (uint32_t)n);
+    hk_store_relaxed(&slot->origin, 0u);
     hk_store_relaxed(&slot->alloc_site, site);
     hk_store_relaxed(&slot->free_site, NULL);
     hk_store_relaxed(&slot->alloc_thread, thread);
@@ -245,6 +259,11 @@ void *hk_guard_alloc(size_t n, size_t align, const void *site, unsigned thread)
     hk_add_relaxed(&guard.counters.live_bytes, hk_os_page_bytes());
     give_slot(slot, HK_GUARD_LIVE);
     return slot->start;
+}
+
+void hk_guard_set_origin(const void *p, unsigned origin)
+{
+    hk_store_relaxed(&hk_guard_slots[hk_guard_slot_at(p) - hk_guard_slots].origin, (uint32_t)origin);
 }
 
 /* ---- free ---------------------------------------------------------------------------------- */
@@ -295,12 +314,11 @@ static unsigned count_live(void)
     return n;
 }
 
-/* A region half made is lost, and tried again. */
 void hk_guard_fork_child(void)
 {
-    if (guard.init == INIT_RUNNING)
-        guard.init = INIT_NONE;
-    if (guard.init == INIT_NONE)
+    hk_guard_empty_fork_child();
+    hk_guard_region_fork_child(&guard.region);
+    if (!hk_guard_region_is_there(&guard.region))
         return;
     for (unsigned i = 0; i < HK_GUARD_SLOTS; i++) {
         if (hk_guard_slots[i].state != HK_GUARD_BUSY)
@@ -329,7 +347,7 @@ static void check_slot(const struct hk_guard_slot *slot)
 
 void hk_guard_check(void)
 {
-    if (guard.init != INIT_DONE)
+    if (!hk_guard_region_is_there(&guard.region))
         return;
     for (unsigned i = 0; i < HK_GUARD_SLOTS; i++)
         check_slot(&hk_guard_slots[i]);
@@ -337,6 +355,6 @@ void hk_guard_check(void)
         guard.counters.live_bytes != guard.counters.nr_live * hk_os_page_bytes())
         hk_panic_internal("guard: live blocks do not add up", &guard);
     for (size_t at = 0; at < region_bytes(); at += HK_GRANULE)
-        if (hk_pagemap_word(guard.base + at) != HK_PM_GUARD)
-            hk_panic_internal("guard: page map", guard.base + at);
+        if (hk_pagemap_word(guard.region.base + at) != HK_PM_GUARD)
+            hk_panic_internal("guard: page map", guard.region.base + at);
 }

@@ -32,6 +32,8 @@ enum hk_guard_state { HK_GUARD_FREE, HK_GUARD_BUSY, HK_GUARD_LIVE, HK_GUARD_DEAD
 struct hk_guard_slot {
     uint32_t state; /* enum hk_guard_state */
     uint32_t bytes; /* of the block; all of them usable */
+    uint32_t asked; /* of the request; less where alignment gave more */
+    uint32_t origin; /* what the user of this box notes; 0 at first */
     char *start;    /* NULL: the slot was never used */
     const void *alloc_site, *free_site; /* return addresses; free_site NULL while live */
     uint32_t alloc_thread, free_thread; /* the kernel's ids; 0: unknown */
@@ -40,7 +42,7 @@ struct hk_guard_slot {
 
 /* Relaxed adds. */
 struct hk_guard_counters {
-    size_t mapped_bytes; /* the region; 0 until the first block */
+    size_t mapped_bytes; /* the regions; each 0 until its first block */
     size_t live_bytes;   /* pages of live blocks */
     size_t nr_live;
     size_t nr_samples;   /* blocks given, ever */
@@ -62,9 +64,20 @@ const struct hk_guard_slot *hk_guard_nearest(const void *p);
 /* The same, but NULL for a forbidden page. */
 const struct hk_guard_slot *hk_guard_slot_at(const void *p);
 
+/* p starts a live block, of the caller's. */
+void hk_guard_set_origin(const void *p, unsigned origin);
 /* False, and nothing happened: it was not live, or its page was written to outside the block, first at *damage (else
  * NULL). */
 bool hk_guard_free(const struct hk_guard_slot *slot, const void *site, unsigned thread, const char **damage);
+
+/*
+ * Blocks of no size (option secure): addresses, each its own, that nobody may touch; 65536 at a time, in a region of
+ * 1 MiB whose page-map word is HK_PM_EMPTY. NULL: none left, or no memory. The next one is far from the last.
+ */
+void *hk_guard_alloc_empty(void);
+/* p is a multiple of 16 in that region. */
+bool hk_guard_empty_is_live(const void *p);
+bool hk_guard_free_empty(const void *p); /* false: it was not live */
 
 const struct hk_guard_counters *hk_guard_counters(void);
 /* In a fork child, alone: what other threads were about to do is done. */

@@ -4,7 +4,7 @@
 // process of its own, and says before on stdout what it is about. `hardened "NAME"` runs one here.
 #include "../integration/harness.h"
 
-#include <ctype.h>
+#include <dlfcn.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -302,10 +302,220 @@ static const struct hardened guard_cases[] = {
     {"guard: on in mode learning", "mode:learning,guard_rate:1", "", SIGSEGV, overflow, 100},
 };
 
+// ---- secure mode -------------------------------------------------------------------------------
+
+// The operators by name, so that the compiler knows nothing of them.
+static void *operator(const char *name)
+{
+    void *function = dlsym(RTLD_DEFAULT, name);
+
+    if (function == NULL)
+        exit(SKIP);
+    return function;
+}
+
+static char *new_block(const char *name, size_t size)
+{
+    void *(*new)(size_t);
+
+    *(void **)&new = operator(name);
+    return hide(new(size));
+}
+
+static void give_to(const char *name, void *p, size_t size)
+{
+    void (*delete)(void *, size_t); // one that takes no size leaves it alone
+
+    *(void **)&delete = operator(name);
+    about(p, p, size);
+    delete(p, size);
+}
+
+static void malloc_to_delete(size_t size)
+{
+    give_to("_ZdlPv", malloc_here(size), size);
+}
+
+static void new_to_free(size_t size)
+{
+    char *p = new_block("_Znwm", size);
+
+    about(p, p, size);
+    done_with(p);
+}
+
+static void new_to_delete_array(size_t size)
+{
+    give_to("_ZdaPv", new_block("_Znwm", size), size);
+}
+
+static void new_array_to_delete(size_t size)
+{
+    give_to("_ZdlPv", new_block("_Znam", size), size);
+}
+
+static void new_to_realloc(size_t size)
+{
+    char *p = new_block("_Znwm", size);
+
+    about(p, p, size);
+    done_with(hide(realloc(p, 2 * size)));
+}
+
+static void sized_delete_says_less(size_t size)
+{
+    char *p = new_block("_Znwm", size);
+
+    about(p, p, size);
+    void (*delete)(void *, size_t);
+    *(void **)&delete = operator("_ZdlPvm");
+    delete(p, size - 1);
+}
+
+static void matching_operators(size_t size)
+{
+    give_to("_ZdlPv", new_block("_Znwm", size), size);
+    give_to("_ZdaPv", new_block("_Znam", size), size);
+    give_to("_ZdlPvm", new_block("_Znwm", size), size);
+    give_to("_ZdaPvm", new_block("_Znam", size), size);
+}
+
+static void write_after_free(size_t size)
+{
+    char *p = malloc_here(size);
+
+    done_with(p);
+    about(p + 20, p, size);
+    poke(p + 20);
+    for (int i = 0; i < 2000; i++)
+        done_with(malloc_here(size));
+}
+
+static void write_after_free_at_exit(size_t size)
+{
+    char *p = malloc_here(size);
+
+    done_with(p);
+    about(p + 20, p, size);
+    poke(p + 20);
+}
+
+// Two neighbours in a slab: the second's predecessor is the first.
+static void write_before(size_t size)
+{
+    char *p[200];
+    size_t i = 0;
+
+    for (; i < COUNT(p); i++)
+        p[i] = malloc_here(size);
+    for (i = 0; (size_t)p[i] % 16384 < 4096; i++) // not the first of its slab
+        ;
+    about(p[i] - 16, p[i], size);
+    poke(p[i] - 1);
+    done_with(p[i]);
+}
+
+static void write_behind(size_t size)
+{
+    char *p = malloc_here(size);
+
+    about(p + size, p, size);
+    p[size] = 0; // a string's end
+    done_with(p);
+}
+
+static void write_behind_then_realloc(size_t size)
+{
+    char *p = malloc_here(size);
+
+    about(p + size, p, size);
+    poke(p + size);
+    done_with(hide(realloc(p, 2 * size)));
+}
+
+static void write_far_behind(size_t size)
+{
+    char *p = malloc_here(size), *page = p + size + 8192;
+
+    for (page = p + size; page < p + size + 65536; page += 64)
+        poke(page);
+    about(p, p, size);
+    done_with(p);
+}
+
+static void write_to_nothing(size_t size)
+{
+    poke(malloc_here(size));
+}
+
+static void double_free_late(size_t size)
+{
+    char *p = malloc_here(size);
+
+    about(p, p, size);
+    done_with(p);
+    for (int i = 0; i < 300; i++)
+        done_with(malloc_here(size));
+    done_with(p);
+}
+
+static void is_zeroed(size_t size)
+{
+    volatile char *p = malloc_here(size);
+
+    memset(hide(p), 0x5a, size);
+    done_with(hide(p));
+    for (size_t i = 0; i < size; i++)
+        if (((volatile char *)hide(p))[i] != 0)
+            abort();
+}
+
+#define SECURE   "secure:on,seed:11" // this seed's first guarded block comes after 3 MiB
+#define TAIL     "pointer %P, block %B, size %S, owner thread %T, called from %A\n"
+#define BIG_TAIL "pointer %P, block %B, size %S, called from %A\n"
+
+static const struct hardened secure_cases[] = {
+    {"secure: malloc to delete", SECURE, "hakmem: mismatched free: block of malloc given to delete: " TAIL, SIGABRT,
+     malloc_to_delete, 100},
+    {"secure: new to free", SECURE, "hakmem: mismatched free: block of new given to free: " TAIL, SIGABRT, new_to_free, 100},
+    {"secure: new to delete[]", SECURE, "hakmem: mismatched free: block of new given to delete[]: " TAIL, SIGABRT,
+     new_to_delete_array, 100},
+    {"secure: new[] to delete", SECURE, "hakmem: mismatched free: block of new[] given to delete: " TAIL, SIGABRT,
+     new_array_to_delete, 100},
+    {"secure: new to realloc", SECURE, "hakmem: mismatched free: block of new given to free: " TAIL, SIGABRT, new_to_realloc,
+     100},
+    {"secure: guarded new to free", "secure:on,guard_rate:1",
+     "hakmem: mismatched free: block of new given to free: " TAIL, SIGABRT, new_to_free, 100},
+    {"secure: sized delete says less", SECURE, "hakmem: mismatched free: size 99 said: " TAIL, SIGABRT,
+     sized_delete_says_less, 100},
+    {"secure: matching operators", SECURE, "", 0, matching_operators, 100},
+    {"secure: matching operators, guarded", "secure:on,guard_rate:1", "", 0, matching_operators, 100},
+    {"secure: write after free", SECURE, "hakmem: write after free: " BIG_TAIL, SIGABRT, write_after_free, 100},
+    {"secure: write after free, at exit", SECURE, "hakmem: write after free: pointer %P, block %B, size %S\n", SIGABRT,
+     write_after_free_at_exit, 100},
+    {"secure: write before a block", SECURE, "hakmem: heap underflow, or overflow of the block before: " TAIL, SIGABRT,
+     write_before, 100},
+    {"secure: a zero behind a block", SECURE, "hakmem: heap overflow: " TAIL, SIGABRT, write_behind, 100},
+    {"secure: a zero behind a block, 200 KiB", SECURE, "hakmem: heap overflow: " BIG_TAIL, SIGABRT, write_behind, 200000},
+    {"secure: a write behind a block, then realloc", SECURE, "hakmem: heap overflow: " TAIL, SIGABRT,
+     write_behind_then_realloc, 100},
+    {"secure: writes far behind, 5 MiB", SECURE, "", SIGSEGV, write_far_behind, 5 << 20},
+    {"secure: write to a block of no size", SECURE, "", SIGSEGV, write_to_nothing, 0},
+    {"secure: double free", SECURE, "hakmem: double free: " TAIL, SIGABRT, double_free, 100},
+    {"secure: late double free", SECURE, "hakmem: double free: " TAIL, SIGABRT, double_free_late, 100},
+    {"secure: double free of no size", SECURE, "hakmem: double free: " BIG_TAIL, SIGABRT, double_free, 0},
+    {"secure: realloc of a freed block", SECURE, "hakmem: invalid realloc: freed pointer: " TAIL, SIGABRT, realloc_of_freed,
+     100},
+    {"secure: freed is zeroed", SECURE, "", 0, is_zeroed, 1000},
+    {"secure: correct use", SECURE, "", 0, correct_use, 2000},
+    {"secure: in mode minimal", "mode:minimal," SECURE, "hakmem: heap overflow: " TAIL, SIGABRT, write_behind, 100},
+    {"secure: off", "secure:off,guard:off", "", 0, write_behind, 100},
+};
+
 static const struct {
     const struct hardened *cases;
     size_t count;
-} suites[] = {{guard_cases, COUNT(guard_cases)}};
+} suites[] = {{guard_cases, COUNT(guard_cases)}, {secure_cases, COUNT(secure_cases)}};
 
 // ---- the driver --------------------------------------------------------------------------------
 

@@ -22,7 +22,7 @@ LAW = [
     ["heap"],
     ["evo"],
     ["ace", "site", "acectl"],
-    ["thread"],
+    ["thread", "secure"],
     ["export"],
     ["entry"],
 ]
