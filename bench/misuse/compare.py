@@ -2,12 +2,12 @@
 # SPDX-License-Identifier: MIT
 """What allocators notice of a misused heap: every case of tests/death under each of them.
 
-    compare.py DEATH [NAME=LIBRARY...]
+    compare.py DEATH [NAME=LIBRARY[@OPTIONS]...]
 
 DEATH is the built tests/death/death. Without names: glibc and Debian's jemalloc, mimalloc and tcmalloc, as far as
 they are installed. A case counts as `text` when the program dies and says a line that names an error, as `caught`
 when it dies by a signal, as `missed` when it ends as if nothing had happened, and as `hang` after 20 seconds. Cases that cannot be
-had somewhere are left out there. The corpus is libhakmem's own: compare families, and run another corpus too."""
+had somewhere are left out there. OPTIONS go into HAKMEM_OPTIONS. The corpus is libhakmem's own: compare families, and run another corpus too."""
 
 import glob
 import os
@@ -34,8 +34,11 @@ def installed():
 
 def verdict(death, library, case):
     env = {k: v for k, v in os.environ.items() if k not in ("LD_PRELOAD", "HK_LIB")}
+    library, _, options = library.partition("@")
     if library:
         env["LD_PRELOAD"] = library
+    if options:
+        env["HAKMEM_OPTIONS"] = options
     try:
         run = subprocess.run([death, case, "1"], env=env, capture_output=True, timeout=20)
     except subprocess.TimeoutExpired:

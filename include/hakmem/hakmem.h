@@ -46,7 +46,8 @@ void hak_free_sized(void *ptr, size_t size);
 void *hak_zalloc(size_t size) HAK_ATTR((malloc, alloc_size(1), warn_unused_result));
 /* Bytes of the block that may be written; constant while it is live; 0 for NULL. */
 size_t hak_usable_size(const void *ptr);
-/* What hak_usable_size would say at least of a block of `size`. */
+/* What a block of `size` takes: ask for as many, and no byte is wasted. hak_usable_size may say less of a block of
+ * `size` that is guarded (option guard). */
 size_t hak_good_size(size_t size);
 /* Grows or shrinks the block without moving it: 1; or changes nothing: 0. */
 int hak_expand(void *ptr, size_t size);

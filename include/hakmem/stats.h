@@ -114,6 +114,9 @@ typedef struct hak_stats {
     uint64_t pid;
     uint64_t start_ns;        /* CLOCK_BOOTTIME when the library started */
     uint64_t mode;            /* 0 minimal, 1 fast, 2 balanced, 3 learning, 4 research */
+    uint64_t guard_samples;   /* guarded blocks, ever (option guard) */
+    uint64_t guard_live;      /* of these: live; their pages count in live_big */
+    uint64_t guard_refused;   /* had no slot, or no memory */
 } hak_stats_t;
 
 /* 0; or EINVAL: stats is NULL. Fills the first `size` bytes; what this library does not know is 0. */
@@ -287,6 +290,9 @@ enum hak_stats_kind {
  *   latency[1]   buckets: 4-byte counts in an array, see hak_kpi
  *   trace[]      ring of slow-path events (option tiny_trace_ring): number time_ns thread_id what class
  *                value; number 0: none
+ *   guard[1]     mapped live (bytes) nr_live nr_samples nr_refused
+ *   guard.slot[] state (0 never used, 1 changing, 2 live, 3 freed) bytes start, addresses; alloc_site free_site:
+ *                return addresses; alloc_thread free_thread: kernel's ids, 0 unknown
  *
  * With those the identity is, over all heaps h and classes c, with granule = 16384:
  *
@@ -296,11 +302,11 @@ enum hak_stats_kind {
  *   small      = sum (nr_slabs * slots - nr_free - magazines) * size  - in_parcels
  *   runs       = arena.used - big.arena, of which cached_runs = granule *
  *                (sum heap.l25_granules + sum shard.cached_granules)
- *   live       = small + runs - cached_runs + big.live + big.loose + big.emergency
+ *   live       = small + runs - cached_runs + big.live + big.loose + big.emergency + guard.live
  *   cached     = magazines in bytes + in_parcels + cached_runs + bigcache.bytes
  *   dirty      = span.dirty + arena.dirty + batch.pending
  *   purged     = span.mapped - span.used - span.dirty + arena.mapped - arena.used - arena.dirty +
- *                batch.lost + os.lost
+ *                batch.lost + os.lost + guard.mapped - guard.live
  *   metadata   = meta.mapped + pagemap.nr_leaves * leaf_bytes + heaps.chunks + os.shared
  *   os.mapped == live + cached + slab_free + dirty + purged + metadata
  */

@@ -6,6 +6,7 @@
 #include "batch/batch.h"
 #include "bigcache/bigcache.h"
 #include "config/config.h"
+#include "guard/guard.h"
 #include "heap/heap_inline.h"
 #include "l25/l25_inline.h"
 #include "meta/meta.h"
@@ -230,7 +231,8 @@ static bool is_in_region(const char *p)
 {
     uintptr_t word = hk_pagemap_word(p);
 
-    return word == HK_PM_SPAN || word == HK_PM_FREE || word == HK_PM_RUN || word >= HK_PM_KINDS;
+    return word == HK_PM_SPAN || word == HK_PM_FREE || word == HK_PM_RUN || word == HK_PM_GUARD ||
+           word >= HK_PM_KINDS;
 }
 
 /* Neighbouring granules of regions and the arena in one question; a region that goes meanwhile counts 0. */
@@ -435,6 +437,18 @@ static enum hk_verdict identify_span(const void *p, struct hk_block *b)
     return (uintptr_t)p % 16 ? HK_BLOCK_MISALIGNED : HK_BLOCK_DEAD;
 }
 
+/* What lies beside the block in its page is nobody's. */
+static enum hk_verdict identify_guarded(const void *p, struct hk_block *b)
+{
+    const struct hk_guard_slot *slot = hk_guard_slot_at(p);
+
+    if (!slot || (size_t)((const char *)p - slot->start) >= slot->bytes)
+        return (uintptr_t)p % 16 ? HK_BLOCK_MISALIGNED : HK_BLOCK_UNKNOWN;
+    b->desc = (void *)slot;
+    b->owner = slot->alloc_thread;
+    return place_in(p, b, slot->start, slot->bytes, hk_load_relaxed(&slot->state) == HK_GUARD_LIVE);
+}
+
 enum hk_verdict hk_ace_identify(const void *p, struct hk_block *b)
 {
     *b = (struct hk_block){.word = hk_pagemap_word(p)};
@@ -455,6 +469,10 @@ enum hk_verdict hk_ace_identify(const void *p, struct hk_block *b)
         return place_in(p, b, hk_big_start(big), hk_big_usable(big),
                         hk_load_relaxed(&big->state) == HK_BIG_LIVE);
     }
+    case HK_PM_GUARD:
+        return identify_guarded(p, b);
+    case HK_PM_EMPTY:
+        return place_in(p, b, (void *)((uintptr_t)p & ~(uintptr_t)15), 0, hk_guard_empty_is_live(p));
     case HK_PM_LOOSE:
         return place_in(p, b, (void *)((uintptr_t)p & ~(HK_GRANULE - 1)), (size_t)hk_pagemap_desc(p), true);
     default:
@@ -485,6 +503,17 @@ static const struct complaint about_size = {
     "invalid malloc_usable_size: freed pointer",
 };
 
+static void add_sites(struct hk_diag *diag, const struct hk_block *b)
+{
+    const struct hk_guard_slot *slot = b->word == HK_PM_GUARD ? b->desc : NULL;
+
+    if (!slot)
+        return;
+    diag->alloc_site = slot->alloc_site;
+    diag->free_site = slot->free_site;
+    diag->freed_by = slot->free_thread;
+}
+
 static HK_COLD _Noreturn void complain(const struct complaint *about, enum hk_verdict verdict, const void *p,
                              const struct hk_block *b, const void *site)
 {
@@ -505,6 +534,7 @@ static HK_COLD _Noreturn void complain(const struct complaint *about, enum hk_ve
         diag.what = about->dead;
         break;
     }
+    add_sites(&diag, b);
     hk_panic(&diag);
 }
 
@@ -571,6 +601,38 @@ static void free_big(struct hk_heap *heap, void *p, struct hk_block *b, const vo
     trim_if_over(heap);
 }
 
+/* Found by what the write left: the address is the first byte that differs. */
+static HK_COLD _Noreturn void complain_of_write(const char *at, const struct hk_block *b, const void *site)
+{
+    struct hk_diag diag = {
+        .what = at < (const char *)b->start ? "heap underflow, found at free" : "heap overflow, found at free",
+        .ptr = at,
+        .block = b->start,
+        .size = b->usable,
+        .owner = b->owner,
+        .caller = site};
+
+    add_sites(&diag, b);
+    hk_panic(&diag);
+}
+
+static void free_guarded(struct hk_heap *heap, void *p, const struct hk_block *b, const void *site)
+{
+    const char *damage;
+
+    if (HK_LIKELY(hk_guard_free(b->desc, site, heap ? heap->thread_id : 0, &damage)))
+        return;
+    if (damage)
+        complain_of_write(damage, b, site);
+    complain(&about_free, HK_BLOCK_DEAD, p, b, site);
+}
+
+static void free_empty(void *p, const struct hk_block *b, const void *site)
+{
+    if (HK_UNLIKELY(!hk_guard_free_empty(p)))
+        complain(&about_free, HK_BLOCK_DEAD, p, b, site);
+}
+
 static void free_small(struct hk_heap *heap, void *p, const struct hk_block *b)
 {
     unsigned class = hk_class_of_word(b->word);
@@ -624,6 +686,10 @@ void hk_ace_free(struct hk_heap *heap, void *p, const void *site)
         free_run(heap, p, &b, site);
     else if (b.word == HK_PM_LOOSE)
         hk_ace_loose_free(p);
+    else if (b.word == HK_PM_GUARD)
+        free_guarded(heap, p, &b, site);
+    else if (b.word == HK_PM_EMPTY)
+        free_empty(p, &b, site);
     else
         free_big(heap, p, &b, site);
 }
@@ -658,6 +724,8 @@ bool hk_ace_keeps(const void *p, size_t n)
 {
     uintptr_t word = hk_pagemap_word(p);
 
+    if (HK_UNLIKELY(hk_config.secure))
+        return false; /* not for us to say */
     if (word == HK_PM_RUN) {
         const struct hk_run *run = hk_pagemap_desc(p);
         return p == run->start && hk_load_relaxed(&run->state) == HK_RUN_LIVE && keeps_big(run->usable, n);
@@ -672,7 +740,9 @@ bool hk_ace_keeps(const void *p, size_t n)
 
 static bool resize_block(struct hk_block *b, size_t n)
 {
-    if (b->word >= HK_PM_KINDS)
+    if (b->word == HK_PM_EMPTY)
+        return false;
+    if (b->word >= HK_PM_KINDS || b->word == HK_PM_GUARD)
         return keeps_small(b->usable, n);
     if (n <= HK_FAST_MAX / 2 || b->word == HK_PM_LOOSE)
         return n <= b->usable && b->word == HK_PM_LOOSE; /* else: shrunk out of its tier */
@@ -757,6 +827,7 @@ void hk_ace_check(struct hk_heap *heap)
     if (heap)
         hk_heap_check(heap);
     hk_l25_check();
+    hk_guard_check();
     hk_arena_check();
     hk_bigcache_check();
     hk_batch_check();

@@ -33,7 +33,7 @@ struct hk_block {
     uintptr_t word;     /* page-map word of p */
     void *start;        /* of the block p lies in; NULL if unknown */
     size_t usable;      /* bytes */
-    void *desc;         /* struct hk_slab, hk_run or hk_big; NULL if none */
+    void *desc;         /* struct hk_slab, hk_run, hk_big or hk_guard_slot; NULL if none */
     unsigned owner;     /* kernel thread id; 0 if unknown */
 };
 

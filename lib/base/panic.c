@@ -68,6 +68,14 @@ void hk_panic(const struct hk_diag *diag)
     }
     if (diag->caller)
         put_address(&l, ", called from ", diag->caller);
+    if (diag->alloc_site)
+        put_address(&l, ", allocated at ", diag->alloc_site);
+    if (diag->free_site)
+        put_address(&l, ", freed at ", diag->free_site);
+    if (diag->freed_by) {
+        put(&l, " by thread ");
+        put_number(&l, diag->freed_by, 10);
+    }
     emit(&l);
     if (hk_panic_hook)
         hk_panic_hook();

@@ -18,6 +18,8 @@ struct hk_diag {
     size_t size;        /* usable bytes of that block */
     unsigned owner;     /* kernel thread id of the owner, 0 if unknown */
     const void *caller; /* return address of the exported entry, or NULL */
+    const void *alloc_site, *free_site; /* of the block, where that is known */
+    unsigned freed_by;  /* kernel thread id, 0 if unknown */
 };
 
 extern void (*hk_panic_hook)(void);

@@ -33,6 +33,7 @@ enum hk_mode {
 enum hk_thp { HK_THP_OFF, HK_THP_AUTO, HK_THP_ON };
 enum hk_learn { HK_LEARN_OFF, HK_LEARN_FROZEN, HK_LEARN_CANARY, HK_LEARN_LEARN };
 enum hk_learner { HK_LEARNER_UCB1, HK_LEARNER_ELO, HK_LEARNER_RANDOM };
+enum hk_guard { HK_GUARD_OFF, HK_GUARD_ON, HK_GUARD_REPORT };
 enum hk_realloc0 { HK_REALLOC0_FREE, HK_REALLOC0_ALLOC };
 /* Values of limit_bytes that are words. */
 enum hk_limit { HK_LIMIT_NONE, HK_LIMIT_AUTO };
@@ -66,6 +67,15 @@ enum hk_option {
 };
 
 extern struct hk_config hk_config;
+
+/* Every malloc and free takes the slow path. */
+#define HK_GUARD_EXACT_BYTES (16 * HK_KIB)
+HK_INLINE bool hk_config_is_exact(const struct hk_config *config)
+{
+    return config->secure ||
+           (config->guard != HK_GUARD_OFF && config->guard_rate_bytes < HK_GUARD_EXACT_BYTES);
+}
+
 extern struct hk_lock hk_config_lock;
 /* Written by tests only: "/etc/hakmem.conf", "/proc/self/cgroup", "/proc/self/mountinfo". */
 extern const char *hk_config_file, *hk_config_cgroup_file, *hk_config_mounts_file;

@@ -17,6 +17,9 @@ void hk_entry_free(void *p, const void *site);
 /* The size is a hint: one that does not fit the block is counted, then the block is freed. */
 void hk_entry_free_sized(void *p, size_t size, const void *site);
 
+/* operator delete; size: HK_SIZE_UNSAID if it said none. origin: enum hk_origin. */
+void hk_entry_delete(void *p, unsigned origin, size_t size, size_t align, const void *site);
+
 /* What an aligned block of `size` takes at least; a broken alignment gives `size`. */
 HK_INLINE size_t hk_entry_aligned_size(size_t size, size_t align)
 {
@@ -39,6 +42,15 @@ void *hk_entry_sample_alloc(struct hk_heap *heap, size_t n, size_t align, bool z
 void hk_entry_sample_passes(struct hk_heap *heap);
 void hk_entry_sample_freed(struct hk_heap *heap, const void *p);
 void hk_entry_sample_resized(struct hk_heap *heap, const void *p, size_t n, bool moves);
+
+/*
+ * Guarded blocks (guard.c), inside slow sections. An allocation of n bytes that stands for so many is counted, and is given
+ * a guarded block when one is due. NULL: not this time. counts: every call tells, not only those that are samples.
+ */
+bool hk_entry_guard_counts(void);
+void *hk_entry_guard_alloc(struct hk_heap *heap, size_t n, size_t align, uint64_t bytes, const void *site);
+/* Constructor's part, for guard:report. */
+void hk_entry_guard_start(void);
 
 /* caller.c: once, in the constructor. */
 void hk_entry_caller_start(void);

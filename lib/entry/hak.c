@@ -5,6 +5,7 @@
 #include "ace/ace.h"
 #include "heap/heap_inline.h"
 #include "os/os.h"
+#include "secure/secure.h"
 #include "site/site.h"
 #include "thread/thread.h"
 
@@ -43,7 +44,8 @@ HK_EXPORT int hak_expand(void *ptr, size_t size)
     int done = 0;
 
     if (ptr && hk_thread_enter()) {
-        done = hk_ace_resize(hk_thread_heap(), ptr, size ? size : 1, CALLER());
+        done = hk_config.secure ? hk_secure_resize(ptr, size ? size : 1, CALLER())
+                                : hk_ace_resize(hk_thread_heap(), ptr, size ? size : 1, CALLER());
         hk_thread_leave();
     }
     return done;

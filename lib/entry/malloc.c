@@ -7,9 +7,11 @@
 #include "config/config.h"
 #include "entry/malloc_h.h"
 #include "export/export.h"
+#include "guard/guard.h"
 #include "heap/heap_inline.h"
 #include "l25/l25_inline.h"
 #include "os/os.h"
+#include "secure/secure.h"
 #include "site/site.h"
 #include "thread/thread.h"
 
@@ -118,8 +120,11 @@ static void *alloc_inside(size_t n, size_t align, bool zero, const void *site)
         return emergency_alloc(n);
     if (HK_UNLIKELY(heap && (heap->sampling.searching || heap->sampling.nr_owed)))
         p = hk_entry_sample_alloc(heap, n, align, zero, site);
+    if (HK_UNLIKELY(!p && hk_entry_guard_counts()))
+        p = hk_entry_guard_alloc(heap, n, align, n, site);
     if (HK_LIKELY(!p))
-        p = hk_ace_alloc(heap, n, align, zero, site);
+        p = HK_UNLIKELY(hk_config.secure) ? hk_secure_alloc(heap, n, align, zero, site)
+                                          : hk_ace_alloc(heap, n, align, zero, site);
     if (HK_UNLIKELY(heap && heap->sampling.attention))
         hk_entry_sample_attend(heap);
     if (p && n > HK_FAST_MAX)
@@ -192,8 +197,16 @@ static void fill_old(void *p)
     uint8_t byte = hk_load_relaxed(&perturb);
     struct hk_block b;
 
-    if (HK_UNLIKELY(byte) && hk_ace_identify(p, &b) == HK_BLOCK_LIVE) /* else free says what it is */
+    if (HK_UNLIKELY(byte) && !hk_config.secure && hk_ace_identify(p, &b) == HK_BLOCK_LIVE) /* else free says what it is */
         memset(p, byte, b.usable);
+}
+
+/* May the profile have a record of it? */
+static bool is_followed(const void *p)
+{
+    uintptr_t word = hk_pagemap_word(p);
+
+    return hk_heap_is_sampled_word(word) || word == HK_PM_GUARD;
 }
 
 static void free_inside(void *p, const void *site)
@@ -205,9 +218,12 @@ static void free_inside(void *p, const void *site)
     fill_old(p);
     if (HK_UNLIKELY(heap && heap->sampling.searching))
         hk_entry_sample_passes(heap);
-    if (HK_UNLIKELY(hk_heap_is_sampled_word(hk_pagemap_word(p))))
+    if (HK_UNLIKELY(is_followed(p)))
         hk_entry_sample_freed(heap, p);
-    hk_ace_free(heap, p, site);
+    if (HK_UNLIKELY(hk_config.secure))
+        hk_secure_free(heap, p, site);
+    else
+        hk_ace_free(heap, p, site);
 }
 
 static HK_NOINLINE void free_slow(void *p, const void *site)
@@ -301,9 +317,21 @@ HK_NOINLINE void hk_entry_free_sized(void *p, size_t size, const void *site)
 {
     struct hk_block b;
 
-    if (p && hk_ace_identify(p, &b) == HK_BLOCK_LIVE && !hk_size_is_plausible(b.usable, size))
+    if (p && HK_UNLIKELY(hk_config.secure))
+        hk_secure_verify_origin(p, HK_ORIGIN_MALLOC, size, site);
+    else if (p && hk_ace_identify(p, &b) == HK_BLOCK_LIVE && !hk_size_is_plausible(b.usable, size))
         hk_add_relaxed(&hk_ace_counters.size_mismatches, 1);
     hk_entry_free(p, site);
+}
+
+HK_NOINLINE void hk_entry_delete(void *p, unsigned origin, size_t size, size_t align, const void *site)
+{
+    if (p && HK_UNLIKELY(hk_config.secure))
+        hk_secure_verify_origin(p, (enum hk_origin)origin, size, site);
+    if (size == HK_SIZE_UNSAID || hk_config.secure)
+        hk_entry_free(p, site);
+    else
+        hk_entry_free_sized(p, hk_entry_aligned_size(size, align), site);
 }
 
 /* ---- malloc, free, calloc, realloc --------------------------------------------------------- */
@@ -345,7 +373,7 @@ HK_EXPORT void *calloc(size_t count, size_t size)
  */
 static void *realloc_with_sample(struct hk_heap *heap, void *p, size_t n, const void *site)
 {
-    bool sampled = hk_heap_is_sampled_word(hk_pagemap_word(p));
+    bool sampled = is_followed(p);
     bool stays = hk_ace_resize(heap, p, n, site);
     size_t usable = hk_ace_usable(p, site);
     void *moved = stays ? p : alloc_inside(n, 16, false, site);
@@ -370,13 +398,20 @@ static void *realloc_inside(void *p, size_t n, const void *site)
         moved = emergency_alloc(n);
         return moved ? memcpy(moved, p, hk_min(n, emergency_size(p))) : NULL;
     }
+    if (HK_UNLIKELY(hk_config.secure))
+        return hk_secure_realloc(heap, p, n, site);
     if (HK_UNLIKELY(heap && n <= HK_FAST_MAX && heap->sampling.searching) ||
-        HK_UNLIKELY(hk_heap_is_sampled_word(hk_pagemap_word(p))))
+        HK_UNLIKELY(is_followed(p)))
         return realloc_with_sample(heap, p, n, site);
     moved = hk_ace_realloc(heap, p, n, site);
     if (HK_UNLIKELY(heap && heap->sampling.attention))
         hk_entry_sample_attend(heap);
     return moved;
+}
+
+static size_t usable_size(const void *p, const void *site)
+{
+    return HK_UNLIKELY(hk_config.secure) ? hk_secure_usable(p, site) : hk_ace_usable(p, site);
 }
 
 /* In a signal handler that interrupted a slow section. */
@@ -385,7 +420,7 @@ static void *realloc_loose(void *p, size_t n, const void *site)
     void *moved = hk_ace_loose_alloc(n, 16);
 
     if (moved) {
-        memcpy(moved, p, hk_min(n, hk_ace_usable(p, site)));
+        memcpy(moved, p, hk_min(n, usable_size(p, site)));
         hk_entry_free(p, site);
     }
     return moved;
@@ -443,9 +478,10 @@ HK_EXPORT void free_sized(void *p, size_t size)
 HK_EXPORT void free_aligned_sized(void *p, size_t alignment, size_t size);
 HK_EXPORT void free_aligned_sized(void *p, size_t alignment, size_t size)
 {
-    size = hk_entry_aligned_size(size, alignment);
-    if (HK_UNLIKELY(!hk_heap_free_sized_fast(p, size)))
-        hk_entry_free_sized(p, size, CALLER());
+    size_t usable = hk_entry_aligned_size(size, alignment);
+
+    if (HK_UNLIKELY(!hk_heap_free_sized_fast(p, usable)))
+        hk_entry_free_sized(p, hk_config.secure ? size : usable, CALLER());
 }
 
 HK_EXPORT void cfree(void *p);
@@ -516,6 +552,8 @@ size_t hk_entry_trim(size_t keep_bytes)
 
     if (hk_thread_enter()) {
         struct hk_heap *heap = hk_thread_heap();
+        if (hk_config.secure)
+            hk_secure_flush(heap);
         if (hk_ace_cached_bytes() > keep_bytes || keep_bytes == 0)
             given = hk_ace_purge(heap);
         hk_thread_leave();
@@ -532,7 +570,7 @@ HK_EXPORT size_t malloc_usable_size(void *p)
         return 0;
     if (HK_UNLIKELY(hk_thread_is_panicking()))
         return emergency_size(p);
-    return hk_ace_usable(p, CALLER());
+    return usable_size(p, CALLER());
 }
 
 HK_EXPORT int malloc_trim(size_t keep_bytes)
@@ -607,6 +645,12 @@ static bool measure_foreign(const void *p, size_t *bytes)
     return true;
 }
 
+static void child_of_fork(void)
+{
+    hk_site_fork_child();
+    hk_guard_fork_child();
+}
+
 static __attribute__((constructor(101))) void start(void)
 {
     static const struct hk_foreign foreign = {free_foreign, resize_foreign, measure_foreign};
@@ -617,9 +661,12 @@ static __attribute__((constructor(101))) void start(void)
     hk_entry_keep_stderr();
     hk_entry_start_learning();
     hk_export_start();
-    pthread_atfork(NULL, NULL, hk_site_fork_child);
-    if (hk_config.prof)
+    pthread_atfork(NULL, NULL, child_of_fork);
+    if (hk_config.prof || hk_config.guard)
         hk_entry_caller_start();
+    hk_entry_guard_start();
+    if (hk_config.secure)
+        (void)atexit(hk_secure_look);
 }
 
 /* ---- mallopt ------------------------------------------------------------------------------- */

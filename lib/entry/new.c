@@ -16,7 +16,9 @@
 #include "entry/entry_private.h"
 
 #include "base/panic.h"
+#include "config/config.h"
 #include "heap/heap_inline.h"
+#include "secure/secure.h"
 
 #include <dlfcn.h>
 #include <stdlib.h>
@@ -97,6 +99,7 @@ struct request {
     size_t bytes;
     size_t align;
     const void *caller;
+    enum hk_origin origin;
 };
 
 /* A handle of the object if it is loaded, else NULL, which to dlsym is RTLD_DEFAULT: harmless here.
@@ -143,11 +146,19 @@ static bool is_hopeless(const struct request *request)
     return !hk_is_pow2(request->align);
 }
 
+/* For option secure. */
+static void *with_origin(void *p, const struct request *request)
+{
+    if (HK_UNLIKELY(hk_config.secure) && p)
+        hk_secure_mark_origin(p, request->origin);
+    return p;
+}
+
 static void *allocate(const struct request *request)
 {
     if (is_hopeless(request))
         return NULL;
-    return hk_entry_alloc(request->bytes, request->align, false, request->caller);
+    return with_origin(hk_entry_alloc(request->bytes, request->align, false, request->caller), request);
 }
 
 static handler_fn current_handler(const struct request *request)
@@ -232,7 +243,7 @@ static HK_COLD void *fail_nothrow(const struct request *request, const void *tag
         return NULL;
     theirs = (void *(*)(size_t, const void *))find("_Znw" Z NOTHROW_TAG, request->caller,
                                                    (const void *)hk_new_nothrow);
-    return theirs ? theirs(request->bytes, tag) : retry(request);
+    return theirs ? with_origin(theirs(request->bytes, tag), request) : retry(request);
 }
 
 static HK_COLD void *fail_aligned_nothrow(const struct request *request, const void *tag)
@@ -243,33 +254,33 @@ static HK_COLD void *fail_aligned_nothrow(const struct request *request, const v
         return NULL;
     theirs = (void *(*)(size_t, size_t, const void *))find(
         "_Znw" Z ALIGN_TAG NOTHROW_TAG, request->caller, (const void *)hk_new_aligned_nothrow);
-    return theirs ? theirs(request->bytes, request->align, tag) : retry(request);
+    return theirs ? with_origin(theirs(request->bytes, request->align, tag), request) : retry(request);
 }
 
 /*
  * Past the magazine.
  */
 
-static HK_NOINLINE void *new_slow(size_t bytes, size_t align, const void *caller)
+static HK_NOINLINE void *new_slow(size_t bytes, size_t align, const void *caller, enum hk_origin origin)
 {
-    struct request request = {bytes, align, caller};
+    struct request request = {bytes, align, caller, origin};
     void *p = allocate(&request);
 
     return HK_LIKELY(p != NULL) ? p : fail(&request);
 }
 
-static HK_NOINLINE void *new_nothrow_slow(size_t bytes, const void *tag, const void *caller)
+static HK_NOINLINE void *new_nothrow_slow(size_t bytes, const void *tag, const void *caller, enum hk_origin origin)
 {
-    struct request request = {bytes, PLAIN_ALIGN, caller};
+    struct request request = {bytes, PLAIN_ALIGN, caller, origin};
     void *p = allocate(&request);
 
     return HK_LIKELY(p != NULL) ? p : fail_nothrow(&request, tag);
 }
 
 static HK_NOINLINE void *new_aligned_nothrow_slow(size_t bytes, size_t align, const void *tag,
-                                                  const void *caller)
+                                                  const void *caller, enum hk_origin origin)
 {
-    struct request request = {bytes, align, caller};
+    struct request request = {bytes, align, caller, origin};
     void *p = allocate(&request);
 
     return HK_LIKELY(p != NULL) ? p : fail_aligned_nothrow(&request, tag);
@@ -284,48 +295,48 @@ void *hk_new(size_t bytes)
 {
     void *p = hk_heap_alloc_fast(bytes);
 
-    return HK_LIKELY(p != NULL) ? p : new_slow(bytes, PLAIN_ALIGN, CALLER());
+    return HK_LIKELY(p != NULL) ? p : new_slow(bytes, PLAIN_ALIGN, CALLER(), HK_ORIGIN_NEW);
 }
 
 void *hk_new_array(size_t bytes)
 {
     void *p = hk_heap_alloc_fast(bytes);
 
-    return HK_LIKELY(p != NULL) ? p : new_slow(bytes, PLAIN_ALIGN, CALLER());
+    return HK_LIKELY(p != NULL) ? p : new_slow(bytes, PLAIN_ALIGN, CALLER(), HK_ORIGIN_NEW_ARRAY);
 }
 
 void *hk_new_nothrow(size_t bytes, const void *tag)
 {
     void *p = hk_heap_alloc_fast(bytes);
 
-    return HK_LIKELY(p != NULL) ? p : new_nothrow_slow(bytes, tag, CALLER());
+    return HK_LIKELY(p != NULL) ? p : new_nothrow_slow(bytes, tag, CALLER(), HK_ORIGIN_NEW);
 }
 
 void *hk_new_array_nothrow(size_t bytes, const void *tag)
 {
     void *p = hk_heap_alloc_fast(bytes);
 
-    return HK_LIKELY(p != NULL) ? p : new_nothrow_slow(bytes, tag, CALLER());
+    return HK_LIKELY(p != NULL) ? p : new_nothrow_slow(bytes, tag, CALLER(), HK_ORIGIN_NEW_ARRAY);
 }
 
 void *hk_new_aligned(size_t bytes, size_t align)
 {
-    return new_slow(bytes, align, CALLER());
+    return new_slow(bytes, align, CALLER(), HK_ORIGIN_ALIGNED_NEW);
 }
 
 void *hk_new_array_aligned(size_t bytes, size_t align)
 {
-    return new_slow(bytes, align, CALLER());
+    return new_slow(bytes, align, CALLER(), HK_ORIGIN_ALIGNED_NEW_ARRAY);
 }
 
 void *hk_new_aligned_nothrow(size_t bytes, size_t align, const void *tag)
 {
-    return new_aligned_nothrow_slow(bytes, align, tag, CALLER());
+    return new_aligned_nothrow_slow(bytes, align, tag, CALLER(), HK_ORIGIN_ALIGNED_NEW);
 }
 
 void *hk_new_array_aligned_nothrow(size_t bytes, size_t align, const void *tag)
 {
-    return new_aligned_nothrow_slow(bytes, align, tag, CALLER());
+    return new_aligned_nothrow_slow(bytes, align, tag, CALLER(), HK_ORIGIN_ALIGNED_NEW_ARRAY);
 }
 
 /* free preserves errno, and so do these; those that jump to it let it see delete's caller. */
@@ -333,75 +344,79 @@ void *hk_new_array_aligned_nothrow(size_t bytes, size_t align, const void *tag)
 void hk_delete(void *p)
 {
     if (HK_UNLIKELY(!hk_heap_free_fast(p)))
-        hk_entry_free(p, CALLER());
+        hk_entry_delete(p, HK_ORIGIN_NEW, HK_SIZE_UNSAID, PLAIN_ALIGN, CALLER());
 }
 
 void hk_delete_array(void *p)
 {
     if (HK_UNLIKELY(!hk_heap_free_fast(p)))
-        hk_entry_free(p, CALLER());
+        hk_entry_delete(p, HK_ORIGIN_NEW_ARRAY, HK_SIZE_UNSAID, PLAIN_ALIGN, CALLER());
 }
 
 void hk_delete_sized(void *p, size_t bytes)
 {
     if (HK_UNLIKELY(!hk_heap_free_sized_fast(p, bytes)))
-        hk_entry_free_sized(p, bytes, CALLER());
+        hk_entry_delete(p, HK_ORIGIN_NEW, bytes, PLAIN_ALIGN, CALLER());
 }
 
 void hk_delete_array_sized(void *p, size_t bytes)
 {
     if (HK_UNLIKELY(!hk_heap_free_sized_fast(p, bytes)))
-        hk_entry_free_sized(p, bytes, CALLER());
+        hk_entry_delete(p, HK_ORIGIN_NEW_ARRAY, bytes, PLAIN_ALIGN, CALLER());
 }
 
 void hk_delete_nothrow(void *p, const void *tag)
 {
     (void)tag;
-    free(p);
+    if (HK_UNLIKELY(!hk_heap_free_fast(p)))
+        hk_entry_delete(p, HK_ORIGIN_NEW, HK_SIZE_UNSAID, PLAIN_ALIGN, CALLER());
 }
 
 void hk_delete_array_nothrow(void *p, const void *tag)
 {
     (void)tag;
-    free(p);
+    if (HK_UNLIKELY(!hk_heap_free_fast(p)))
+        hk_entry_delete(p, HK_ORIGIN_NEW_ARRAY, HK_SIZE_UNSAID, PLAIN_ALIGN, CALLER());
 }
 
 void hk_delete_aligned(void *p, size_t align)
 {
     (void)align;
-    free(p);
+    if (HK_UNLIKELY(!hk_heap_free_fast(p)))
+        hk_entry_delete(p, HK_ORIGIN_ALIGNED_NEW, HK_SIZE_UNSAID, PLAIN_ALIGN, CALLER());
 }
 
 void hk_delete_array_aligned(void *p, size_t align)
 {
     (void)align;
-    free(p);
+    if (HK_UNLIKELY(!hk_heap_free_fast(p)))
+        hk_entry_delete(p, HK_ORIGIN_ALIGNED_NEW_ARRAY, HK_SIZE_UNSAID, PLAIN_ALIGN, CALLER());
 }
 
 void hk_delete_sized_aligned(void *p, size_t bytes, size_t align)
 {
-    bytes = hk_entry_aligned_size(bytes, align);
-    if (HK_UNLIKELY(!hk_heap_free_sized_fast(p, bytes)))
-        hk_entry_free_sized(p, bytes, CALLER());
+    if (HK_UNLIKELY(!hk_heap_free_sized_fast(p, hk_entry_aligned_size(bytes, align))))
+        hk_entry_delete(p, HK_ORIGIN_ALIGNED_NEW, bytes, align, CALLER());
 }
 
 void hk_delete_array_sized_aligned(void *p, size_t bytes, size_t align)
 {
-    bytes = hk_entry_aligned_size(bytes, align);
-    if (HK_UNLIKELY(!hk_heap_free_sized_fast(p, bytes)))
-        hk_entry_free_sized(p, bytes, CALLER());
+    if (HK_UNLIKELY(!hk_heap_free_sized_fast(p, hk_entry_aligned_size(bytes, align))))
+        hk_entry_delete(p, HK_ORIGIN_ALIGNED_NEW_ARRAY, bytes, align, CALLER());
 }
 
 void hk_delete_aligned_nothrow(void *p, size_t align, const void *tag)
 {
     (void)align;
     (void)tag;
-    free(p);
+    if (HK_UNLIKELY(!hk_heap_free_fast(p)))
+        hk_entry_delete(p, HK_ORIGIN_ALIGNED_NEW, HK_SIZE_UNSAID, PLAIN_ALIGN, CALLER());
 }
 
 void hk_delete_array_aligned_nothrow(void *p, size_t align, const void *tag)
 {
     (void)align;
     (void)tag;
-    free(p);
+    if (HK_UNLIKELY(!hk_heap_free_fast(p)))
+        hk_entry_delete(p, HK_ORIGIN_ALIGNED_NEW_ARRAY, HK_SIZE_UNSAID, PLAIN_ALIGN, CALLER());
 }

@@ -14,7 +14,8 @@
  *        of slow paths) searches as well, for any class; what it finds counts for itself alone. Looks that
  *        find nothing become rarer. A thread that takes no slow path at all is not seen.
  *
- * The block comes from the sampled heap (heap.h), so its end takes the slow path by itself and comes here.
+ * The block comes from the sampled heap (heap.h), so its end takes the slow path by itself and comes here; now and then
+ * it is a guarded one (guard.c). Without a profile guard alone takes samples.
  */
 #include "entry/entry_private.h"
 
@@ -38,6 +39,18 @@ static void search(struct hk_sampling *s, unsigned class, unsigned skip)
     s->skip = (uint8_t)skip;
     s->patience = PATIENCE;
     s->searching = true;
+}
+
+/* A sample is the profile's, or guard's chance to take one, or both: then the denser one decides. */
+static uint64_t mean_bytes(void)
+{
+    size_t guard = hk_config.guard ? hk_config.guard_rate_bytes : SIZE_MAX;
+
+    if (hk_config.secure)
+        return SIZE_MAX; /* no block of the sampled heap's */
+    if (hk_entry_guard_counts())
+        guard = SIZE_MAX;
+    return hk_config.prof ? hk_min(hk_config.prof_sample_bytes, guard) : guard;
 }
 
 static void add_owed(struct hk_sampling *s, unsigned class, uint32_t nr_events)
@@ -89,7 +102,7 @@ static void note_due(struct hk_heap *heap)
 
     if (first)
         start(heap);
-    nr_events = count_events(s, hk_config.prof_sample_bytes) - first; /* the first interval starts, no more */
+    nr_events = count_events(s, mean_bytes()) - first; /* the first interval starts, no more */
     if (nr_events == 0)
         return;
     add_owed(s, s->due_class, nr_events);
@@ -114,11 +127,11 @@ void hk_entry_sample_attend(struct hk_heap *heap)
     uint8_t attention = s->attention;
 
     s->attention = 0;
-    if (!hk_config.prof)
+    if (mean_bytes() == SIZE_MAX)
         s->countdown = INT64_MAX;
     else if (attention & HK_SAMPLE_DUE)
         note_due(heap);
-    else if (s->random && !s->searching)
+    else if (hk_config.prof && s->random && !s->searching)
         note_look(heap);
 }
 
@@ -166,6 +179,14 @@ static uint32_t owner_number(const struct hk_heap *heap)
     return heap ? heap->id + 1 : 0; /* unlike the kernel's, it is the same after fork */
 }
 
+/* Guarded if one is due, else of the sampled heap; NULL without a profile, or no memory. */
+static void *take_block(struct hk_heap *heap, size_t n, size_t align, const struct hk_site_sample *sample)
+{
+    void *p = hk_entry_guard_counts() ? NULL : hk_entry_guard_alloc(heap, n, align, sample->weight_bytes, sample->site);
+
+    return p || !hk_config.prof ? p : hk_heap_alloc_sampled(heap, hk_ace_class(n, align));
+}
+
 HK_NOINLINE void *hk_entry_sample_alloc(struct hk_heap *heap, size_t n, size_t align, bool zero,
                                         const void *site)
 {
@@ -178,16 +199,19 @@ HK_NOINLINE void *hk_entry_sample_alloc(struct hk_heap *heap, size_t n, size_t a
         hk_entry_sample_passes(heap);
         return NULL;
     }
-    p = hk_heap_alloc_sampled(heap, class);
-    if (!p)
+    sample.site = hk_entry_caller(site, __builtin_frame_address(0), &sample.height);
+    sample.weight_bytes = s->owed[class] * mean_bytes();
+    p = take_block(heap, n, align, &sample);
+    if (!p && hk_config.prof)
         return NULL;
-    sample.weight_bytes = take_owed(s, class) * (uint64_t)hk_config.prof_sample_bytes;
+    (void)take_owed(s, class);
     if (s->searching && (s->class == class || s->class == ANY_CLASS))
         s->searching = false;
     s->looks_off = 0;
+    if (!hk_config.prof)
+        return p;
     if (zero)
         memset(p, 0, n);
-    sample.site = hk_entry_caller(site, __builtin_frame_address(0), &sample.height);
     sample.now_ns = hk_os_now_ns();
     sample.block_bytes = hk_size_class[class].size;
     (void)hk_site_sample(&sample, p);

@@ -12,6 +12,7 @@
 #include "batch/batch.h"
 #include "bigcache/bigcache.h"
 #include "config/config.h"
+#include "guard/guard.h"
 #include "meta/meta.h"
 #include "os/os.h"
 #include "site/site.h"
@@ -69,6 +70,19 @@ static KEPT field arena_fields[] = {
 static KEPT field big_fields[] = {
     F("live", live_bytes, BYTES), F("arena", arena_bytes, BYTES), F("nr_live", nr_live, GAUGE), F("loose", loose_bytes, BYTES),
     F("emergency", emergency_bytes, BYTES), F("size_mismatches", size_mismatches, COUNTER)};
+#undef ROW
+
+#define ROW struct hk_guard_counters
+static field guard_fields[] = {
+    F("mapped", mapped_bytes, BYTES), F("live", live_bytes, BYTES), F("nr_live", nr_live, GAUGE),
+    F("nr_samples", nr_samples, COUNTER), F("nr_refused", nr_refused, COUNTER)};
+#undef ROW
+
+#define ROW struct hk_guard_slot
+static field slot_fields[] = {
+    F("state", state, ENUM), F("bytes", bytes, BYTES), F("start", start, ADDRESS),
+    F("alloc_site", alloc_site, ADDRESS), F("free_site", free_site, ADDRESS),
+    F("alloc_thread", alloc_thread, NUMBER), F("free_thread", free_thread, NUMBER)};
 #undef ROW
 
 #define ROW struct hk_bigcache_counters
@@ -209,7 +223,8 @@ static KEPT field trace_fields[] = {
 enum table_number {
     T_OS, T_META, T_PAGEMAP, T_SPAN, T_ARENA, T_BIG, T_BIGCACHE, T_BATCH, T_HEAPS, T_SIZE, T_HEAP, T_HEAP_SLABS,
     T_HEAP_MAGAZINE, T_HEAP_RUNS, T_PARCEL, T_RUN, T_RUN_CLASS, T_SHARD, T_RUNS, T_SITE, T_POLICY, T_EVO,
-    T_CONFIG, T_OPTION, T_OPTION_SOURCE, T_OPTION_NAMES, T_OPTION_WORDS, T_LATENCY, T_TRACE, NR_TABLES
+    T_CONFIG, T_OPTION, T_OPTION_SOURCE, T_OPTION_NAMES, T_OPTION_WORDS, T_LATENCY, T_TRACE, T_GUARD, T_GUARD_SLOT,
+    NR_TABLES
 };
 
 #define FIELDS(f) .nr_fields = sizeof(f) / sizeof *(f)
@@ -254,6 +269,8 @@ static struct hak_stats_table tables[NR_TABLES] = {
     [T_OPTION_WORDS] = {.name = "option.words", .flags = HAK_STATS_BLOB},
     [T_LATENCY] = TABLE("latency", 1, hk_latency, latency_fields),
     [T_TRACE] = TABLE("trace", HK_TRACE_EVENTS, struct hk_trace_event, trace_fields),
+    [T_GUARD] = TABLE("guard", 1, struct hk_guard_counters, guard_fields),
+    [T_GUARD_SLOT] = TABLE("guard.slot", HK_GUARD_SLOTS, struct hk_guard_slot, slot_fields),
 };
 
 /* abi, sizes and magic are there before the library starts; self says that the rest is. */
@@ -303,6 +320,8 @@ static void place_boxes(void)
     place(T_EVO, &hk_acectl_view, hk_export_evo_fields);
     place(T_LATENCY, hk_latency, latency_fields);
     place(T_TRACE, hk_trace_ring, trace_fields);
+    place(T_GUARD, hk_guard_counters(), guard_fields);
+    place(T_GUARD_SLOT, hk_guard_slots, slot_fields);
 }
 
 static void place_options(void)

@@ -7,6 +7,7 @@
 #include "batch/batch.h"
 #include "bigcache/bigcache.h"
 #include "config/config.h"
+#include "guard/guard.h"
 #include "meta/meta.h"
 #include "os/os.h"
 #include "pagemap/pagemap.h"
@@ -161,6 +162,20 @@ static void add_big(hak_stats_t *t)
     t->size_mismatches = hk_load_relaxed(&hk_ace_counters.size_mismatches);
 }
 
+/* Their pages count as big blocks', the rest of the region as memory that was given back. */
+static void add_guarded(hak_stats_t *t)
+{
+    const struct hk_guard_counters *c = hk_guard_counters();
+    uint64_t live = hk_load_relaxed(&c->live_bytes);
+
+    t->live_big += live;
+    t->purged += minus(hk_load_relaxed(&c->mapped_bytes), live);
+    t->guard_live = hk_load_relaxed(&c->nr_live);
+    t->live_blocks += t->guard_live;
+    t->guard_samples = hk_load_relaxed(&c->nr_samples);
+    t->guard_refused = hk_load_relaxed(&c->nr_refused);
+}
+
 /* ---- the way back -------------------------------------------------------------------------- */
 
 static void add_kernel(hak_stats_t *t)
@@ -216,6 +231,7 @@ void hk_export_view(struct hk_view *view, bool resident)
     add_runs(view);
     add_big(t);
     add_kernel(t);
+    add_guarded(t);
     t->live = t->live_small + t->live_runs + t->live_big;
     t->cached = t->cached_magazines + t->cached_parcels + t->cached_runs + t->cached_big;
     t->resident = resident ? resident_bytes() : 0;

@@ -2,6 +2,7 @@
 #include "heap/heap_private.h"
 
 #include "base/panic.h"
+#include "config/config.h"
 #include "meta/meta.h"
 #include "os/os.h"
 
@@ -351,6 +352,24 @@ void hk_heap_count_down(struct hk_heap *heap, unsigned class, unsigned nr_blocks
     s->attention |= HK_SAMPLE_DUE;
 }
 
+/* Option secure: which block comes next shall not be known. Knuth, TAOCP 2, 3.4.2, algorithm P; xorshift64 (Marsaglia 2003). */
+static HK_COLD void shuffle(struct hk_heap *heap, void **blocks, unsigned n)
+{
+    uint64_t x = heap->shuffled ? heap->shuffled : hk_os_random(~(uint64_t)heap->id) | 1;
+
+    for (unsigned i = n; i > 1; i--) {
+        unsigned j;
+        void *p = blocks[i - 1];
+        x ^= x << 13;
+        x ^= x >> 7;
+        x ^= x << 17;
+        j = (unsigned)((x >> 32) * i >> 32);
+        blocks[i - 1] = blocks[j];
+        blocks[j] = p;
+    }
+    heap->shuffled = x;
+}
+
 /* Fills the magazine, empty but for the gap, so that blocks leave it in address order. */
 static bool refill(struct hk_heap *heap, unsigned class)
 {
@@ -363,6 +382,8 @@ static bool refill(struct hk_heap *heap, unsigned class)
     if (!slab)
         return false;
     n = take_blocks(heap, slab, blocks, refill_count(r, cs, class));
+    if (HK_UNLIKELY(hk_config.secure))
+        shuffle(heap, blocks, n);
     for (unsigned i = 0; i < n; i++)
         r->cursor[i] = blocks[n - 1 - i];
     r->cursor += n;

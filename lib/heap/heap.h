@@ -179,6 +179,7 @@ struct hk_heap {
     bool depot;  /* no thread's: the depot, or the sampled heap */
     struct hk_sampling sampling;
     bool orphan;                   /* its thread is in the parent; written by fork and hk_heap_inherit */
+    uint64_t shuffled;             /* state of the order of refills, mode secure; 0: not started */
     uint64_t given_bytes;          /* as stats: taken by refills, and by blocks above 64 KiB */
     uint32_t events[HK_NR_EVENTS]; /* as stats; may wrap: refills by kind, then large blocks */
     struct hk_heap_stats stats;

@@ -46,6 +46,8 @@ enum hk_pm_kind {
     HK_PM_BIG,     /* first granule of a big block */
     HK_PM_LOOSE,   /* first granule of a loose mapping: desc is its size in bytes */
     HK_PM_GONE,    /* was ours, given back to the system */
+    HK_PM_GUARD,   /* any granule of the guard's region */
+    HK_PM_EMPTY,   /* of its region for blocks of size 0 */
     HK_PM_KINDS
 };
 

@@ -5,6 +5,8 @@
 #include "meta/meta.h"
 #include "os/os.h"
 
+static uint32_t nr_acquired; /* relaxed adds */
+
 static size_t nr_words(unsigned nr_slots)
 {
     return (nr_slots + 63u) / 64;
@@ -42,7 +44,8 @@ struct hk_slab *hk_slab_acquire(unsigned class, uintptr_t word, void *owner)
         hk_meta_free(slab, descriptor_bytes(sc->nr_slots));
         return NULL;
     }
-    slab->class = (uint16_t)class;
+    slab->class = (uint8_t)class;
+    slab->serial = hk_add_relaxed(&nr_acquired, 1);
     slab->nr_slots = sc->nr_slots;
     set_all_free(slab);
     hk_slab_set_owner(slab, word, owner);

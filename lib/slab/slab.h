@@ -29,13 +29,14 @@ struct hk_slab {
     struct hk_slab *next, *prev; /* owner's list of slabs with free blocks */
     struct hk_region *home;
     uintptr_t word;           /* owner's page-map word */
-    uint16_t class;
+    uint8_t class;
+    bool listed;         /* in the owner's list */
     uint16_t nr_slots;
     uint16_t nr_free;
     uint16_t first_word; /* no free bit in the words below: where take() starts */
     uint16_t carved;     /* blocks from here on never left */
     uint16_t marked;     /* slots from here on never carried a mark; >= carved unless the slab is used up */
-    bool listed;         /* in the owner's list */
+    uint32_t serial;     /* of the slabs acquired, ever; wraps. Constant while acquired */
     uint64_t free_bits[HK_SLAB_WORDS]; /* only the words that nr_slots needs are allocated */
 };
 

@@ -151,6 +151,7 @@ static void init_process(void)
 {
     hk_config_load(environ);
     hk_trace_on = hk_config.trace_ring;
+    fast_paths_off = hk_config_is_exact(&hk_config);
     hk_size_init(hk_os_random(hk_config.seed));
     fill_policy(&hk_policy_builtin);
     hk_policy_set_readers(hk_heap_policy_seen);
@@ -368,7 +369,7 @@ struct hk_heap *hk_thread_heap(void)
 
 void hk_thread_fast_paths(bool on)
 {
-    hk_store_relaxed(&fast_paths_off, !on); /* this thread's leave sees it */
+    hk_store_relaxed(&fast_paths_off, !on || hk_config_is_exact(&hk_config)); /* this thread's leave sees it */
 }
 
 bool hk_thread_is_panicking(void)

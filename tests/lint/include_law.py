@@ -18,11 +18,11 @@ LAW = [
     ["pagemap", "batch", "elo", "ucb1", "p2"],
     ["span", "arena"],
     ["slab"],
-    ["tiny", "pool", "l25", "bigcache"],
+    ["tiny", "pool", "l25", "bigcache", "guard"],
     ["heap"],
     ["evo"],
     ["ace", "site", "acectl"],
-    ["thread"],
+    ["thread", "secure"],
     ["export"],
     ["entry"],
 ]

@@ -74,6 +74,9 @@ const struct metric metrics[] = {
     M(heaps, GAUGE, PROCESS, "heaps ever made; they are reused"),
     M(heaps_active, GAUGE, PROCESS, "heaps with a thread"),
     M(size_mismatches, COUNTER, PROCESS, "sized frees whose size did not fit the block"),
+    M(guard_samples, COUNTER, PROCESS, "guarded blocks, ever"),
+    M(guard_live, GAUGE, PROCESS, "guarded blocks in use"),
+    M(guard_refused, COUNTER, PROCESS, "guarded blocks for which there was no slot or no memory"),
 };
 const unsigned nr_metrics = sizeof metrics / sizeof *metrics;
 

@@ -193,6 +193,20 @@ static void add_kernel(struct capture *c)
     t->heaps_active = table_get(capture_table(c, "heaps"), 0, "nr_active");
 }
 
+static void add_guarded(struct capture *c)
+{
+    const struct table *guard = capture_table(c, "guard");
+    uint64_t live = table_get(guard, 0, "live");
+    hak_stats_t *t = &c->total;
+
+    t->live_big += live;
+    t->purged += minus(table_get(guard, 0, "mapped"), live);
+    t->guard_live = table_get(guard, 0, "nr_live");
+    t->live_blocks += t->guard_live;
+    t->guard_samples = table_get(guard, 0, "nr_samples");
+    t->guard_refused = table_get(guard, 0, "nr_refused");
+}
+
 /* Counters whose field in "heap" or "runs" bears the name of the member. */
 static void add_counters(struct capture *c)
 {
@@ -232,6 +246,7 @@ static int from_counters(struct capture *c, struct problem *problem)
     add_big(c);
     add_kernel(c);
     add_counters(c);
+    add_guarded(c);
     t->live = t->live_small + t->live_runs + t->live_big;
     t->cached = t->cached_magazines + t->cached_parcels + t->cached_runs + t->cached_big;
     return 0;

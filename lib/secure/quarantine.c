@@ -1,0 +1,63 @@
+// SPDX-License-Identifier: MIT
+/*
+ * quarantine: where freed blocks rest. A ring of slots per shard and kind of size; a block that comes in takes the
+ * next slot and sends on who was there, so the last 512 small, 16 medium and 4 large ones of a shard rest. No lock: a
+ * slot changes hands by exchange, and whoever was handed a block alone has it.
+ */
+#include "secure/secure_private.h"
+
+#define NR_SHARDS 8 /* by heap */
+#define NR_SMALL 512
+#define NR_MEDIUM 16
+#define NR_LARGE 4
+#define SMALL_MAX HK_KIB
+#define MEDIUM_MAX (64 * HK_KIB)
+#define LARGE_MAX HK_MIB
+#define SHARD_SLOTS (NR_SMALL + NR_MEDIUM + NR_LARGE)
+
+struct shard {
+    uint32_t next[3]; /* relaxed adds; of each ring */
+    void *slot[SHARD_SLOTS]; /* by exchange alone */
+} __attribute__((aligned(HK_CACHE_LINE)));
+
+static HK_LARGE_BSS struct shard shards[NR_SHARDS];
+static struct hk_secure_counters counters;
+
+const struct hk_secure_counters *hk_secure_counters(void)
+{
+    return &counters;
+}
+
+void hk_quarantine_count(size_t bytes, size_t nr)
+{
+    hk_add_relaxed(&counters.resting_bytes, bytes);
+    hk_add_relaxed(&counters.nr_resting, nr);
+}
+
+static void **next_slot(struct shard *shard, size_t usable)
+{
+    if (usable <= SMALL_MAX)
+        return &shard->slot[hk_add_relaxed(&shard->next[0], 1) % NR_SMALL];
+    if (usable <= MEDIUM_MAX)
+        return &shard->slot[NR_SMALL + hk_add_relaxed(&shard->next[1], 1) % NR_MEDIUM];
+    return &shard->slot[NR_SMALL + NR_MEDIUM + hk_add_relaxed(&shard->next[2], 1) % NR_LARGE];
+}
+
+void *hk_quarantine_exchange(unsigned shard, void *p, size_t usable)
+{
+    if (usable > LARGE_MAX)
+        return p;
+    /* QA1 acq_rel, pairs with QA1: who takes the block sees what was done to it */
+    return hk_exchange_acq_rel(next_slot(&shards[shard % NR_SHARDS], usable), p);
+}
+
+void *hk_quarantine_take(unsigned *next)
+{
+    for (; *next < NR_SHARDS * SHARD_SLOTS; ++*next) {
+        void **slot = &shards[*next / SHARD_SLOTS].slot[*next % SHARD_SLOTS];
+        void *p = hk_load_relaxed(slot) ? hk_exchange_acq_rel(slot, NULL) : NULL; /* QA1 acq_rel, pairs with QA1 */
+        if (p)
+            return p;
+    }
+    return NULL;
+}

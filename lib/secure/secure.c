@@ -1,0 +1,436 @@
+// SPDX-License-Identifier: MIT
+#include "secure/secure_private.h"
+
+#include "ace/ace.h"
+#include "base/panic.h"
+#include "guard/guard.h"
+#include "os/os.h"
+
+#include <string.h>
+
+#define MIN_ALIGN 16
+#define MIN_BYTES 16 /* the mark of a dead block is not to lie in a trailer */
+
+/* ---- what is p? ---------------------------------------------------------------------------- */
+
+/* A live block of ace's that has a trailer. */
+struct place {
+    void *p;
+    size_t usable; /* of the box below */
+    unsigned owner;
+    const void *site;
+    struct hk_trailer trailer;
+};
+
+/* Of a block that is known to be one. */
+static size_t usable_of(const void *p)
+{
+    uintptr_t word = hk_pagemap_word(p);
+    struct hk_block b;
+
+    if (HK_LIKELY(word >= HK_PM_KINDS))
+        return hk_size_class[hk_class_of_word(word)].size;
+    (void)hk_ace_identify(p, &b);
+    return hk_closed_usable(p, b.usable);
+}
+
+static HK_COLD _Noreturn void complain(const struct place *place, const char *what, const void *ptr)
+{
+    const struct hk_trailer *t = &place->trailer;
+    struct hk_diag diag = {.what = what,
+                           .ptr = ptr,
+                           .block = place->p,
+                           .size = t->state != HK_TRAILER_NONE ? t->bytes : place->usable - HK_TRAILER_BYTES,
+                           .owner = place->owner,
+                           .caller = place->site};
+
+    hk_panic(&diag);
+}
+
+/* False: not one of ours; ace knows what to say of it, or to do with it. */
+static bool find(const void *p, const void *site, struct place *place)
+{
+    struct hk_block b;
+
+    if (hk_ace_identify(p, &b) != HK_BLOCK_LIVE || b.word == HK_PM_GUARD || b.word == HK_PM_EMPTY ||
+        b.word == HK_PM_LOOSE)
+        return false;
+    if (b.word == HK_PM_BIG)
+        b.usable = hk_closed_usable(p, b.usable);
+    *place = (struct place){.p = (void *)p, .usable = b.usable, .owner = b.owner, .site = site};
+    place->trailer = hk_trailer_read(p, b.usable);
+    return true;
+}
+
+/* Live and unharmed, or the process ends. */
+static void verify(const struct place *place, const char *if_freed)
+{
+    const struct hk_trailer *t = &place->trailer;
+    const char *damage;
+
+    if (HK_UNLIKELY(t->state != HK_TRAILER_LIVE)) {
+        bool freed = t->state != HK_TRAILER_NONE && t->origin != HK_ORIGIN_NOBODY;
+        complain(place, freed ? if_freed : "heap overflow", freed ? place->p : (char *)place->p + place->usable - HK_TRAILER_BYTES);
+    }
+    damage = hk_canary_find_damage(place->p, place->usable, t->bytes);
+    if (HK_UNLIKELY(damage != NULL))
+        complain(place, "heap overflow", damage);
+}
+
+/* ---- the block before ---------------------------------------------------------------------- */
+
+/*
+ * A write before a block meets the trailer of the one before it in the slab. So that there is always one while the block
+ * lives, alloc gives it a mark if it was never out. Only the thread whose slab it is looks: it alone makes blocks there,
+ * and what others do to a trailer, one compare-and-swap of its state, never makes it invalid.
+ */
+static char *before(const struct hk_heap *heap, const void *p, size_t *usable)
+{
+    uintptr_t word = hk_pagemap_word(p);
+    const struct hk_size_class *sc;
+
+    if (word < HK_PM_KINDS || !heap || hk_heap_of_word(word) != heap)
+        return NULL;
+    sc = &hk_size_class[hk_class_of_word(word)];
+    *usable = sc->size;
+    return ((uintptr_t)p & sc->slab_mask) >= sc->size ? (char *)p - sc->size : NULL;
+}
+
+static void mark_before(const struct hk_heap *heap, const void *p)
+{
+    size_t usable;
+    char *q = before(heap, p, &usable);
+
+    if (q && hk_trailer_read(q, usable).state == HK_TRAILER_NONE)
+        hk_trailer_write(q, usable, &(struct hk_trailer){.state = HK_TRAILER_DEAD, .origin = HK_ORIGIN_NOBODY});
+}
+
+static void verify_before(const struct hk_heap *heap, const struct place *place)
+{
+    size_t usable;
+    char *q = before(heap, place->p, &usable);
+
+    if (q && HK_UNLIKELY(hk_trailer_read(q, usable).state == HK_TRAILER_NONE))
+        complain(place, "heap underflow, or overflow of the block before", (char *)place->p - HK_TRAILER_BYTES);
+}
+
+/* ---- alloc --------------------------------------------------------------------------------- */
+
+static void write_live(void *p, size_t usable, size_t n, enum hk_origin origin)
+{
+    hk_canary_write(p, usable, n);
+    hk_trailer_write(p, usable, &(struct hk_trailer){.state = HK_TRAILER_LIVE, .origin = origin, .bytes = n});
+}
+
+/* True: the block left our hands zeroed, and still is. */
+static bool is_as_left(void *p, size_t usable, const void *site)
+{
+    struct place place = {.p = p, .usable = usable, .site = site, .trailer = hk_trailer_read(p, usable)};
+    const char *damage;
+
+    if (place.trailer.state != HK_TRAILER_DEAD || place.trailer.origin == HK_ORIGIN_NOBODY)
+        return false;
+    damage = hk_find_nonzero(p, usable - HK_TRAILER_BYTES);
+    if (HK_UNLIKELY(damage != NULL))
+        complain(&place, "write after free", damage);
+    return true;
+}
+
+static void prepare(void *p, size_t n, bool zero, bool is_zero, const void *site)
+{
+    size_t usable = usable_of(p);
+
+    if (usable <= HK_CHECKED_MAX && is_as_left(p, usable, site))
+        is_zero = true;
+    if (zero && !is_zero)
+        memset(p, 0, n);
+    write_live(p, usable, n, HK_ORIGIN_MALLOC);
+}
+
+void *hk_secure_alloc(struct hk_heap *heap, size_t n, size_t align, bool zero, const void *site)
+{
+    size_t extra = hk_closed_extra(n), inner = hk_max(n, MIN_BYTES) + HK_TRAILER_BYTES + extra;
+    bool zeroed = zero && inner > HK_CHECKED_MAX; /* what is fresh from the kernel is not cleared once more */
+    void *p = n == 0 && align <= MIN_ALIGN ? hk_guard_alloc_empty() : NULL;
+
+    if (p)
+        return p;
+    if (inner <= PTRDIFF_MAX) {
+        p = hk_ace_alloc(heap, inner, align, zeroed, site);
+        if (HK_UNLIKELY(!p)) {
+            hk_secure_flush(heap);
+            p = hk_ace_alloc(heap, inner, align, zeroed, site);
+        }
+    }
+    if (!p)
+        return NULL;
+    if (extra && hk_pagemap_word(p) == HK_PM_BIG)
+        hk_closed_put(p, usable_of(p));
+    prepare(p, n, zero, zeroed, site);
+    mark_before(heap, p);
+    return p;
+}
+
+/* ---- free ---------------------------------------------------------------------------------- */
+
+/* All of it but the trailer. Whole pages of a large one go back to the kernel. */
+static void clear(char *p, size_t bytes)
+{
+    size_t page = hk_os_page_bytes();
+    char *first = (char *)hk_align_up((uintptr_t)p, page), *end = (char *)((uintptr_t)(p + bytes) & ~(uintptr_t)(page - 1));
+
+    if (bytes < HK_CHECKED_MAX || !hk_os_purge(first, (size_t)(end - first))) {
+        memset(p, 0, bytes);
+        return;
+    }
+    memset(p, 0, (size_t)(first - p));
+    memset(end, 0, (size_t)(p + bytes - end));
+}
+
+static bool take_fence_down(void *p)
+{
+    struct hk_block b;
+
+    (void)hk_ace_identify(p, &b);
+    return hk_closed_take_down(p, b.usable);
+}
+
+/* It rested, and goes to ace. */
+static void release(struct hk_heap *heap, void *p, size_t usable, const void *site)
+{
+    struct place place = {.p = p, .usable = usable, .site = site, .trailer = hk_trailer_read(p, usable)};
+    const char *damage = NULL;
+
+    if (place.trailer.state != HK_TRAILER_RESTING)
+        damage = (char *)p + usable - HK_TRAILER_BYTES;
+    else if (usable <= HK_CHECKED_MAX)
+        damage = hk_find_nonzero(p, usable - HK_TRAILER_BYTES);
+    if (HK_UNLIKELY(damage != NULL))
+        complain(&place, "write after free", damage);
+    (void)hk_trailer_advance(p, usable, &place.trailer, HK_TRAILER_DEAD);
+    if (hk_pagemap_word(p) == HK_PM_BIG && !take_fence_down(p))
+        return;
+    hk_ace_free(heap, p, site);
+}
+
+static void rest(struct hk_heap *heap, const struct place *place)
+{
+    void *p = place->p, *leaving;
+    size_t usable;
+
+    clear(p, place->usable - HK_TRAILER_BYTES);
+    hk_quarantine_count(place->usable, 1);
+    leaving = hk_quarantine_exchange(heap ? heap->id : 0, p, place->usable);
+    if (!leaving)
+        return;
+    usable = usable_of(leaving);
+    hk_quarantine_count(-usable, (size_t)-1);
+    release(heap, leaving, usable, place->site);
+}
+
+void hk_secure_free(struct hk_heap *heap, void *p, const void *site)
+{
+    struct place place;
+
+    if (!find(p, site, &place)) {
+        hk_secure_verify_origin(p, HK_ORIGIN_MALLOC, HK_SIZE_UNSAID, site);
+        hk_ace_free(heap, p, site);
+        return;
+    }
+    verify(&place, "double free");
+    verify_before(heap, &place);
+    if (place.trailer.origin != HK_ORIGIN_MALLOC)
+        hk_secure_verify_origin(p, HK_ORIGIN_MALLOC, HK_SIZE_UNSAID, site); /* says what it is */
+    if (HK_UNLIKELY(!hk_trailer_advance(p, place.usable, &place.trailer, HK_TRAILER_RESTING)))
+        complain(&place, "double free", p);
+    rest(heap, &place);
+}
+
+/* Its pages stay as they are: others may run on. */
+static void look_at(void *p)
+{
+    size_t usable = usable_of(p);
+    struct place place = {.p = p, .usable = usable, .trailer = hk_trailer_read(p, usable)};
+    const char *damage = usable <= HK_CHECKED_MAX ? hk_find_nonzero(p, usable - HK_TRAILER_BYTES) : NULL;
+
+    if (HK_UNLIKELY(damage != NULL))
+        complain(&place, "write after free", damage);
+}
+
+void hk_secure_look(void)
+{
+    unsigned next = 0;
+    void *p;
+
+    while ((p = hk_quarantine_take(&next)) != NULL)
+        look_at(p);
+}
+
+void hk_secure_flush(struct hk_heap *heap)
+{
+    unsigned next = 0;
+    void *p;
+
+    while ((p = hk_quarantine_take(&next)) != NULL) {
+        size_t usable = usable_of(p);
+        hk_quarantine_count(-usable, (size_t)-1);
+        release(heap, p, usable, NULL);
+    }
+}
+
+/* ---- realloc, size ------------------------------------------------------------------------- */
+
+static bool keeps(const struct place *place, size_t n)
+{
+    size_t room = place->usable - HK_TRAILER_BYTES;
+
+    return n <= room && (room <= 64 || n > room / 2);
+}
+
+bool hk_secure_resize(void *p, size_t n, const void *site)
+{
+    struct place place;
+
+    if (!find(p, site, &place))
+        return hk_ace_resize(NULL, p, n, site);
+    verify(&place, "invalid realloc: freed pointer");
+    if (!keeps(&place, n))
+        return false;
+    write_live(p, place.usable, n, place.trailer.origin);
+    return true;
+}
+
+static void *move(struct hk_heap *heap, void *p, size_t old, size_t n, const void *site)
+{
+    void *moved = hk_secure_alloc(heap, n, MIN_ALIGN, false, site);
+
+    if (!moved)
+        return NULL;
+    memcpy(moved, p, hk_min(old, n));
+    hk_secure_free(heap, p, site);
+    return moved;
+}
+
+void *hk_secure_realloc(struct hk_heap *heap, void *p, size_t n, const void *site)
+{
+    struct place place;
+    struct hk_block b;
+    void *moved;
+
+    if (!find(p, site, &place)) {
+        if (hk_ace_identify(p, &b) != HK_BLOCK_LIVE || (b.word == HK_PM_GUARD && n == b.usable))
+            return hk_ace_realloc(heap, p, n, site);
+        return move(heap, p, b.usable, n, site);
+    }
+    verify(&place, "invalid realloc: freed pointer");
+    if (place.trailer.origin != HK_ORIGIN_MALLOC)
+        hk_secure_verify_origin(p, HK_ORIGIN_MALLOC, HK_SIZE_UNSAID, site);
+    if (keeps(&place, n)) {
+        write_live(p, place.usable, n, HK_ORIGIN_MALLOC);
+        return p;
+    }
+    moved = move(heap, p, place.trailer.bytes, n, site);
+    if (!moved && n <= place.trailer.bytes) { /* a shrink never fails */
+        write_live(p, place.usable, n, HK_ORIGIN_MALLOC);
+        return p;
+    }
+    return moved;
+}
+
+size_t hk_secure_usable(const void *p, const void *site)
+{
+    struct place place;
+
+    if (!find(p, site, &place))
+        return hk_ace_usable(p, site);
+    verify(&place, "invalid malloc_usable_size: freed pointer");
+    return place.trailer.bytes;
+}
+
+/* ---- origin -------------------------------------------------------------------------------- */
+
+void hk_secure_mark_origin(void *p, enum hk_origin origin)
+{
+    struct place place;
+
+    if (find(p, NULL, &place)) {
+        place.trailer.origin = origin;
+        hk_trailer_write(p, place.usable, &place.trailer);
+    } else if (hk_pagemap_word(p) == HK_PM_GUARD) {
+        hk_guard_set_origin(p, (unsigned)origin);
+    }
+}
+
+struct what {
+    char text[80];
+    size_t used;
+};
+
+static void put(struct what *w, const char *s)
+{
+    while (*s && w->used < sizeof w->text - 1)
+        w->text[w->used++] = *s++;
+    w->text[w->used] = 0;
+}
+
+static HK_COLD _Noreturn void complain_of_origin(const struct place *place, enum hk_origin took)
+{
+    static const char *const made_by[HK_NR_ORIGINS] = {"malloc", "new", "new[]", "aligned new", "aligned new[]"};
+    static const char *const freed_by[HK_NR_ORIGINS] = {"free", "delete", "delete[]", "aligned delete",
+                                                        "aligned delete[]"};
+    struct what what = {.used = 0};
+
+    put(&what, "mismatched free: block of ");
+    put(&what, place->trailer.origin < HK_NR_ORIGINS ? made_by[place->trailer.origin] : "nobody");
+    put(&what, " given to ");
+    put(&what, freed_by[took]);
+    complain(place, what.text, place->p);
+}
+
+static HK_COLD _Noreturn void complain_of_size(const struct place *place, size_t size)
+{
+    char digits[24], *at = digits + sizeof digits - 1;
+    struct what what = {.used = 0};
+
+    *at = 0;
+    do
+        *--at = (char)('0' + size % 10);
+    while (size /= 10);
+    put(&what, "mismatched free: size ");
+    put(&what, at);
+    put(&what, " said");
+    complain(place, what.text, place->p);
+}
+
+/* Guarded blocks, as if they had a trailer. */
+static bool find_any(const void *p, const void *site, struct place *place)
+{
+    const struct hk_guard_slot *slot;
+    struct hk_block b;
+
+    if (find(p, site, place))
+        return true;
+    if (hk_ace_identify(p, &b) != HK_BLOCK_LIVE || b.word != HK_PM_GUARD)
+        return false;
+    slot = b.desc;
+    *place = (struct place){.p = (void *)p, .usable = b.usable, .owner = b.owner, .site = site};
+    place->trailer = (struct hk_trailer){
+        .state = HK_TRAILER_LIVE, .origin = (enum hk_origin)slot->origin, .bytes = slot->asked};
+    return true;
+}
+
+void hk_secure_verify_origin(void *p, enum hk_origin origin, size_t size, const void *site)
+{
+    struct place place;
+
+    if (!find_any(p, site, &place))
+        return; /* free says what is wrong */
+    if (hk_pagemap_word(p) != HK_PM_GUARD)
+        verify(&place, "double free");
+    if (HK_UNLIKELY(place.trailer.origin != origin))
+        complain_of_origin(&place, origin);
+    if (HK_UNLIKELY(size != HK_SIZE_UNSAID && size != place.trailer.bytes))
+        complain_of_size(&place, size);
+    if (origin != HK_ORIGIN_MALLOC)
+        hk_secure_mark_origin(p, HK_ORIGIN_MALLOC);
+}

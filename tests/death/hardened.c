@@ -1,0 +1,618 @@
+// SPDX-License-Identifier: MIT
+//
+// What guarded blocks and secure mode say, word for word: each case misuses the heap under options of its own, in a
+// process of its own, and says before on stdout what it is about. `hardened "NAME"` runs one here.
+#include "../integration/harness.h"
+
+#include <dlfcn.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define COUNT(array) (sizeof(array) / sizeof *(array))
+#define DENSE        "guard:report,guard_rate:1"
+#define DENSE_QUIET  "guard:on,guard_rate:1"
+#define PAGE         ((size_t)sysconf(_SC_PAGESIZE))
+
+// `expected` is the whole of stderr: %P the pointer, %B the block, %S its size, as the case said them; %A any
+// address, %F one within malloc_here, %T a thread, %D any number.
+struct hardened {
+    const char *name, *options, *expected;
+    int signal; // 0: exit status 0
+    void (*run)(size_t size);
+    size_t size;
+};
+
+// ---- for the cases -----------------------------------------------------------------------------
+
+static void about(const volatile void *pointer, const volatile void *block, size_t size)
+{
+    printf("%zu %zu %zu\n", (size_t)pointer, (size_t)block, size);
+    fflush(stdout);
+}
+
+// A place with a name: within the first bytes lies the return address of its malloc. Every fourth guarded block lies at
+// the start of its page; most cases are about the others.
+static bool wants_start;
+__attribute__((noinline)) static char *malloc_here(size_t size)
+{
+    char *p = hide(malloc(size));
+
+    for (int i = 0; i < 8 && size % PAGE != 0 && ((size_t)p % PAGE == 0) != wants_start; i++)
+        p = hide(malloc(size));
+    return p;
+}
+
+static void poke(char *p)
+{
+    *(volatile char *)hide(p) = 0x41;
+}
+
+static void done_with(char *p)
+{
+    free(hide(p));
+}
+
+// ---- guarded blocks ----------------------------------------------------------------------------
+
+// The bytes that alignment leaves behind the block lie in its page.
+static void overflow(size_t size)
+{
+    char *p = malloc_here(size), *end = p + size + (-size & 15);
+
+    about(end, p, size);
+    poke(end);
+}
+
+static void overflow_by_one(size_t size)
+{
+    char *p = malloc_here(size);
+
+    about(p + size, p, size);
+    poke(p + size);
+    done_with(p);
+}
+
+static void underflow(size_t size)
+{
+    char *p = malloc_here(size), *page = p - (size_t)p % PAGE;
+
+    about(page - 1, p, size);
+    poke(page - 1);
+}
+
+static void underflow_by_one(size_t size)
+{
+    char *p = malloc_here(size);
+
+    about(p - 1, p, size);
+    poke(p - 1);
+    done_with(p);
+}
+
+static void underflow_at_the_start(size_t size)
+{
+    wants_start = true;
+    underflow(size);
+}
+
+static void use_after_free(size_t size)
+{
+    char *p = malloc_here(size);
+
+    done_with(p);
+    about(p + 5, p, size);
+    poke(p + 5);
+}
+
+static void *free_in_thread(void *p)
+{
+    free(p);
+    return NULL;
+}
+
+static void use_after_free_by_another(size_t size)
+{
+    char *p = malloc_here(size);
+    pthread_t thread;
+
+    if (pthread_create(&thread, NULL, free_in_thread, p) != 0)
+        exit(SKIP);
+    pthread_join(thread, NULL);
+    about(p, p, size);
+    poke(p);
+}
+
+// It rests while others come and go.
+static void late_use_after_free(size_t size)
+{
+    char *p = malloc_here(size);
+
+    done_with(p);
+    for (int i = 0; i < 20; i++)
+        done_with(malloc_here(size));
+    about(p, p, size);
+    poke(p);
+}
+
+static void double_free(size_t size)
+{
+    char *p = malloc_here(size);
+
+    about(p, p, size);
+    done_with(p);
+    done_with(p);
+}
+
+static void interior_free(size_t size)
+{
+    char *p = malloc_here(size);
+
+    about(p + 16, p, size);
+    done_with(p + 16);
+}
+
+static void free_of_nothing(size_t size)
+{
+    char *p = malloc_here(size), *page = p - (size_t)p % PAGE;
+
+    about(page, p, size);
+    done_with(page);
+}
+
+static void free_of_a_forbidden_page(size_t size)
+{
+    char *p = malloc_here(size), *page = p - (size_t)p % PAGE;
+
+    about(page + PAGE, p, size);
+    done_with(page + PAGE);
+}
+
+static void realloc_of_freed(size_t size)
+{
+    char *p = malloc_here(size);
+
+    about(p, p, size);
+    done_with(p);
+    done_with(hide(realloc(hide(p), size * 2)));
+}
+
+static void fault_elsewhere(size_t size)
+{
+    (void)malloc_here(size);
+    poke((char *)16);
+}
+
+static void sent_signal(size_t size)
+{
+    (void)malloc_here(size);
+    kill(getpid(), SIGSEGV);
+}
+
+static void exit_quietly(int number)
+{
+    (void)number;
+    _exit(0);
+}
+
+// The program's own handler is the one that counts, whenever it comes.
+static void own_handler(size_t size)
+{
+    char *p = malloc_here(size);
+
+    signal(SIGSEGV, exit_quietly);
+    done_with(p);
+    poke(p);
+}
+
+// Blocks of all sizes, used for what they may be.
+static void correct_use(size_t size)
+{
+    for (size_t n = 1; n <= size; n++) {
+        char *p = hide(calloc(1, n)), *moved;
+        for (size_t i = 0; i < n; i++)
+            if (p[i] != 0)
+                abort();
+        memset(p, 0x5a, n);
+        moved = hide(realloc(p, n * 3));
+        for (size_t i = 0; i < n; i++)
+            if (moved[i] != 0x5a)
+                abort();
+        memset(moved, 0x5b, n * 3);
+        moved = hide(realloc(moved, n));
+        for (size_t i = 0; i < n; i++)
+            if (moved[i] != 0x5b)
+                abort();
+        free(moved);
+    }
+}
+
+static void in_a_child(size_t size)
+{
+    char *p = malloc_here(size);
+    int status;
+    pid_t child = fork();
+
+    if (child == 0) {
+        about(p, p, size);
+        done_with(p);
+        poke(p);
+        _exit(0);
+    }
+    waitpid(child, &status, 0);
+    memset(p, 1, size); // still ours
+    done_with(p);
+    raise(WTERMSIG(status));
+}
+
+#define AT       ", allocated at %F by thread %T"
+#define AT_FREED AT ", freed at %A by thread %T\n"
+
+static const struct hardened guard_cases[] = {
+    {"guard: overflow", DENSE, "hakmem: heap overflow: address %P, 12 bytes behind block %B, size %S" AT "\n", SIGSEGV,
+     overflow, 100},
+    {"guard: overflow, nothing is said unasked", DENSE_QUIET, "", SIGSEGV, overflow, 100},
+    {"guard: overflow of a whole page", DENSE, "hakmem: heap overflow: address %P, 0 bytes behind block %B, size %S" AT "\n",
+     SIGSEGV, overflow, 4096},
+    {"guard: overflow by one", DENSE_QUIET,
+     "hakmem: heap overflow, found at free: pointer %P, block %B, size %S, owner thread %T, called from %A, allocated at %F\n",
+     SIGABRT, overflow_by_one, 100},
+    {"guard: underflow", DENSE, "hakmem: heap underflow: address %P, %D bytes before block %B, size %S" AT "\n", SIGSEGV,
+     underflow, 100},
+    {"guard: underflow by one", DENSE_QUIET,
+     "hakmem: heap underflow, found at free: pointer %P, block %B, size %S, owner thread %T, called from %A, allocated at %F\n",
+     SIGABRT, underflow_by_one, 100},
+    {"guard: underflow of a block at its page's start", DENSE,
+     "hakmem: heap underflow: address %P, 1 bytes before block %B, size %S" AT "\n", SIGSEGV, underflow_at_the_start, 100},
+    {"guard: use after free", DENSE, "hakmem: use after free: address %P, 5 bytes into block %B, size %S" AT_FREED, SIGSEGV,
+     use_after_free, 100},
+    {"guard: use after free by another thread", DENSE,
+     "hakmem: use after free: address %P, 0 bytes into block %B, size %S" AT_FREED, SIGSEGV, use_after_free_by_another, 100},
+    {"guard: late use after free", DENSE, "hakmem: use after free: address %P, 0 bytes into block %B, size %S" AT_FREED,
+     SIGSEGV, late_use_after_free, 100},
+    {"guard: use after free in a child", DENSE, "hakmem: use after free: address %P, 0 bytes into block %B, size %S" AT_FREED,
+     SIGSEGV, in_a_child, 100},
+    {"guard: double free", DENSE_QUIET,
+     "hakmem: double free: pointer %P, block %B, size %S, owner thread %T, called from %A, allocated at %F, freed at %A by "
+     "thread %T\n",
+     SIGABRT, double_free, 100},
+    {"guard: interior free", DENSE_QUIET,
+     "hakmem: invalid free: interior pointer: pointer %P, block %B, size %S, owner thread %T, called from %A, allocated at "
+     "%F\n",
+     SIGABRT, interior_free, 100},
+    {"guard: free of nothing", DENSE_QUIET, "hakmem: invalid free: unknown pointer: pointer %P, called from %A\n", SIGABRT,
+     free_of_nothing, 100},
+    {"guard: free of a forbidden page", DENSE_QUIET, "hakmem: invalid free: unknown pointer: pointer %P, called from %A\n",
+     SIGABRT, free_of_a_forbidden_page, 100},
+    {"guard: realloc of a freed block", DENSE_QUIET,
+     "hakmem: invalid realloc: freed pointer: pointer %P, block %B, size %S, owner thread %T, called from %A, allocated at "
+     "%F, freed at %A by thread %T\n",
+     SIGABRT, realloc_of_freed, 100},
+    {"guard: a fault elsewhere", DENSE, "", SIGSEGV, fault_elsewhere, 100},
+    {"guard: a signal that was sent", DENSE, "", SIGSEGV, sent_signal, 100},
+    {"guard: the program's own handler", DENSE, "", 0, own_handler, 100},
+    {"guard: correct use", DENSE, "", 0, correct_use, 2000},
+    {"guard: off", "guard:off,guard_rate:1", "", 0, overflow, 100},
+    {"guard: off in mode minimal", "mode:minimal,guard_rate:1", "", 0, overflow, 100},
+    {"guard: off in mode fast", "mode:fast,guard_rate:1", "", 0, overflow, 100},
+    {"guard: on in mode learning", "mode:learning,guard_rate:1", "", SIGSEGV, overflow, 100},
+};
+
+// ---- secure mode -------------------------------------------------------------------------------
+
+// The operators by name, so that the compiler knows nothing of them.
+static void *operator(const char *name)
+{
+    void *function = dlsym(RTLD_DEFAULT, name);
+
+    if (function == NULL)
+        exit(SKIP);
+    return function;
+}
+
+static char *new_block(const char *name, size_t size)
+{
+    void *(*new)(size_t);
+
+    *(void **)&new = operator(name);
+    return hide(new(size));
+}
+
+static void give_to(const char *name, void *p, size_t size)
+{
+    void (*delete)(void *, size_t); // one that takes no size leaves it alone
+
+    *(void **)&delete = operator(name);
+    about(p, p, size);
+    delete(p, size);
+}
+
+static void malloc_to_delete(size_t size)
+{
+    give_to("_ZdlPv", malloc_here(size), size);
+}
+
+static void new_to_free(size_t size)
+{
+    char *p = new_block("_Znwm", size);
+
+    about(p, p, size);
+    done_with(p);
+}
+
+static void new_to_delete_array(size_t size)
+{
+    give_to("_ZdaPv", new_block("_Znwm", size), size);
+}
+
+static void new_array_to_delete(size_t size)
+{
+    give_to("_ZdlPv", new_block("_Znam", size), size);
+}
+
+static void new_to_realloc(size_t size)
+{
+    char *p = new_block("_Znwm", size);
+
+    about(p, p, size);
+    done_with(hide(realloc(p, 2 * size)));
+}
+
+static void sized_delete_says_less(size_t size)
+{
+    char *p = new_block("_Znwm", size);
+
+    about(p, p, size);
+    void (*delete)(void *, size_t);
+    *(void **)&delete = operator("_ZdlPvm");
+    delete(p, size - 1);
+}
+
+static void matching_operators(size_t size)
+{
+    give_to("_ZdlPv", new_block("_Znwm", size), size);
+    give_to("_ZdaPv", new_block("_Znam", size), size);
+    give_to("_ZdlPvm", new_block("_Znwm", size), size);
+    give_to("_ZdaPvm", new_block("_Znam", size), size);
+}
+
+static void write_after_free(size_t size)
+{
+    char *p = malloc_here(size);
+
+    done_with(p);
+    about(p + 20, p, size);
+    poke(p + 20);
+    for (int i = 0; i < 2000; i++)
+        done_with(malloc_here(size));
+}
+
+static void write_after_free_at_exit(size_t size)
+{
+    char *p = malloc_here(size);
+
+    done_with(p);
+    about(p + 20, p, size);
+    poke(p + 20);
+}
+
+// Two neighbours in a slab: the second's predecessor is the first.
+static void write_before(size_t size)
+{
+    char *p[200];
+    size_t i = 0;
+
+    for (; i < COUNT(p); i++)
+        p[i] = malloc_here(size);
+    for (i = 0; (size_t)p[i] % 16384 < 4096; i++) // not the first of its slab
+        ;
+    about(p[i] - 16, p[i], size);
+    poke(p[i] - 1);
+    done_with(p[i]);
+}
+
+static void write_behind(size_t size)
+{
+    char *p = malloc_here(size);
+
+    about(p + size, p, size);
+    p[size] = 0; // a string's end
+    done_with(p);
+}
+
+static void write_behind_then_realloc(size_t size)
+{
+    char *p = malloc_here(size);
+
+    about(p + size, p, size);
+    poke(p + size);
+    done_with(hide(realloc(p, 2 * size)));
+}
+
+static void write_far_behind(size_t size)
+{
+    char *p = malloc_here(size), *page = p + size + 8192;
+
+    for (page = p + size; page < p + size + 65536; page += 64)
+        poke(page);
+    about(p, p, size);
+    done_with(p);
+}
+
+static void write_to_nothing(size_t size)
+{
+    poke(malloc_here(size));
+}
+
+static void double_free_late(size_t size)
+{
+    char *p = malloc_here(size);
+
+    about(p, p, size);
+    done_with(p);
+    for (int i = 0; i < 300; i++)
+        done_with(malloc_here(size));
+    done_with(p);
+}
+
+static void is_zeroed(size_t size)
+{
+    volatile char *p = malloc_here(size);
+
+    memset(hide(p), 0x5a, size);
+    done_with(hide(p));
+    for (size_t i = 0; i < size; i++)
+        if (((volatile char *)hide(p))[i] != 0)
+            abort();
+}
+
+#define SECURE   "secure:on,seed:11" // this seed's first guarded block comes after 3 MiB
+#define TAIL     "pointer %P, block %B, size %S, owner thread %T, called from %A\n"
+#define BIG_TAIL "pointer %P, block %B, size %S, called from %A\n"
+
+static const struct hardened secure_cases[] = {
+    {"secure: malloc to delete", SECURE, "hakmem: mismatched free: block of malloc given to delete: " TAIL, SIGABRT,
+     malloc_to_delete, 100},
+    {"secure: new to free", SECURE, "hakmem: mismatched free: block of new given to free: " TAIL, SIGABRT, new_to_free, 100},
+    {"secure: new to delete[]", SECURE, "hakmem: mismatched free: block of new given to delete[]: " TAIL, SIGABRT,
+     new_to_delete_array, 100},
+    {"secure: new[] to delete", SECURE, "hakmem: mismatched free: block of new[] given to delete: " TAIL, SIGABRT,
+     new_array_to_delete, 100},
+    {"secure: new to realloc", SECURE, "hakmem: mismatched free: block of new given to free: " TAIL, SIGABRT, new_to_realloc,
+     100},
+    {"secure: guarded new to free", "secure:on,guard_rate:1",
+     "hakmem: mismatched free: block of new given to free: " TAIL, SIGABRT, new_to_free, 100},
+    {"secure: sized delete says less", SECURE, "hakmem: mismatched free: size 99 said: " TAIL, SIGABRT,
+     sized_delete_says_less, 100},
+    {"secure: matching operators", SECURE, "", 0, matching_operators, 100},
+    {"secure: matching operators, guarded", "secure:on,guard_rate:1", "", 0, matching_operators, 100},
+    {"secure: write after free", SECURE, "hakmem: write after free: " BIG_TAIL, SIGABRT, write_after_free, 100},
+    {"secure: write after free, at exit", SECURE, "hakmem: write after free: pointer %P, block %B, size %S\n", SIGABRT,
+     write_after_free_at_exit, 100},
+    {"secure: write before a block", SECURE, "hakmem: heap underflow, or overflow of the block before: " TAIL, SIGABRT,
+     write_before, 100},
+    {"secure: a zero behind a block", SECURE, "hakmem: heap overflow: " TAIL, SIGABRT, write_behind, 100},
+    {"secure: a zero behind a block, 200 KiB", SECURE, "hakmem: heap overflow: " BIG_TAIL, SIGABRT, write_behind, 200000},
+    {"secure: a write behind a block, then realloc", SECURE, "hakmem: heap overflow: " TAIL, SIGABRT,
+     write_behind_then_realloc, 100},
+    {"secure: writes far behind, 5 MiB", SECURE, "", SIGSEGV, write_far_behind, 5 << 20},
+    {"secure: write to a block of no size", SECURE, "", SIGSEGV, write_to_nothing, 0},
+    {"secure: double free", SECURE, "hakmem: double free: " TAIL, SIGABRT, double_free, 100},
+    {"secure: late double free", SECURE, "hakmem: double free: " TAIL, SIGABRT, double_free_late, 100},
+    {"secure: double free of no size", SECURE, "hakmem: double free: " BIG_TAIL, SIGABRT, double_free, 0},
+    {"secure: realloc of a freed block", SECURE, "hakmem: invalid realloc: freed pointer: " TAIL, SIGABRT, realloc_of_freed,
+     100},
+    {"secure: freed is zeroed", SECURE, "", 0, is_zeroed, 1000},
+    {"secure: correct use", SECURE, "", 0, correct_use, 2000},
+    {"secure: in mode minimal", "mode:minimal," SECURE, "hakmem: heap overflow: " TAIL, SIGABRT, write_behind, 100},
+    {"secure: off", "secure:off,guard:off", "", 0, write_behind, 100},
+};
+
+static const struct {
+    const struct hardened *cases;
+    size_t count;
+} suites[] = {{guard_cases, COUNT(guard_cases)}, {secure_cases, COUNT(secure_cases)}};
+
+// ---- the driver --------------------------------------------------------------------------------
+
+struct facts {
+    size_t pointer, block, size;
+};
+
+static bool take_number(const char **text, int base, size_t *value)
+{
+    char *end;
+
+    *value = strtoull(*text, &end, base);
+    if (end == *text || (base == 16 && strncmp(*text, "0x", 2) != 0))
+        return false;
+    *text = end;
+    return true;
+}
+
+static bool placeholder(char kind, const char **text, const struct facts *facts)
+{
+    bool address = kind == 'P' || kind == 'B' || kind == 'A' || kind == 'F';
+    size_t value, here;
+
+    if (!take_number(text, address ? 16 : 10, &value))
+        return false;
+    switch (kind) {
+    case 'P':
+        return value == facts->pointer;
+    case 'B':
+        return value == facts->block;
+    case 'S':
+        return value == facts->size;
+    case 'F': // the child is this program, elsewhere: the same place in its page
+        here = (size_t)(uintptr_t)malloc_here;
+        return ((value - here) & 4095) < 160;
+    default:
+        return value != 0;
+    }
+}
+
+static bool matches(const char *text, const char *expected, const struct facts *facts)
+{
+    for (; *expected; expected++) {
+        if (*expected == '%') {
+            if (!placeholder(*++expected, &text, facts))
+                return false;
+        } else if (*text++ != *expected) {
+            return false;
+        }
+    }
+    return *text == '\0';
+}
+
+static bool ended_well(const struct hardened *c, const struct run *run)
+{
+    if (run->timed_out)
+        return false;
+    if (c->signal == 0)
+        return WIFEXITED(run->status) && WEXITSTATUS(run->status) == 0;
+    return WIFSIGNALED(run->status) && WTERMSIG(run->status) == c->signal;
+}
+
+static bool run_case(const struct hardened *c, const char *program, unsigned number)
+{
+    static struct run run;
+    const char *argv[] = {program, c->name, NULL};
+    struct facts facts = {0, 0, 0};
+
+    setenv("HAKMEM_OPTIONS", c->options, 1);
+    run.argv = argv;
+    run.timeout_s = 20;
+    run_program(&run);
+    sscanf(run.out, "%zu %zu %zu", &facts.pointer, &facts.block, &facts.size);
+    bool good = ended_well(c, &run) && matches(run.err, c->expected, &facts);
+    printf("%sok %u - %s\n", good ? "" : "not ", number, c->name);
+    if (!good)
+        printf("# pointer %#zx block %#zx size %zu, status %#x, expected signal %d and %s# actual %s\n", facts.pointer,
+               facts.block, facts.size, (unsigned)run.status, c->signal, c->expected, run.err);
+    return good;
+}
+
+int main(int argc, char **argv)
+{
+    struct rlimit no_core = {0, 0};
+    unsigned number = 0, failures = 0;
+
+    harness_preload(argv);
+    setrlimit(RLIMIT_CORE, &no_core);
+    for (size_t s = 0; s < COUNT(suites); s++)
+        for (size_t i = 0; i < suites[s].count; i++) {
+            const struct hardened *c = &suites[s].cases[i];
+            if (argc < 2)
+                failures += !run_case(c, argv[0], ++number);
+            else if (strcmp(argv[1], c->name) == 0)
+                c->run(c->size);
+        }
+    if (argc < 2)
+        printf("1..%u\n", number);
+    return failures != 0;
+}

@@ -1,0 +1,368 @@
+// SPDX-License-Identifier: MIT
+//
+// Trailers, the quarantine and the order of refills, over a fake kernel. What misuse meets is in tests/death/hardened.c.
+#include "secure/secure.h"
+
+#include "ace/ace.h"
+#include "config/config.h"
+#include "fake_os.h"
+#include "guard/guard.h"
+#include "support.h"
+
+#include <errno.h>
+#include <pthread.h>
+
+#define SITE ((const void *)0x401234)
+
+static struct hk_heap *self;
+
+static void setup(void)
+{
+    fake_os_install();
+    set_policy();
+    hk_config.secure = true;
+    hk_ace_init();
+    self = hk_heap_adopt();
+    ck_assert_ptr_nonnull(self);
+}
+
+static void teardown(void)
+{
+    hk_secure_flush(self);
+    ck_assert_uint_eq(hk_secure_counters()->nr_resting, 0);
+    ck_assert_uint_eq(hk_secure_counters()->resting_bytes, 0);
+    hk_ace_check(self);
+    ck_assert_uint_eq(fake_os_violations(), 0);
+    fake_os_remove();
+}
+
+static char *get(size_t n)
+{
+    char *p = hk_secure_alloc(self, n, 16, false, SITE);
+
+    ck_assert_ptr_nonnull(p);
+    return p;
+}
+
+static void put(void *p)
+{
+    hk_secure_free(self, p, SITE);
+}
+
+static bool is_zero(const char *p, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        if (p[i])
+            return false;
+    return true;
+}
+
+static const size_t sizes[] = {1,     8,     15,    16,     17,     24,     100,     112,         1000,    4096,
+                               10000, 60000, 65520, 65536, 100000, 700000, 2097152, 3 * HK_MIB, 40000000};
+#define NR_SIZES (sizeof sizes / sizeof *sizes)
+
+START_TEST(every_byte_is_the_programs)
+{
+    for (size_t i = 0; i < NR_SIZES; i++)
+        for (int round = 0; round < 5; round++) {
+            size_t n = sizes[i];
+            char *p = get(n);
+            ck_assert_uint_eq(hk_secure_usable(p, SITE), n);
+            memset(p, 0x5a, n);
+            ck_assert_uint_eq(hk_secure_usable(p, SITE), n);
+            put(p);
+        }
+}
+END_TEST
+
+START_TEST(alignment_and_zero)
+{
+    for (size_t align = 16; align <= 4 * HK_MIB; align *= 4)
+        for (size_t n = 1; n < 5 * HK_MIB; n = 7 * n + 5) {
+            char *p = hk_secure_alloc(self, n, align, true, SITE);
+            ck_assert_ptr_nonnull(p);
+            ck_assert_uint_eq((uintptr_t)p % align, 0);
+            ck_assert(is_zero(p, n));
+            memset(p, 0x5a, n);
+            put(p);
+        }
+}
+END_TEST
+
+START_TEST(what_rests_is_zero)
+{
+    for (size_t i = 0; sizes[i] <= HK_MIB / 2; i++) {
+        char *p = get(sizes[i]);
+        memset(p, 0x5a, sizes[i]);
+        put(p);
+        ck_assert(is_zero(p, sizes[i]));
+    }
+}
+END_TEST
+
+/* Nobody gets it while 511 others come and go. */
+START_TEST(a_small_block_rests_long)
+{
+    char *p = get(100);
+
+    put(p);
+    for (int i = 0; i < 511; i++) {
+        char *q = get(100);
+        ck_assert_ptr_ne(q, p);
+        put(q);
+    }
+    ck_assert_uint_eq(hk_secure_counters()->nr_resting, 512);
+}
+END_TEST
+
+START_TEST(realloc_keeps_what_there_is)
+{
+    start_random(2);
+    for (int round = 0; round < 2000; round++) {
+        size_t n = 1 + below(round % 50 ? 3000 : 300000), m = 1 + below(round % 50 ? 3000 : 300000);
+        char *p = get(n), *q;
+        memset(p, round, n);
+        q = hk_secure_realloc(self, p, m, SITE);
+        ck_assert_ptr_nonnull(q);
+        ck_assert_uint_eq(hk_secure_usable(q, SITE), m);
+        for (size_t i = 0; i < hk_min(n, m); i++)
+            ck_assert_int_eq(q[i], (char)round);
+        memset(q, 1, m);
+        put(q);
+    }
+}
+END_TEST
+
+START_TEST(resize_stays_or_says_no)
+{
+    char *p = get(1000);
+
+    ck_assert(!hk_secure_resize(p, 100000, SITE));
+    ck_assert_uint_eq(hk_secure_usable(p, SITE), 1000);
+    ck_assert(hk_secure_resize(p, 900, SITE));
+    ck_assert_uint_eq(hk_secure_usable(p, SITE), 900);
+    memset(p, 1, 900);
+    put(p);
+}
+END_TEST
+
+START_TEST(blocks_of_nothing)
+{
+    static char *p[70000];
+    size_t nr_empty = 0;
+
+    for (size_t i = 0; i < 70000; i++) {
+        p[i] = get(0);
+        ck_assert_uint_eq((uintptr_t)p[i] % 16, 0);
+        nr_empty += hk_pagemap_word(p[i]) == HK_PM_EMPTY;
+        ck_assert_uint_eq(hk_secure_usable(p[i], SITE), 0);
+    }
+    ck_assert_uint_eq(nr_empty, 65536); /* and others without */
+    p[0] = hk_secure_realloc(self, p[0], 10, SITE);
+    ck_assert_uint_eq(hk_secure_usable(p[0], SITE), 10);
+    for (size_t i = 0; i < 70000; i++)
+        put(p[i]);
+}
+END_TEST
+
+/* 300 of them: more than there are fences. */
+START_TEST(big_blocks_and_their_fences)
+{
+    char *p[300];
+    size_t before = fake_os_guarded_bytes();
+
+    for (int i = 0; i < 300; i++) {
+        p[i] = get(2 * HK_MIB + (size_t)i);
+        memset(p[i], 0x5a, 100);
+        p[i][2 * HK_MIB + (size_t)i - 1] = 1;
+    }
+    ck_assert_uint_eq(fake_os_guarded_bytes() - before, 256 * 4096);
+    for (int i = 0; i < 300; i++)
+        put(p[i]);
+    ck_assert_uint_eq(fake_os_guarded_bytes(), before);
+    fake_os_fail_all(FAKE_PROTECT, ENOMEM);
+    p[0] = get(2 * HK_MIB);
+    fake_os_fail_all(FAKE_PROTECT, 0);
+    memset(p[0], 1, 2 * HK_MIB);
+    put(p[0]);
+}
+END_TEST
+
+START_TEST(out_of_memory)
+{
+    char *p;
+
+    ck_assert_ptr_null(hk_secure_alloc(self, PTRDIFF_MAX, 16, false, SITE));
+    ck_assert_ptr_null(hk_secure_alloc(self, PTRDIFF_MAX - 100, 16, false, SITE));
+    p = get(100000);
+    memset(p, 1, 100000);
+    fake_os_fail_all(FAKE_MAP, ENOMEM);
+    ck_assert_ptr_null(hk_secure_realloc(self, p, (size_t)1 << 30, SITE));
+    fake_os_fail_all(FAKE_MAP, 0);
+    ck_assert_uint_eq(hk_secure_usable(p, SITE), 100000);
+    put(p);
+}
+END_TEST
+
+/* No two neighbours come one after the other all the time. */
+START_TEST(refills_are_shuffled)
+{
+    char *last = get(32);
+    int in_order = 0;
+
+    for (int i = 0; i < 1000; i++) {
+        char *p = get(32);
+        in_order += p == last + 48;
+        last = p;
+    }
+    ck_assert_int_lt(in_order, 300);
+}
+END_TEST
+
+/* Slabs of all classes come and go in the same memory: what others left there is nobody's write. */
+START_TEST(geometries_change)
+{
+    static char *p[3000];
+
+    start_random(3);
+    for (int round = 0; round < 60; round++) {
+        size_t n = 1 + below(one_in(4) ? 60000 : 2000), count = 10 + below(2000);
+        for (size_t i = 0; i < count; i++)
+            memset(p[i] = get(n), 0x5a, n);
+        for (size_t i = 0; i < count; i++)
+            put(p[i]);
+        if (one_in(3))
+            hk_secure_flush(self);
+        if (one_in(5))
+            hk_heap_flush_all(self);
+    }
+}
+END_TEST
+
+/* Blocks change hands; heaps of their own, one ends. */
+static void *volatile handed[64];
+
+static void *trade(void *arg)
+{
+    struct hk_heap *heap = hk_heap_adopt();
+    unsigned x = (unsigned)(uintptr_t)arg * 7919;
+
+    for (int i = 0; i < 20000; i++) {
+        size_t n = 1 + (x = x * 1103515245 + 12345) / 65536 % (i % 100 ? 500 : 50000);
+        char *p = hk_secure_alloc(heap, n, 16, i % 2, SITE);
+        if (!p)
+            abort();
+        memset(p, (int)x, n);
+        p = __atomic_exchange_n(&handed[x / 1024 % 64], p, __ATOMIC_ACQ_REL);
+        if (p)
+            hk_secure_free(heap, p, SITE);
+    }
+    hk_heap_park(heap);
+    return NULL;
+}
+
+START_TEST(threads)
+{
+    pthread_t thread[4];
+
+    fake_os_remove(); /* it is for one thread */
+    for (unsigned i = 0; i < 4; i++)
+        ck_assert_int_eq(pthread_create(&thread[i], NULL, trade, (void *)(uintptr_t)(i + 1)), 0);
+    for (unsigned i = 0; i < 4; i++)
+        pthread_join(thread[i], NULL);
+    for (int i = 0; i < 64; i++)
+        if (handed[i])
+            put((void *)handed[i]);
+    hk_secure_flush(self);
+    fake_os_install();
+}
+END_TEST
+
+/* ---- what is wrong is said ----------------------------------------------------------------- */
+
+static void write_into_resting(void)
+{
+    char *p = get(100);
+
+    put(p);
+    p[50] = 1;
+    hk_secure_flush(self);
+}
+
+/* It has left the quarantine, and comes back to the program. */
+static void write_into_dead(void)
+{
+    char *p = get(100);
+
+    put(p);
+    hk_secure_flush(self);
+    p[50] = 1;
+    for (int i = 0; i < 10000; i++)
+        (void)get(100);
+}
+
+static void write_before_exit(void)
+{
+    char *p = get(100);
+
+    put(p);
+    p[99] = 1;
+    hk_secure_look();
+}
+
+static void write_behind(void)
+{
+    char *p = get(100);
+
+    p[100] = 0;
+    put(p);
+}
+
+static void write_into_trailer(void)
+{
+    char *p = get(112);
+
+    memset(p + 112, 0x41, 16);
+    put(p);
+}
+
+static void free_twice(void)
+{
+    char *p = get(100);
+
+    put(p);
+    put(p);
+}
+
+START_TEST(misuse_is_said)
+{
+    must_panic(write_into_resting, "write after free: pointer");
+    must_panic(write_into_dead, "write after free: pointer");
+    must_panic(write_before_exit, "write after free: pointer");
+    must_panic(write_behind, "heap overflow: pointer");
+    must_panic(write_into_trailer, "heap overflow: pointer");
+    must_panic(free_twice, "double free: pointer");
+}
+END_TEST
+
+int main(void)
+{
+    Suite *suite = suite_create("secure");
+    TCase *tc = new_case(suite, "blocks", setup, teardown);
+
+    tcase_add_test(tc, every_byte_is_the_programs);
+    tcase_add_test(tc, alignment_and_zero);
+    tcase_add_test(tc, what_rests_is_zero);
+    tcase_add_test(tc, a_small_block_rests_long);
+    tcase_add_test(tc, realloc_keeps_what_there_is);
+    tcase_add_test(tc, resize_stays_or_says_no);
+    tcase_add_test(tc, blocks_of_nothing);
+    tcase_add_test(tc, big_blocks_and_their_fences);
+    tcase_add_test(tc, out_of_memory);
+    tcase_add_test(tc, refills_are_shuffled);
+    tcase_add_test(tc, geometries_change);
+    tcase_add_test(tc, threads);
+    if (!UNDER_TSAN)
+        tcase_add_test(tc, misuse_is_said);
+    return run_suite(suite);
+}
