@@ -109,9 +109,16 @@ extern const struct hk_foreign *hk_ace_foreign;
  * NULL: nothing learns. Set by entry, relaxed: a tick may miss it. */
 extern void (*hk_ace_on_tick)(struct hk_heap *heap, uint64_t now_ns);
 
-/* Around fork: takes every lock of the data plane in rank order. `inside`: the fork comes from a signal handler
- * that interrupted a slow section. A lock that the section holds is left to it, in parent and child. */
-void hk_ace_fork_prepare(bool inside);
+/* A lock that comes before all of ours and may be let go of when somebody has to wait. */
+struct hk_fork_outer {
+    void (*lock)(void);
+    void (*unlock)(void);
+};
+
+/* Around fork: takes every lock of the data plane in rank order, after `outer` if any, which the caller gives back.
+ * `inside`: the fork comes from a signal handler that interrupted a slow section. A lock that the section holds
+ * is left to it, in parent and child. */
+void hk_ace_fork_prepare(bool inside, const struct hk_fork_outer *outer);
 void hk_ace_fork_parent(void);
 void hk_ace_fork_child(struct hk_heap *mine, bool inside);
 

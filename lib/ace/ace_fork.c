@@ -67,18 +67,22 @@ void hk_ace_fork_parent(void)
  * everything now and then. Two such holders wait for each other; then one goes on without what the other
  * holds, and its child forgets that.
  */
-void hk_ace_fork_prepare(bool inside)
+void hk_ace_fork_prepare(bool inside, const struct hk_fork_outer *outer)
 {
     if (inside)
-        hk_lock_fork_inside(1);
+        hk_lock_fork_inside(1); /* before any wait: others let go only of what somebody inside may want */
     for (unsigned round = 0;; round++) {
         bool force = inside && round >= ROUNDS;
 
+        if (outer)
+            outer->lock();
         while (!hk_lock_for_fork(&gate))
             ;
         if (take_all(force) || force)
             break;
         give_back();
+        if (outer)
+            outer->unlock();
         sched_yield();
     }
     if (inside)

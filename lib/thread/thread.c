@@ -409,22 +409,33 @@ extern void _IO_list_resetlock(void) __attribute__((weak));
  * and it is in a slow section, so that a fork handler of the program that was registered before ours and
  * allocates is served. Written while every lock is held.
  */
-static struct {
+static HK_LARGE_BSS struct {
     sigset_t signals; /* the thread's mask before */
     bool inside;      /* the fork comes from a handler that interrupted a section */
 } forking;
 
+static void lock_streams(void)
+{
+    if (_IO_list_lock)
+        _IO_list_lock();
+}
+
+static void unlock_streams(void)
+{
+    if (_IO_list_unlock)
+        _IO_list_unlock();
+}
+
 static void prepare_fork(void)
 {
+    static const struct hk_fork_outer streams = {lock_streams, unlock_streams};
     sigset_t all, before;
     bool inside;
 
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);
-    if (_IO_list_lock)
-        _IO_list_lock();
     inside = !hk_thread_enter();
-    hk_ace_fork_prepare(inside);
+    hk_ace_fork_prepare(inside, &streams);
     forking.signals = before;
     forking.inside = inside;
 }
@@ -442,8 +453,7 @@ static void after_fork_in_parent(void)
     bool inside = forking.inside;
 
     hk_ace_fork_parent();
-    if (_IO_list_unlock)
-        _IO_list_unlock();
+    unlock_streams();
     end_fork(before, inside);
 }
 

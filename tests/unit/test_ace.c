@@ -1361,7 +1361,7 @@ START_TEST(fork_takes_every_lock_and_gives_it_back)
                                      &self->lock, &other->lock};
 
     victim = hk_ace_alloc(other, 100, 16, false, SITE);
-    hk_ace_fork_prepare(false);
+    hk_ace_fork_prepare(false, NULL);
     for (size_t i = 0; i < sizeof locks / sizeof *locks; i++)
         ck_assert(hk_lock_is_mine(locks[i]));
     struct child child = run_child(child_works);
@@ -1386,7 +1386,7 @@ static void child_of_interrupted_purge(void)
 START_TEST(fork_leaves_a_lock_to_its_holder)
 {
     hk_lock(&hk_span_lock);
-    hk_ace_fork_prepare(true);
+    hk_ace_fork_prepare(true, NULL);
     struct child child = run_child(child_of_interrupted_purge);
     hk_ace_fork_parent();
     ck_assert_msg(child_exited_0(&child), "status %x, said '%s'", (unsigned)child.status,
@@ -1421,15 +1421,32 @@ static void child_forgets(void)
         put(get(tiers[i]));
 }
 
+static unsigned nr_outer_locked, nr_outer_unlocked;
+
+static void lock_outer(void)
+{
+    nr_outer_locked++;
+}
+
+static void unlock_outer(void)
+{
+    nr_outer_unlocked++;
+}
+
 START_TEST(fork_forgets_what_is_never_let_go)
 {
+    static const struct hk_fork_outer outer = {lock_outer, unlock_outer};
+
     victim = get(300000);
     for (int i = 0; i < NR_TIERS; i++)
         put(get(tiers[i]));
     for (size_t i = 0; i < NR_GLOBAL_LOCKS; i++)
         global_locks[i]->word = (uintptr_t)&self;
     hk_bigcache_lock()->word = hk_l25_lock(1)->word = (uintptr_t)&self;
-    hk_ace_fork_prepare(true);
+    nr_outer_locked = nr_outer_unlocked = 0;
+    hk_ace_fork_prepare(true, &outer);
+    ck_assert_uint_gt(nr_outer_unlocked, 0); /* whoever holds ours may be waiting for it */
+    ck_assert_uint_eq(nr_outer_locked, nr_outer_unlocked + 1);
     struct child child = run_child(child_forgets);
     hk_ace_fork_parent();
     for (size_t i = 0; i < NR_GLOBAL_LOCKS; i++) {
