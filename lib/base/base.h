@@ -27,7 +27,9 @@
 #define HK_LARGE_BSS __attribute__((section(".bss.large")))
 /* Behind that too: so large that what every process touches should not lie beyond it (page tables). */
 #define HK_HUGE_BSS __attribute__((section(".bss.largest")))
-/* The same for data: behind what every process writes at its start. */
+/* Zero, yet beside the initialised variables that every process writes at its start: their page has room. */
+#define HK_START_DATA __attribute__((section(".data")))
+/* For data: behind what every process writes at its start. */
 #define HK_LATE_DATA __attribute__((section(".data.late")))
 
 /* 0/1 build options, used in ordinary `if` so that both sides always compile. */

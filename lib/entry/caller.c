@@ -19,7 +19,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#define MAX_MODULES 64
+#define MAX_MODULES 48
 #define MAX_BYTES 2048               /* looked at: frames of libc's functions are small */
 #define OUR_FRAMES 768               /* from hk_entry_sample_alloc up to the exported function, about */
 #define SMALLEST_STACK (16 * HK_KIB) /* PTHREAD_STACK_MIN */
@@ -30,7 +30,7 @@ struct range {
 };
 
 /* Written by the constructor, while the process has one thread. */
-static struct {
+static HK_START_DATA struct {
     struct range code[MAX_MODULES]; /* of the program's modules; not libc's, not ours */
     unsigned nr;
     struct range libc;

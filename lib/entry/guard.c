@@ -30,7 +30,7 @@
 #define BITS_PER_WORD 64
 #define SECURE_RATE HK_MIB /* of option secure, which is on in any mode and takes no fast path */
 
-static struct {
+static HK_LARGE_BSS struct {
     int64_t countdown;   /* bytes until the next one is due; negative: overdue */
     uint32_t started;    /* 0: no first distance yet. CAS */
     uint32_t nr_known;   /* bits set, about */

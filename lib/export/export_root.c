@@ -73,13 +73,13 @@ static KEPT field big_fields[] = {
 #undef ROW
 
 #define ROW struct hk_guard_counters
-static field guard_fields[] = {
+static KEPT field guard_fields[] = {
     F("mapped", mapped_bytes, BYTES), F("live", live_bytes, BYTES), F("nr_live", nr_live, GAUGE),
     F("nr_samples", nr_samples, COUNTER), F("nr_refused", nr_refused, COUNTER)};
 #undef ROW
 
 #define ROW struct hk_guard_slot
-static field slot_fields[] = {
+static KEPT field slot_fields[] = {
     F("state", state, ENUM), F("bytes", bytes, BYTES), F("start", start, ADDRESS),
     F("alloc_site", alloc_site, ADDRESS), F("free_site", free_site, ADDRESS),
     F("alloc_thread", alloc_thread, NUMBER), F("free_thread", free_thread, NUMBER)};

@@ -21,7 +21,7 @@ struct shard {
     unsigned idle_calls;
 } __attribute__((aligned(HK_CACHE_LINE)));
 
-static struct shard shards[NR_SHARDS] = {
+static HK_LATE_DATA struct shard shards[NR_SHARDS] = {
     {.lock = HK_LOCK_INIT(HK_RANK_L25)},
     {.lock = HK_LOCK_INIT(HK_RANK_L25)},
     {.lock = HK_LOCK_INIT(HK_RANK_L25)},

@@ -17,7 +17,7 @@ struct free_object {
     struct free_object *next;
 };
 
-static struct {
+static HK_LARGE_BSS struct {
     struct free_object *free[NR_LISTS]; /* by list_of() */
     char *bump, *end;                   /* unused rest of the newest chunk */
     size_t mapped_bytes;                /* written under the lock, read relaxed by counters */

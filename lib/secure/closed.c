@@ -12,7 +12,7 @@
 #define NR_FENCES 256
 #define FENCED_MIN (2 * HK_MIB)
 
-static void *fenced[NR_FENCES]; /* relaxed: a block's entry is its owner's, who was handed the block */
+static HK_LARGE_BSS void *fenced[NR_FENCES]; /* relaxed: a block's entry is its owner's, who was handed the block */
 static uint32_t nr_fenced;      /* about */
 
 static void **entry_of(const void *p)

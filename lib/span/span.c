@@ -38,7 +38,7 @@ struct hk_region {
     bool queued;                            /* in the dirty queue */
 };
 
-static struct {
+static HK_LARGE_BSS struct {
     struct hk_region *bins[NR_BINS];
     struct hk_region *oldest, *newest; /* dirty queue, by the time a region became dirty */
     struct hk_span_stats stats;     /* written under the lock by relaxed stores, read relaxed */
