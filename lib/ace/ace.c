@@ -149,9 +149,9 @@ static HK_NOINLINE void tick_slow(struct hk_heap *heap)
     if (on_tick)
         on_tick(heap, now);
     policy = hk_policy();
+    hk_heap_tick(heap);
     measure_held(cache_limit());
     hk_bigcache_set_budget(cache_limit());
-    hk_heap_tick(heap);
     if (now - heap->last_idle_ns >= policy->idle_flush_ns) {
         heap->last_idle_ns = now;
         tick_idle(heap);

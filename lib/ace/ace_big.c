@@ -16,7 +16,7 @@
 #include "os/os.h"
 #include "stats/stats.h"
 
-#define COLOUR_STEPS 63 /* of 64 bytes, below one page of 4 KiB */
+#define COLOUR_STEPS 64 /* of 64 bytes, below one page of 4 KiB; no fewer than l25 has, whose runs become big */
 #define COLOUR_MAX ((size_t)64 * (COLOUR_STEPS - 1))
 #define MOVE_MIN HK_MIB  /* to copy less is cheaper than to move its pages */
 #define NR_SITES 64      /* rows that remember the size asked for last; power of two */
@@ -192,10 +192,8 @@ static struct hk_loan *by_loan(size_t bytes, size_t align, struct hk_big_range *
         !from_system(bytes, align, range))
         return NULL;
     loan = hk_loan_take(range->base, bytes);
-    if (!loan) {
-        hk_os_abandon(range->base, bytes);
+    if (!loan)
         range->base = NULL;
-    }
     range->zero = 0;
     return loan;
 }
@@ -377,15 +375,27 @@ static void return_to_place(struct hk_big *big)
     hk_pagemap_set(hk_big_start(big), 1, HK_PM_BIG, big);
 }
 
+#define MAX_UNSURE 4 /* each may leave a range of addresses behind */
+
 /* Onto a range reserved for it. */
 static char *move_to_reserve(const struct hk_big *big, size_t bytes)
 {
-    char *target = hk_os_reserve(bytes, map_unit());
+    static unsigned nr_unsure; /* relaxed */
+    char *target = hk_load_relaxed(&nr_unsure) < MAX_UNSURE ? hk_os_reserve(bytes, map_unit()) : NULL;
+    enum hk_os_moved moved = HK_OS_REFUSED;
 
-    if (target && hk_pagemap_cover(target, 1) && hk_os_move(big->base, big->bytes, target, bytes))
+    if (!target)
+        return NULL;
+    if (hk_pagemap_cover(target, 1))
+        moved = hk_os_move(big->base, big->bytes, target, bytes);
+    if (moved == HK_OS_MOVED)
         return target;
-    if (target)
+    if (moved == HK_OS_UNSURE) {
+        hk_add_relaxed(&nr_unsure, 1u);
+        hk_os_lose(bytes);
+    } else {
         hk_os_abandon(target, bytes);
+    }
     return NULL;
 }
 
@@ -435,7 +445,7 @@ void *hk_big_move(struct hk_big *big, size_t n)
 /* What moves is described as if it were a big block already. */
 void *hk_big_from_run(struct hk_run *run, size_t n, const void *site)
 {
-    struct hk_big_range range = {.bytes = range_bytes(n + 64, 64)}; /* a run's colour may be a step more */
+    struct hk_big_range range = {.bytes = range_bytes(n, 64)};
     size_t bytes = run->nr_granules * HK_GRANULE;
     struct hk_big *big;
 

@@ -30,36 +30,83 @@ static struct {
     unsigned nr_failures; /* relaxed: a hint */
 } loans;
 
-/* The pieces' pages, one after the other from target on. What stays at home is returned; the target has
- * fresh pages there. */
-static bool move_in(struct hk_loan *loan, char *target)
+static void send_home(char *from, const struct hk_arena_piece *piece)
 {
-    unsigned kept = 0;
+    size_t bytes = piece->n * HK_GRANULE;
+    enum hk_os_moved moved = hk_os_move(from, bytes, piece->base, bytes);
 
+    if (moved != HK_OS_MOVED)
+        hk_batch_unmap(from, bytes, false);
+    if (moved == HK_OS_UNSURE)
+        hk_arena_lose(piece);
+    else
+        hk_arena_return(piece, moved == HK_OS_MOVED); /* else nothing has been there since */
+}
+
+/* The first pieces' pages, one after the other, from base on. */
+static void send_all_home(const struct hk_loan *loan, char *base)
+{
     for (unsigned i = 0; i < loan->nr; i++) {
+        send_home(base, &loan->piece[i]);
+        base += loan->piece[i].n * HK_GRANULE;
+    }
+}
+
+/*
+ * The pieces' pages, one after the other from target on. What stays at home is returned; the target has fresh
+ * pages there. False: a part of the target is lost, and so there is no loan; the rest of it is given back.
+ */
+static bool move_in(struct hk_loan *loan, char *target, char *end)
+{
+    unsigned kept = 0, nr = loan->nr;
+    size_t lost = 0;
+    char *base = target;
+    enum hk_os_moved moved = HK_OS_REFUSED;
+
+    for (unsigned i = 0; i < nr; i++) {
         struct hk_arena_piece *piece = &loan->piece[i];
-        if (hk_os_take_pages(piece->base, piece->n * HK_GRANULE, target)) {
+        size_t bytes = piece->n * HK_GRANULE;
+        if (moved != HK_OS_UNSURE)
+            moved = hk_os_take_pages(piece->base, bytes, target);
+        if (moved == HK_OS_MOVED) {
             loan->piece[kept++] = *piece;
-            target += piece->n * HK_GRANULE;
+            target += bytes;
         } else {
             hk_arena_return(piece, true);
+            lost = lost == 0 && moved == HK_OS_UNSURE ? bytes : lost;
         }
     }
     loan->nr = kept;
-    return kept != 0;
+    if (moved != HK_OS_UNSURE)
+        return true;
+    send_all_home(loan, base);
+    hk_os_lose(lost);
+    if (target + lost < end)
+        hk_os_abandon(target + lost, (size_t)(end - target) - lost);
+    return false;
+}
+
+static bool fill(struct hk_loan *loan, char *target, size_t bytes)
+{
+    loan->nr = hk_arena_borrow(loan->piece, HK_LOAN_PIECES, bytes / HK_GRANULE);
+    if (!move_in(loan, target, target + bytes))
+        return false;
+    if (loan->nr == 0)
+        hk_os_abandon(target, bytes);
+    return loan->nr != 0;
 }
 
 struct hk_loan *hk_loan_take(char *target, size_t bytes)
 {
-    struct hk_loan *loan;
+    bool allowed = hk_load_relaxed(&loans.nr_live) < MAX_LOANS &&
+                   hk_load_relaxed(&loans.nr_failures) < MAX_FAILURES;
+    struct hk_loan *loan = allowed ? hk_meta_alloc(sizeof *loan) : NULL;
 
-    if (hk_load_relaxed(&loans.nr_live) >= MAX_LOANS || hk_load_relaxed(&loans.nr_failures) >= MAX_FAILURES)
+    if (!loan) {
+        hk_os_abandon(target, bytes);
         return NULL;
-    loan = hk_meta_alloc(sizeof *loan);
-    if (!loan)
-        return NULL;
-    loan->nr = hk_arena_borrow(loan->piece, HK_LOAN_PIECES, bytes / HK_GRANULE);
-    if (loan->nr && move_in(loan, target)) {
+    }
+    if (fill(loan, target, bytes)) {
         hk_store_relaxed(&loans.nr_failures, 0u);
         hk_add_relaxed(&loans.nr_live, 1u);
         return loan;
@@ -73,15 +120,9 @@ void hk_loan_repay(struct hk_loan *loan, char *base, size_t bytes)
 {
     char *end = base + bytes;
 
-    for (unsigned i = 0; i < loan->nr; i++) {
-        const struct hk_arena_piece *piece = &loan->piece[i];
-        size_t part = piece->n * HK_GRANULE;
-        bool home = hk_os_move(base, part, piece->base, part);
-        if (!home)
-            hk_batch_unmap(base, part, false);
-        hk_arena_return(piece, home); /* else nothing has been there since */
-        base += part;
-    }
+    send_all_home(loan, base);
+    for (unsigned i = 0; i < loan->nr; i++)
+        base += loan->piece[i].n * HK_GRANULE;
     if (base < end)
         hk_batch_unmap(base, (size_t)(end - base), false);
     hk_meta_free(loan, sizeof *loan);

@@ -51,7 +51,7 @@ struct hk_big *hk_big_covering(const void *p);
 size_t hk_big_resident_bytes(void); /* of live mappings of their own, and where a block of the arena starts; walks a list */
 /* A range that bigcache lets go. */
 void hk_big_evict(const struct hk_big_range *range, void *arg);
-/* target: a fresh mapping. NULL: nothing changed. */
+/* target: a fresh mapping, which becomes the loan's or is given back (NULL). */
 struct hk_loan *hk_loan_take(char *target, size_t bytes);
 /* The loan ends, and so does the mapping. */
 void hk_loan_repay(struct hk_loan *loan, char *base, size_t bytes);

@@ -731,6 +731,14 @@ void hk_arena_return(const struct hk_arena_piece *piece, bool dirty)
         unmap_or_lose(piece->base, piece->n);
 }
 
+void hk_arena_lose(const struct hk_arena_piece *piece)
+{
+    hk_lock(&hk_arena_lock);
+    end_busy(piece->n);
+    add(&arena.stats.lost_bytes, piece->n);
+    hk_unlock(&hk_arena_lock);
+}
+
 /* ---- memory goes back ---------------------------------------------------------------------- */
 
 /*

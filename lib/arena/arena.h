@@ -84,6 +84,8 @@ struct hk_arena_piece {
 };
 unsigned hk_arena_borrow(struct hk_arena_piece *piece, unsigned max, size_t n);
 void hk_arena_return(const struct hk_arena_piece *piece, bool dirty);
+/* Nobody knows what is there by now: never used again. */
+void hk_arena_lose(const struct hk_arena_piece *piece);
 
 /* Purges what has been dirty for delay_ns; returns bytes given back. */
 size_t hk_arena_purge_expired(uint64_t now_ns, uint64_t delay_ns);

@@ -648,7 +648,7 @@ static bool measure_foreign(const void *p, size_t *bytes)
 static void child_of_fork(void)
 {
     hk_site_fork_child();
-    hk_guard_fork_child();
+    hk_guard_fork_child(hk_in_slow_section); /* still: the fork came from a handler that interrupted it */
 }
 
 static __attribute__((constructor(101))) void start(void)

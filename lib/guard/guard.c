@@ -314,14 +314,15 @@ static unsigned count_live(void)
     return n;
 }
 
-void hk_guard_fork_child(void)
+/* Inside, one of the busy slots is the interrupted section's, which goes on: all are left alone. */
+void hk_guard_fork_child(bool inside)
 {
     hk_guard_empty_fork_child();
     hk_guard_region_fork_child(&guard.region);
     if (!hk_guard_region_is_there(&guard.region))
         return;
     for (unsigned i = 0; i < HK_GUARD_SLOTS; i++) {
-        if (hk_guard_slots[i].state != HK_GUARD_BUSY)
+        if (hk_guard_slots[i].state != HK_GUARD_BUSY || inside)
             continue;
         close_page(&hk_guard_slots[i]);
         hk_guard_slots[i].state = hk_guard_slots[i].start ? HK_GUARD_DEAD : HK_GUARD_FREE;

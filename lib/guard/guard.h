@@ -81,7 +81,7 @@ bool hk_guard_free_empty(const void *p); /* false: it was not live */
 
 const struct hk_guard_counters *hk_guard_counters(void);
 /* In a fork child, alone: what other threads were about to do is done. */
-void hk_guard_fork_child(void);
+void hk_guard_fork_child(bool inside);
 void hk_guard_check(void);
 
 #endif

@@ -189,6 +189,7 @@ struct hk_heap {
     /* Shared with senders. */
     __attribute__((aligned(HK_CACHE_LINE))) struct hk_parcel *inbox; /* release H1 / acquire H2 */
     struct hk_parcel *returned;     /* empty batches coming back, release H3 / acquire H4 */
+    uint32_t held_granules;        /* of l25, as the owner saw it last; relaxed */
     size_t inbox_bytes;            /* in the inbox, about: added by senders, set to 0 by who empties it */
     uint32_t state;                /* enum hk_heap_state; written under the lock, read relaxed; acquire N5 */
     struct hk_lock lock;           /* HK_RANK_HEAP */

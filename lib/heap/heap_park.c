@@ -40,7 +40,7 @@ struct hk_heap *hk_heap_first(void)
 
 static size_t held_by(const struct hk_heap *heap)
 {
-    size_t bytes = hk_load_relaxed(&heap->cap_bytes) + hk_load_relaxed(&heap->l25.granules) * HK_GRANULE;
+    size_t bytes = hk_load_relaxed(&heap->cap_bytes) + hk_load_relaxed(&heap->held_granules) * HK_GRANULE;
 
     for (unsigned c = 0; c < HK_NR_CLASSES; c++)
         bytes += (size_t)hk_load_relaxed(&heap->slabs[c].nr_free) * hk_size_class[c].size;
@@ -131,7 +131,7 @@ static void drop_magazines(struct hk_heap *heap)
         cs->cap = 0;
         cs->nr_refills = 0;
     }
-    heap->cap_bytes = 0;
+    hk_store_relaxed(&heap->cap_bytes, (size_t)0);
     hk_heap_setup(heap);
 }
 
@@ -158,6 +158,7 @@ static void push_parked_locked(struct hk_heap *heap)
 void hk_heap_park(struct hk_heap *heap)
 {
     hk_heap_flush_all(heap);
+    hk_store_relaxed(&heap->held_granules, heap->l25.granules);
     hk_lock(&heap->lock);
     drop_magazines(heap);
     hk_store_relaxed(&heap->state, HK_HEAP_PARKED);
@@ -388,6 +389,7 @@ void hk_heap_flush_idle(struct hk_heap *heap)
 
 void hk_heap_tick(struct hk_heap *heap)
 {
+    hk_store_relaxed(&heap->held_granules, heap->l25.granules);
     hk_heap_obey(heap);
     hk_heap_send_all(heap);
     hk_lock(&heap->lock);

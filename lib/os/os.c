@@ -181,6 +181,11 @@ void hk_os_abandon(void *base, size_t bytes)
         count(&hk_os_counters.lost_bytes, bytes);
 }
 
+void hk_os_lose(size_t bytes)
+{
+    count(&hk_os_counters.lost_bytes, bytes);
+}
+
 bool hk_os_purge(void *base, size_t bytes)
 {
     return hk_os_calls.advise(base, bytes, MADV_DONTNEED) == 0;
@@ -205,21 +210,29 @@ bool hk_os_resize(void *base, size_t old_bytes, size_t new_bytes)
     return true;
 }
 
-bool hk_os_move(void *base, size_t old_bytes, void *target, size_t new_bytes)
+/* Errors of the arguments, and those of filters, come before anything is done. */
+static enum hk_os_moved outcome(intptr_t p, const void *target)
 {
-    intptr_t p = hk_os_calls.remap(base, old_bytes, new_bytes, MREMAP_MAYMOVE | MREMAP_FIXED, target);
-
-    if (p != (intptr_t)target)
-        return false;
-    count(&hk_os_counters.mapped_bytes, -old_bytes);
-    return true;
+    if (p == (intptr_t)target)
+        return HK_OS_MOVED;
+    return p == -EINVAL || p == -ENOSYS || p == -EPERM || p == -EACCES ? HK_OS_REFUSED : HK_OS_UNSURE;
 }
 
-bool hk_os_take_pages(void *base, size_t bytes, void *target)
+enum hk_os_moved hk_os_move(void *base, size_t old_bytes, void *target, size_t new_bytes)
+{
+    intptr_t p = hk_os_calls.remap(base, old_bytes, new_bytes, MREMAP_MAYMOVE | MREMAP_FIXED, target);
+    enum hk_os_moved moved = outcome(p, target);
+
+    if (moved == HK_OS_MOVED)
+        count(&hk_os_counters.mapped_bytes, -old_bytes);
+    return moved;
+}
+
+enum hk_os_moved hk_os_take_pages(void *base, size_t bytes, void *target)
 {
     intptr_t p = hk_os_calls.remap(base, bytes, bytes, MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP, target);
 
-    return p == (intptr_t)target;
+    return outcome(p, target);
 }
 
 void *hk_os_move_anywhere(void *base, size_t old_bytes, size_t new_bytes)

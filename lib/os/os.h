@@ -26,7 +26,7 @@ extern struct hk_os_calls hk_os_calls; /* written by tests only, before any thre
 /* Relaxed adds beside a system call each; what the sums of all boxes are held against. */
 struct hk_os_counters {
     size_t mapped_bytes; /* reserved and not given back */
-    size_t lost_bytes;   /* of these: the kernel refused to take them and nobody uses them */
+    size_t lost_bytes;   /* of these: the kernel refused to take them, or may have; nobody uses them */
     size_t shared_bytes; /* of these: a file that others read, and what its maker knows of it */
 };
 extern struct hk_os_counters hk_os_counters;
@@ -40,17 +40,29 @@ void *hk_os_reserve(size_t bytes, size_t align);
 bool hk_os_release(void *base, size_t bytes);
 /* The same for a caller who keeps no record of the range: when the kernel refuses it is lost, and counted. */
 void hk_os_abandon(void *base, size_t bytes);
+/* Counts what the caller will never use or unmap again. */
+void hk_os_lose(size_t bytes);
 /* Drops the content. True: the pages read as zero from now on. False: content unknown, still ours. */
 bool hk_os_purge(void *base, size_t bytes);
 /* As purge, but the kernel may keep pages until it needs them: content is unknown either way. */
 bool hk_os_purge_lazy(void *base, size_t bytes);
 /* Grows or shrinks in place. */
 bool hk_os_resize(void *base, size_t old_bytes, size_t new_bytes);
+/*
+ * Older kernels (6.1 does) unmap the target before they look at the source, which they may then refuse: it spans
+ * several of their mappings, say, because the program locked a part. After that the target may be a hole, or by now
+ * somebody else's: it must be neither used nor unmapped.
+ */
+enum hk_os_moved {
+    HK_OS_REFUSED, /* nothing changed */
+    HK_OS_MOVED,
+    HK_OS_UNSURE,  /* the source is as it was; the target is lost */
+};
 /* Moves `base` onto `target`, a range of new_bytes reserved by us; the old range is gone on success. */
-bool hk_os_move(void *base, size_t old_bytes, void *target, size_t new_bytes);
-/* The pages of `base` move onto `target`, a range of ours; base stays, and reads as zero. False: nothing changed,
- * or the kernel has no such call (before 5.7). */
-bool hk_os_take_pages(void *base, size_t bytes, void *target);
+enum hk_os_moved hk_os_move(void *base, size_t old_bytes, void *target, size_t new_bytes);
+/* The pages of `base` move onto `target`, a range of ours; base stays, and reads as zero. Refused by kernels
+ * before 5.7. */
+enum hk_os_moved hk_os_take_pages(void *base, size_t bytes, void *target);
 /* Moves it to an address of the kernel's choice, which is a page's and no more. NULL: nothing changed. */
 void *hk_os_move_anywhere(void *base, size_t old_bytes, size_t new_bytes);
 /* No access at all from now on (true) or read-write again (false). */

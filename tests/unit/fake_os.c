@@ -174,6 +174,10 @@ static intptr_t fake_remap(void *base, size_t old_bytes, size_t new_bytes, int f
 {
     int error = enter(FAKE_REMAP);
 
+    if (error == -EFAULT && flags & MREMAP_FIXED) { /* as older kernels: the target first, then a look at the source */
+        back(target, new_bytes, PROT_NONE);
+        mark(target, new_bytes, PAGE_FREE);
+    }
     if (!error)
         error = must_be_mapped(base, old_bytes);
     if (!error && flags & MREMAP_FIXED)

@@ -686,6 +686,49 @@ START_TEST(big_blocks_move_by_their_pages)
 }
 END_TEST
 
+/* Runs have 64 colours. Whatever a run's was, the big block it becomes has room for what is asked of it. */
+START_TEST(a_run_of_any_colour_grows)
+{
+    unsigned nr_last = 0;
+
+    for (unsigned i = 0; i < 600; i++) {
+        size_t n = HK_MIB + i % 8 * HK_GRANULE - 4096;
+        char *p = get(n), *wall = get(n);
+        nr_last += ((uintptr_t)p & (HK_GRANULE - 1)) == 4032;
+        p = hk_ace_realloc(self, p, 2 * HK_MIB + 100, SITE);
+        for (unsigned k = 1; k <= 64; k++) {
+            n = hk_ace_usable(p, SITE) + (k + i) % 64 + 1;
+            p = hk_ace_realloc(self, p, n, SITE);
+            ck_assert_uint_ge(hk_ace_usable(p, SITE), n);
+        }
+        put(p);
+        put(wall);
+    }
+    ck_assert_uint_gt(nr_last, 0);
+}
+END_TEST
+
+/* A kernel that takes the target away before it refuses: it is neither used nor unmapped. */
+START_TEST(a_move_that_costs_its_target)
+{
+    size_t n = moved_by_pages[_i];
+    char *p = get(n), *wall = get(n), *q;
+    size_t lost = hk_os_counters.lost_bytes;
+
+    fill(p, n, 4);
+    fake_os_fail(FAKE_REMAP, _i == 0 ? 1 : 2, EFAULT); /* the first of a big block asks for room in place */
+    q = hk_ace_realloc(self, p, 40 * BIG, SITE);
+    ck_assert_ptr_nonnull(q);
+    must_hold(q, n, n, 4);
+    lost = hk_os_counters.lost_bytes - lost;
+    ck_assert_uint_gt(lost, 40 * BIG);
+    ck_assert_uint_lt(lost, 41 * BIG); /* not unmapped as well: what the kernel refuses counts once more */
+    hk_ace_check(self);
+    put(wall);
+    put(q);
+}
+END_TEST
+
 /* No room for old and new together, but for the difference: the kernel finds a place, whose first granule
  * is not wholly ours. */
 START_TEST(big_blocks_move_where_the_kernel_likes)
@@ -970,7 +1013,7 @@ START_TEST(a_borrowed_block_grows_by_a_copy)
 }
 END_TEST
 
-/* The kernel refuses one move on the way in, or all; or on the way home. */
+/* The kernel refuses one move on the way in, or all; or on the way home. From 6 on it takes the target away first. */
 START_TEST(loans_refused)
 {
     struct hk_arena_stats stats;
@@ -981,6 +1024,8 @@ START_TEST(loans_refused)
         fake_os_fail(FAKE_REMAP, 1 + (unsigned)_i, EINVAL);
     else if (_i == 3)
         fake_os_fail_all(FAKE_REMAP, EINVAL);
+    else if (_i >= 8)
+        fake_os_fail(FAKE_REMAP, (unsigned)_i - 7, EFAULT);
     char *p = get(n);
     fill(p, n, 50);
     hk_ace_check(self);
@@ -989,13 +1034,18 @@ START_TEST(loans_refused)
         fake_os_fail(FAKE_REMAP, 2, ENOMEM);
     if (_i == 5)
         fake_os_fail_all(FAKE_REMAP, ENOMEM);
+    if (_i == 6)
+        fake_os_fail(FAKE_REMAP, 2, EFAULT);
+    if (_i == 7)
+        fake_os_fail_all(FAKE_REMAP, EFAULT);
     must_hold(p, n, n, 50);
     put(p);
     hk_arena_stats(&stats);
     ck_assert_uint_eq(stats.busy_bytes, 0);
-    ck_assert_uint_le(hk_arena_dirty_bytes(), dirty + (_i == 3 ? n + HK_MIB : 0));
-    if (_i >= 4)
+    ck_assert_uint_le(hk_arena_dirty_bytes(), dirty + (_i == 3 || _i >= 8 ? n + HK_MIB : 0));
+    if (_i >= 4 && _i < 8)
         ck_assert_uint_lt(hk_arena_dirty_bytes(), dirty); /* what stayed behind is unmapped */
+    ck_assert_int_eq(stats.lost_bytes != 0, _i >= 4 && _i < 8); /* ENOMEM does not say either */
     fake_os_fail_all(FAKE_REMAP, 0);
     walls_must_hold();
     p = hk_ace_alloc(self, 20 * HK_MIB, 16, true, SITE); /* what says it is zero is */
@@ -1659,6 +1709,8 @@ int main(void)
     tcase_add_test(tc, mappings_grow_in_place_without_a_copy);
     tcase_add_loop_test(tc, big_blocks_move_by_their_pages, 0, 3);
     tcase_add_loop_test(tc, big_blocks_move_where_the_kernel_likes, 0, 3);
+    tcase_add_test(tc, a_run_of_any_colour_grows);
+    tcase_add_loop_test(tc, a_move_that_costs_its_target, 0, 3);
     tcase_add_test(tc, a_run_that_cannot_move);
     tcase_add_test(tc, a_mapping_that_shrank_joins_the_arena);
     tcase_add_loop_test(tc, remap_refused, 0, 2);
@@ -1674,7 +1726,7 @@ int main(void)
     tc = new_case(suite, "loans", setup, teardown);
     tcase_add_test(tc, scattered_pages_make_a_block);
     tcase_add_test(tc, a_borrowed_block_grows_by_a_copy);
-    tcase_add_loop_test(tc, loans_refused, 0, 6);
+    tcase_add_loop_test(tc, loans_refused, 0, 10);
     tcase_add_test(tc, a_kernel_without_the_call_is_soon_left_alone);
 
     tc = new_case(suite, "memory goes back", setup, teardown);

@@ -95,7 +95,7 @@ START_TEST(failures_say_so_and_keep_errno)
     ck_assert(!hk_os_guard(p + 1, page, true));
     ck_assert(!hk_os_wipe_on_fork(p + 1, page));
     ck_assert(!hk_os_resize(p + 1, page, 2 * page));
-    ck_assert(!hk_os_move(p + 1, page, other, page));
+    ck_assert_int_eq(hk_os_move(p + 1, page, other, page), HK_OS_REFUSED);
     hk_os_huge_pages(p + 1, page, false);
     errno_untouched();
 }
@@ -141,7 +141,7 @@ START_TEST(move_keeps_content)
     char *p = must_reserve(2 * page, page), *target = must_reserve(8 * page, page);
 
     memset(p, 0x55, 2 * page);
-    ck_assert(hk_os_move(p, 2 * page, target, 8 * page));
+    ck_assert_int_eq(HK_OS_MOVED, hk_os_move(p, 2 * page, target, 8 * page));
     ck_assert_int_eq(target[2 * page - 1], 0x55);
     /* memcheck does not know that a remap to a fixed place may grow (valgrind 3.19). */
     if (!under_valgrind())
@@ -340,7 +340,7 @@ START_TEST(every_refusal_is_passed_on)
     fake_os_fail_all(FAKE_PROTECT, ENOMEM);
     ck_assert(!hk_os_release(p, page));
     ck_assert(!hk_os_resize(p, 4 * page, page));
-    ck_assert(!hk_os_move(p, 4 * page, other, 4 * page));
+    ck_assert_int_ne(hk_os_move(p, 4 * page, other, 4 * page), HK_OS_MOVED);
     ck_assert(!hk_os_purge(p, page));
     ck_assert(!hk_os_purge_lazy(p, page));
     ck_assert(!hk_os_wipe_on_fork(p, page));
@@ -376,7 +376,7 @@ START_TEST(mapped_bytes_are_counted)
     ck_assert(hk_os_resize(p, 64 * page, 40 * page));
     ck_assert_uint_eq(hk_os_counters.mapped_bytes, fake_os_mapped_bytes());
     target = hk_os_reserve(80 * page, page);
-    ck_assert(hk_os_move(p, 40 * page, target, 80 * page));
+    ck_assert_int_eq(HK_OS_MOVED, hk_os_move(p, 40 * page, target, 80 * page));
     ck_assert_uint_eq(hk_os_counters.mapped_bytes, 80 * page);
     ck_assert_uint_eq(hk_os_counters.lost_bytes, 0);
     fake_os_fail_all(FAKE_UNMAP, ENOMEM);
@@ -392,7 +392,7 @@ START_TEST(accounting_of_the_fake)
     char *p = must_reserve(4 * page, page), *other = must_reserve(8 * page, page);
 
     memset(p, 0x55, 4 * page);
-    ck_assert(hk_os_move(p, 4 * page, other, 8 * page));
+    ck_assert_int_eq(HK_OS_MOVED, hk_os_move(p, 4 * page, other, 8 * page));
     ck_assert(fake_os_none_mapped(p, 4 * page));
     ck_assert_int_eq(other[0], 0x55);
     ck_assert(hk_os_resize(other, 8 * page, 2 * page));
