@@ -716,7 +716,7 @@ START_TEST(a_move_that_costs_its_target)
     size_t lost = hk_os_counters.lost_bytes;
 
     fill(p, n, 4);
-    fake_os_fail(FAKE_REMAP, _i == 0 ? 1 : 2, EFAULT); /* the first of a big block asks for room in place */
+    fake_os_fail(FAKE_REMAP, _i == 1 ? 2 : 1, EFAULT);
     q = hk_ace_realloc(self, p, 40 * BIG, SITE);
     ck_assert_ptr_nonnull(q);
     must_hold(q, n, n, 4);

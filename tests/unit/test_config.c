@@ -837,7 +837,7 @@ static void load_garbage(void)
 
     if (!freopen("/dev/null", "w", stderr))
         _exit(1);
-    for (int round = 0; round < 20000; round++) {
+    for (int round = 0; round < 5000; round++) {
         for (int i = 0; i < 8; i++) {
             make_garbage(text[i], sizeof text[i]);
             environment[i] = text[i];
