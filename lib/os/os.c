@@ -367,18 +367,19 @@ uint64_t hk_os_boot_ns(void)
     return clock_ns(CLOCK_BOOTTIME);
 }
 
+#if defined(SYS_clock_gettime) && defined(__LP64__)
+#define CLOCK_NUMBER SYS_clock_gettime
+#else
+#define CLOCK_NUMBER -1 /* the kernel's time may have another shape than libc's */
+#endif
 uint64_t hk_os_start_ns(void)
 {
-#if defined(SYS_clock_gettime) && defined(__LP64__)
     int saved = errno;
     struct timespec t = {0, 0};
-    long r = syscall(SYS_clock_gettime, CLOCK_BOOTTIME, &t);
+    long r = CLOCK_NUMBER == -1 ? -1 : syscall(CLOCK_NUMBER, CLOCK_BOOTTIME, &t);
 
     errno = saved;
-    if (r == 0)
-        return (uint64_t)t.tv_sec * UINT64_C(1000000000) + (uint64_t)t.tv_nsec;
-#endif
-    return hk_os_boot_ns();
+    return r == 0 ? (uint64_t)t.tv_sec * UINT64_C(1000000000) + (uint64_t)t.tv_nsec : hk_os_boot_ns();
 }
 
 /* Steele, Lea, Flood, "Fast splittable pseudorandom number generators", 2014: the output mixer. */
