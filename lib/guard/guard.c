@@ -266,6 +266,11 @@ void hk_guard_set_origin(const void *p, unsigned origin)
     hk_store_relaxed(&hk_guard_slots[hk_guard_slot_at(p) - hk_guard_slots].origin, (uint32_t)origin);
 }
 
+void hk_guard_set_asked(const void *p, size_t n)
+{
+    hk_store_relaxed(&hk_guard_slots[hk_guard_slot_at(p) - hk_guard_slots].asked, (uint32_t)n);
+}
+
 /* ---- free ---------------------------------------------------------------------------------- */
 
 /* A page that stays open, or keeps its content, is overwritten when it is taken again. */
@@ -314,8 +319,10 @@ static unsigned count_live(void)
     return n;
 }
 
-void hk_guard_fork_child(void)
+void hk_guard_fork_child(bool inside)
 {
+    if (inside)
+        return;
     hk_guard_empty_fork_child();
     hk_guard_region_fork_child(&guard.region);
     if (!hk_guard_region_is_there(&guard.region))

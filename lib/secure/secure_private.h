@@ -22,6 +22,8 @@ struct hk_trailer {
 
 /* trailer.c: p starts a block with `usable` bytes. */
 struct hk_trailer hk_trailer_read(const void *p, size_t usable);
+/* The same question of a neighbour, whose holder may be writing it or, in a fork child, may have been. */
+bool hk_trailer_is_there(const void *p, size_t usable);
 void hk_trailer_write(void *p, size_t usable, const struct hk_trailer *trailer);
 /* False: it says something else by now. */
 bool hk_trailer_advance(void *p, size_t usable, const struct hk_trailer *seen, enum hk_trailer_state next);

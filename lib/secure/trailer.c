@@ -12,6 +12,8 @@
 /*
  *   word[0] = state in 2 bits | origin in 6 | bytes in 56, all under a pad made of the trailer's address, its block's and the key
  *   word[1] = another function of these, but for the state
+ *
+ * While it is written, word[0] has state 0.
  */
 struct words {
     uint64_t word[2];
@@ -84,13 +86,36 @@ struct hk_trailer hk_trailer_read(const void *p, size_t usable)
     return t;
 }
 
+static bool is_being_written(uint64_t packed, size_t usable)
+{
+    uint64_t origin = packed >> 56, bytes = packed & ((UINT64_C(1) << 56) - 1);
+
+    return (origin < HK_NR_ORIGINS || origin == HK_ORIGIN_NOBODY) && bytes <= usable; /* state 0 */
+}
+
+/* A round that fails met a whole rewrite between its two loads, for what is half written says so. Nobody does that often. */
+bool hk_trailer_is_there(const void *p, size_t usable)
+{
+    const struct words *w = words_of(p, usable);
+    uint64_t pad = pad_of(p, usable);
+
+    for (unsigned rounds = 0; rounds < 64; rounds++) {
+        uint64_t packed = hk_load_acquire(&w->word[0]) ^ pad; /* SE3 acquire, pairs with SE2 */
+        uint64_t sealed = hk_load_acquire(&w->word[1]); /* SE3 acquire, pairs with SE2: after it word[0] is as new */
+        if (HK_LIKELY(sealed == seal(pad, packed)) || is_being_written(packed, usable))
+            return true;
+    }
+    return false;
+}
+
 void hk_trailer_write(void *p, size_t usable, const struct hk_trailer *trailer)
 {
     struct words *w = words_of(p, usable);
     uint64_t pad = pad_of(p, usable), packed = pack(trailer);
 
-    hk_store_relaxed(&w->word[0], packed ^ pad);
-    hk_store_relaxed(&w->word[1], seal(pad, packed));
+    hk_store_relaxed(&w->word[0], (packed & ~(UINT64_C(3) << 62)) ^ pad);
+    hk_store_release(&w->word[1], seal(pad, packed)); /* SE2 release, pairs with SE3 */
+    hk_store_release(&w->word[0], packed ^ pad);      /* SE2 release, pairs with SE3 */
 }
 
 bool hk_trailer_advance(void *p, size_t usable, const struct hk_trailer *seen, enum hk_trailer_state next)

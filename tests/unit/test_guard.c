@@ -76,7 +76,7 @@ START_TEST(nothing_before_the_first)
 
     ck_assert(!hk_guard_contains(&here));
     ck_assert(!hk_guard_contains(NULL));
-    hk_guard_fork_child();
+    hk_guard_fork_child(false);
     ck_assert_uint_eq(fake_os_calls(FAKE_MAP), 0);
     ck_assert_uint_eq(hk_guard_counters()->mapped_bytes, 0);
 }
@@ -286,7 +286,10 @@ START_TEST(a_child_takes_up)
     struct hk_guard_slot *slot = &hk_guard_slots[slot_of(p) - hk_guard_slots];
 
     slot->state = HK_GUARD_BUSY;
-    hk_guard_fork_child();
+    hk_guard_fork_child(true); /* by a handler: it may be the survivor's, which goes on */
+    ck_assert_uint_eq(slot->state, HK_GUARD_BUSY);
+    ck_assert(!faults(p));
+    hk_guard_fork_child(false);
     ck_assert_uint_eq(slot->state, HK_GUARD_DEAD);
     ck_assert_uint_eq(hk_guard_counters()->nr_live, 1);
     ck_assert_uint_eq(slot_of(q)->state, HK_GUARD_LIVE);
