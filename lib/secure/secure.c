@@ -72,7 +72,7 @@ static void verify(const struct place *place, const char *if_freed)
         bool freed = t->state != HK_TRAILER_NONE && t->origin != HK_ORIGIN_NOBODY;
         complain(place, freed ? if_freed : "heap overflow", freed ? place->p : (char *)place->p + place->usable - HK_TRAILER_BYTES);
     }
-    damage = hk_canary_find_damage(place->p, place->usable, t->bytes);
+    damage = hk_canary_find_damage(place->p, place->usable, t);
     if (HK_UNLIKELY(damage != NULL))
         complain(place, "heap overflow", damage);
 }
@@ -102,7 +102,10 @@ static void mark_before(const struct hk_heap *heap, const void *p)
     char *q = before(heap, p, &usable);
 
     if (q && !hk_trailer_is_there(q, usable))
-        hk_trailer_write(q, usable, &(struct hk_trailer){.state = HK_TRAILER_DEAD, .origin = HK_ORIGIN_NOBODY});
+        hk_trailer_write(q, usable,
+                         &(struct hk_trailer){.state = HK_TRAILER_DEAD,
+                                              .origin = HK_ORIGIN_NOBODY,
+                                              .pad = hk_trailer_pad(q, usable)});
 }
 
 static void verify_before(const struct hk_heap *heap, const struct place *place)
@@ -116,35 +119,37 @@ static void verify_before(const struct hk_heap *heap, const struct place *place)
 
 /* ---- alloc --------------------------------------------------------------------------------- */
 
-static void write_live(void *p, size_t usable, size_t n, enum hk_origin origin)
+static void write_live(const struct place *place, size_t n, enum hk_origin origin)
 {
-    hk_canary_write(p, usable, n);
-    hk_trailer_write(p, usable, &(struct hk_trailer){.state = HK_TRAILER_LIVE, .origin = origin, .bytes = n});
+    struct hk_trailer trailer = {.state = HK_TRAILER_LIVE, .origin = origin, .bytes = n, .pad = place->trailer.pad};
+
+    hk_canary_write(place->p, place->usable, &trailer);
+    hk_trailer_write(place->p, place->usable, &trailer);
 }
 
 /* True: the block left our hands zeroed, and still is. */
-static bool is_as_left(void *p, size_t usable, const void *site)
+static bool is_as_left(const struct place *place)
 {
-    struct place place = {.p = p, .usable = usable, .site = site, .trailer = hk_trailer_read(p, usable)};
     const char *damage;
 
-    if (place.trailer.state != HK_TRAILER_DEAD || place.trailer.origin == HK_ORIGIN_NOBODY)
+    if (place->trailer.state != HK_TRAILER_DEAD || place->trailer.origin == HK_ORIGIN_NOBODY)
         return false;
-    damage = hk_find_nonzero(p, usable - HK_TRAILER_BYTES);
+    damage = hk_find_nonzero(place->p, place->usable - HK_TRAILER_BYTES);
     if (HK_UNLIKELY(damage != NULL))
-        complain(&place, "write after free", damage);
+        complain(place, "write after free", damage);
     return true;
 }
 
 static void prepare(void *p, size_t n, bool zero, bool is_zero, const void *site)
 {
     size_t usable = usable_of(p);
+    struct place place = {.p = p, .usable = usable, .site = site, .trailer = hk_trailer_read(p, usable)};
 
-    if (usable <= HK_CHECKED_MAX && is_as_left(p, usable, site))
+    if (usable <= HK_CHECKED_MAX && is_as_left(&place))
         is_zero = true;
     if (zero && !is_zero)
         memset(p, 0, n);
-    write_live(p, usable, n, HK_ORIGIN_MALLOC);
+    write_live(&place, n, HK_ORIGIN_MALLOC);
 }
 
 void *hk_secure_alloc(struct hk_heap *heap, size_t n, size_t align, bool zero, const void *site)
@@ -310,7 +315,7 @@ bool hk_secure_resize(void *p, size_t n, const void *site)
     verify(&place, "invalid realloc: freed pointer");
     if (!keeps(&place, n))
         return false;
-    write_live(p, place.usable, n, place.trailer.origin);
+    write_live(&place, n, place.trailer.origin);
     return true;
 }
 
@@ -350,12 +355,12 @@ void *hk_secure_realloc(struct hk_heap *heap, void *p, size_t n, const void *sit
     if (place.trailer.origin != HK_ORIGIN_MALLOC)
         hk_secure_verify_origin(p, HK_ORIGIN_MALLOC, HK_SIZE_UNSAID, site);
     if (keeps(&place, n)) {
-        write_live(p, place.usable, n, HK_ORIGIN_MALLOC);
+        write_live(&place, n, HK_ORIGIN_MALLOC);
         return p;
     }
     moved = move(heap, p, place.trailer.bytes, n, site);
     if (!moved && n <= place.trailer.bytes) { /* a shrink never fails */
-        write_live(p, place.usable, n, HK_ORIGIN_MALLOC);
+        write_live(&place, n, HK_ORIGIN_MALLOC);
         return p;
     }
     return moved;
