@@ -233,7 +233,7 @@ static HK_NOINLINE void free_slow(void *p, const void *site)
     if (HK_LIKELY(hk_thread_enter())) {
         free_inside(p, site);
         hk_thread_leave();
-    } else if (!hk_ace_loose_free(p)) {
+    } else if (!hk_ace_loose_free(p) && (HK_LIKELY(!hk_config.secure) || hk_secure_let_past(p))) {
         hk_thread_defer_free(p);
     }
     errno = saved;
@@ -648,7 +648,7 @@ static bool measure_foreign(const void *p, size_t *bytes)
 static void child_of_fork(void)
 {
     hk_site_fork_child();
-    hk_guard_fork_child(hk_in_slow_section); /* still: the fork came from a handler that interrupted it */
+    hk_guard_fork_child(hk_in_slow_section); /* thread.c, whose handler came first, left it set only then */
 }
 
 static __attribute__((constructor(101))) void start(void)

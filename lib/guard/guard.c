@@ -266,6 +266,11 @@ void hk_guard_set_origin(const void *p, unsigned origin)
     hk_store_relaxed(&hk_guard_slots[hk_guard_slot_at(p) - hk_guard_slots].origin, (uint32_t)origin);
 }
 
+void hk_guard_set_asked(const void *p, size_t n)
+{
+    hk_store_relaxed(&hk_guard_slots[hk_guard_slot_at(p) - hk_guard_slots].asked, (uint32_t)n);
+}
+
 /* ---- free ---------------------------------------------------------------------------------- */
 
 /* A page that stays open, or keeps its content, is overwritten when it is taken again. */
@@ -314,15 +319,16 @@ static unsigned count_live(void)
     return n;
 }
 
-/* Inside, one of the busy slots is the interrupted section's, which goes on: all are left alone. */
 void hk_guard_fork_child(bool inside)
 {
+    if (inside)
+        return;
     hk_guard_empty_fork_child();
     hk_guard_region_fork_child(&guard.region);
     if (!hk_guard_region_is_there(&guard.region))
         return;
     for (unsigned i = 0; i < HK_GUARD_SLOTS; i++) {
-        if (hk_guard_slots[i].state != HK_GUARD_BUSY || inside)
+        if (hk_guard_slots[i].state != HK_GUARD_BUSY)
             continue;
         close_page(&hk_guard_slots[i]);
         hk_guard_slots[i].state = hk_guard_slots[i].start ? HK_GUARD_DEAD : HK_GUARD_FREE;

@@ -32,7 +32,7 @@ enum hk_guard_state { HK_GUARD_FREE, HK_GUARD_BUSY, HK_GUARD_LIVE, HK_GUARD_DEAD
 struct hk_guard_slot {
     uint32_t state; /* enum hk_guard_state */
     uint32_t bytes; /* of the block; all of them usable */
-    uint32_t asked; /* of the request; less where alignment gave more */
+    uint32_t asked; /* of the request; less where alignment gave more, or realloc in place took less */
     uint32_t origin; /* what the user of this box notes; 0 at first */
     char *start;    /* NULL: the slot was never used */
     const void *alloc_site, *free_site; /* return addresses; free_site NULL while live */
@@ -66,6 +66,7 @@ const struct hk_guard_slot *hk_guard_slot_at(const void *p);
 
 /* p starts a live block, of the caller's. */
 void hk_guard_set_origin(const void *p, unsigned origin);
+void hk_guard_set_asked(const void *p, size_t n); /* n: at most its bytes */
 /* False, and nothing happened: it was not live, or its page was written to outside the block, first at *damage (else
  * NULL). */
 bool hk_guard_free(const struct hk_guard_slot *slot, const void *site, unsigned thread, const char **damage);
@@ -80,7 +81,8 @@ bool hk_guard_empty_is_live(const void *p);
 bool hk_guard_free_empty(const void *p); /* false: it was not live */
 
 const struct hk_guard_counters *hk_guard_counters(void);
-/* In a fork child, alone: what other threads were about to do is done. */
+/* In a fork child, alone: what other threads were about to do is done. `inside`: the fork comes from a signal handler that
+ * interrupted this box, maybe: then all stays as it is, for what is BUSY may be this thread's, which goes on with it. */
 void hk_guard_fork_child(bool inside);
 void hk_guard_check(void);
 

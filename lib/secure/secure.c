@@ -72,7 +72,7 @@ static void verify(const struct place *place, const char *if_freed)
         bool freed = t->state != HK_TRAILER_NONE && t->origin != HK_ORIGIN_NOBODY;
         complain(place, freed ? if_freed : "heap overflow", freed ? place->p : (char *)place->p + place->usable - HK_TRAILER_BYTES);
     }
-    damage = hk_canary_find_damage(place->p, place->usable, t->bytes);
+    damage = hk_canary_find_damage(place->p, place->usable, t);
     if (HK_UNLIKELY(damage != NULL))
         complain(place, "heap overflow", damage);
 }
@@ -82,7 +82,7 @@ static void verify(const struct place *place, const char *if_freed)
 /*
  * A write before a block meets the trailer of the one before it in the slab. So that there is always one while the block
  * lives, alloc gives it a mark if it was never out. Only the thread whose slab it is looks: it alone makes blocks there,
- * and what others do to a trailer, one compare-and-swap of its state, never makes it invalid.
+ * and a trailer that its holder is just writing (realloc in place, delete) is told from a damaged one.
  */
 static char *before(const struct hk_heap *heap, const void *p, size_t *usable)
 {
@@ -101,8 +101,11 @@ static void mark_before(const struct hk_heap *heap, const void *p)
     size_t usable;
     char *q = before(heap, p, &usable);
 
-    if (q && hk_trailer_read(q, usable).state == HK_TRAILER_NONE)
-        hk_trailer_write(q, usable, &(struct hk_trailer){.state = HK_TRAILER_DEAD, .origin = HK_ORIGIN_NOBODY});
+    if (q && !hk_trailer_is_there(q, usable))
+        hk_trailer_write(q, usable,
+                         &(struct hk_trailer){.state = HK_TRAILER_DEAD,
+                                              .origin = HK_ORIGIN_NOBODY,
+                                              .pad = hk_trailer_pad(q, usable)});
 }
 
 static void verify_before(const struct hk_heap *heap, const struct place *place)
@@ -110,41 +113,43 @@ static void verify_before(const struct hk_heap *heap, const struct place *place)
     size_t usable;
     char *q = before(heap, place->p, &usable);
 
-    if (q && HK_UNLIKELY(hk_trailer_read(q, usable).state == HK_TRAILER_NONE))
+    if (q && HK_UNLIKELY(!hk_trailer_is_there(q, usable)))
         complain(place, "heap underflow, or overflow of the block before", (char *)place->p - HK_TRAILER_BYTES);
 }
 
 /* ---- alloc --------------------------------------------------------------------------------- */
 
-static void write_live(void *p, size_t usable, size_t n, enum hk_origin origin)
+static void write_live(const struct place *place, size_t n, enum hk_origin origin)
 {
-    hk_canary_write(p, usable, n);
-    hk_trailer_write(p, usable, &(struct hk_trailer){.state = HK_TRAILER_LIVE, .origin = origin, .bytes = n});
+    struct hk_trailer trailer = {.state = HK_TRAILER_LIVE, .origin = origin, .bytes = n, .pad = place->trailer.pad};
+
+    hk_canary_write(place->p, place->usable, &trailer);
+    hk_trailer_write(place->p, place->usable, &trailer);
 }
 
 /* True: the block left our hands zeroed, and still is. */
-static bool is_as_left(void *p, size_t usable, const void *site)
+static bool is_as_left(const struct place *place)
 {
-    struct place place = {.p = p, .usable = usable, .site = site, .trailer = hk_trailer_read(p, usable)};
     const char *damage;
 
-    if (place.trailer.state != HK_TRAILER_DEAD || place.trailer.origin == HK_ORIGIN_NOBODY)
+    if (place->trailer.state != HK_TRAILER_DEAD || place->trailer.origin == HK_ORIGIN_NOBODY)
         return false;
-    damage = hk_find_nonzero(p, usable - HK_TRAILER_BYTES);
+    damage = hk_find_nonzero(place->p, place->usable - HK_TRAILER_BYTES);
     if (HK_UNLIKELY(damage != NULL))
-        complain(&place, "write after free", damage);
+        complain(place, "write after free", damage);
     return true;
 }
 
 static void prepare(void *p, size_t n, bool zero, bool is_zero, const void *site)
 {
     size_t usable = usable_of(p);
+    struct place place = {.p = p, .usable = usable, .site = site, .trailer = hk_trailer_read(p, usable)};
 
-    if (usable <= HK_CHECKED_MAX && is_as_left(p, usable, site))
+    if (usable <= HK_CHECKED_MAX && is_as_left(&place))
         is_zero = true;
     if (zero && !is_zero)
         memset(p, 0, n);
-    write_live(p, usable, n, HK_ORIGIN_MALLOC);
+    write_live(&place, n, HK_ORIGIN_MALLOC);
 }
 
 void *hk_secure_alloc(struct hk_heap *heap, size_t n, size_t align, bool zero, const void *site)
@@ -195,6 +200,11 @@ static bool take_fence_down(void *p)
     return hk_closed_take_down(p, b.usable);
 }
 
+bool hk_secure_let_past(void *p)
+{
+    return hk_pagemap_word(p) != HK_PM_BIG || take_fence_down(p);
+}
+
 /* It rested, and goes to ace. */
 static void release(struct hk_heap *heap, void *p, size_t usable, const void *site)
 {
@@ -208,9 +218,8 @@ static void release(struct hk_heap *heap, void *p, size_t usable, const void *si
     if (HK_UNLIKELY(damage != NULL))
         complain(&place, "write after free", damage);
     (void)hk_trailer_advance(p, usable, &place.trailer, HK_TRAILER_DEAD);
-    if (hk_pagemap_word(p) == HK_PM_BIG && !take_fence_down(p))
-        return;
-    hk_ace_free(heap, p, site);
+    if (hk_secure_let_past(p))
+        hk_ace_free(heap, p, site);
 }
 
 static void rest(struct hk_heap *heap, const struct place *place)
@@ -287,16 +296,26 @@ static bool keeps(const struct place *place, size_t n)
     return n <= room && (room <= 64 || n > room / 2);
 }
 
+/* A block without a trailer. */
+static bool resize_elsewhere(void *p, size_t n, const void *site)
+{
+    if (!hk_ace_resize(NULL, p, n, site))
+        return false;
+    if (hk_pagemap_word(p) == HK_PM_GUARD)
+        hk_guard_set_asked(p, n);
+    return true;
+}
+
 bool hk_secure_resize(void *p, size_t n, const void *site)
 {
     struct place place;
 
     if (!find(p, site, &place))
-        return hk_ace_resize(NULL, p, n, site);
+        return resize_elsewhere(p, n, site);
     verify(&place, "invalid realloc: freed pointer");
     if (!keeps(&place, n))
         return false;
-    write_live(p, place.usable, n, place.trailer.origin);
+    write_live(&place, n, place.trailer.origin);
     return true;
 }
 
@@ -311,27 +330,37 @@ static void *move(struct hk_heap *heap, void *p, size_t old, size_t n, const voi
     return moved;
 }
 
-void *hk_secure_realloc(struct hk_heap *heap, void *p, size_t n, const void *site)
+/* As it grows or shrinks a guarded block leaves its page, so that what is beyond it stays forbidden. */
+static void *realloc_elsewhere(struct hk_heap *heap, void *p, size_t n, const void *site)
 {
-    struct place place;
     struct hk_block b;
     void *moved;
 
-    if (!find(p, site, &place)) {
-        if (hk_ace_identify(p, &b) != HK_BLOCK_LIVE || (b.word == HK_PM_GUARD && n == b.usable))
-            return hk_ace_realloc(heap, p, n, site);
-        return move(heap, p, b.usable, n, site);
-    }
+    if (hk_ace_identify(p, &b) != HK_BLOCK_LIVE)
+        return hk_ace_realloc(heap, p, n, site);
+    if (b.word == HK_PM_GUARD && n == b.usable && resize_elsewhere(p, n, site))
+        return p;
+    moved = move(heap, p, b.usable, n, site);
+    return moved || n > b.usable || !resize_elsewhere(p, n, site) ? moved : p; /* a shrink never fails */
+}
+
+void *hk_secure_realloc(struct hk_heap *heap, void *p, size_t n, const void *site)
+{
+    struct place place;
+    void *moved;
+
+    if (!find(p, site, &place))
+        return realloc_elsewhere(heap, p, n, site);
     verify(&place, "invalid realloc: freed pointer");
     if (place.trailer.origin != HK_ORIGIN_MALLOC)
         hk_secure_verify_origin(p, HK_ORIGIN_MALLOC, HK_SIZE_UNSAID, site);
     if (keeps(&place, n)) {
-        write_live(p, place.usable, n, HK_ORIGIN_MALLOC);
+        write_live(&place, n, HK_ORIGIN_MALLOC);
         return p;
     }
     moved = move(heap, p, place.trailer.bytes, n, site);
     if (!moved && n <= place.trailer.bytes) { /* a shrink never fails */
-        write_live(p, place.usable, n, HK_ORIGIN_MALLOC);
+        write_live(&place, n, HK_ORIGIN_MALLOC);
         return p;
     }
     return moved;
@@ -429,7 +458,7 @@ void hk_secure_verify_origin(void *p, enum hk_origin origin, size_t size, const 
         verify(&place, "double free");
     if (HK_UNLIKELY(place.trailer.origin != origin))
         complain_of_origin(&place, origin);
-    if (HK_UNLIKELY(size != HK_SIZE_UNSAID && size != place.trailer.bytes))
+    if (HK_UNLIKELY(size != HK_SIZE_UNSAID && hk_max(size, 1) != hk_max(place.trailer.bytes, 1))) /* realloc(p, 0) asks for 1 */
         complain_of_size(&place, size);
     if (origin != HK_ORIGIN_MALLOC)
         hk_secure_mark_origin(p, HK_ORIGIN_MALLOC);

@@ -49,6 +49,9 @@ void hk_secure_mark_origin(void *p, enum hk_origin origin);
  * After that it is malloc's. */
 void hk_secure_verify_origin(void *p, enum hk_origin origin, size_t size, const void *site);
 
+/* p is about to be freed past this box, by a signal handler or a thread without a heap. False: it must not, and is lost. */
+bool hk_secure_let_past(void *p);
+
 /* All that rests goes on to ace. */
 void hk_secure_flush(struct hk_heap *heap);
 

@@ -18,17 +18,21 @@ struct hk_trailer {
     enum hk_trailer_state state; /* NONE: it is no trailer */
     enum hk_origin origin;
     size_t bytes;
+    uint64_t pad; /* hk_trailer_pad's; the same for the block's whole life */
 };
 
 /* trailer.c: p starts a block with `usable` bytes. */
+uint64_t hk_trailer_pad(const void *p, size_t usable);
 struct hk_trailer hk_trailer_read(const void *p, size_t usable);
+/* The same question of a neighbour, whose holder may be writing it or, in a fork child, may have been. */
+bool hk_trailer_is_there(const void *p, size_t usable);
 void hk_trailer_write(void *p, size_t usable, const struct hk_trailer *trailer);
 /* False: it says something else by now. */
 bool hk_trailer_advance(void *p, size_t usable, const struct hk_trailer *seen, enum hk_trailer_state next);
 /* Behind the block's bytes. */
-void hk_canary_write(void *p, size_t usable, size_t bytes);
+void hk_canary_write(void *p, size_t usable, const struct hk_trailer *trailer);
 /* The first byte that is not as written; NULL: none. */
-const char *hk_canary_find_damage(const void *p, size_t usable, size_t bytes);
+const char *hk_canary_find_damage(const void *p, size_t usable, const struct hk_trailer *trailer);
 /* First byte in [p, p + bytes) that is not zero, but for marks of the slabs that were here, which are cleared; NULL: none. */
 const char *hk_find_nonzero(void *p, size_t bytes);
 

@@ -12,6 +12,8 @@
 /*
  *   word[0] = state in 2 bits | origin in 6 | bytes in 56, all under a pad made of the trailer's address, its block's and the key
  *   word[1] = another function of these, but for the state
+ *
+ * While it is written, word[0] has state 0.
  */
 struct words {
     uint64_t word[2];
@@ -54,7 +56,7 @@ static uint32_t serial_of(const void *p)
     return hk_pagemap_word(p) >= HK_PM_KINDS ? hk_slab_of(p)->serial : 0;
 }
 
-static uint64_t pad_of(const void *p, size_t usable)
+uint64_t hk_trailer_pad(const void *p, size_t usable)
 {
     return mix(mix((uintptr_t)p ^ get_key()) + usable + ((uint64_t)serial_of(p) << 32));
 }
@@ -72,11 +74,12 @@ static uint64_t seal(uint64_t pad, uint64_t packed)
 struct hk_trailer hk_trailer_read(const void *p, size_t usable)
 {
     const struct words *w = words_of(p, usable);
-    uint64_t pad = pad_of(p, usable), packed = hk_load_relaxed(&w->word[0]) ^ pad;
+    uint64_t pad = hk_trailer_pad(p, usable), packed = hk_load_relaxed(&w->word[0]) ^ pad;
     struct hk_trailer t = {
         .state = (enum hk_trailer_state)(packed >> 62),
         .origin = (enum hk_origin)(packed >> 56 & 63),
         .bytes = (size_t)(packed & ((UINT64_C(1) << 56) - 1)),
+        .pad = pad,
     };
 
     if (hk_load_relaxed(&w->word[1]) != seal(pad, packed))
@@ -84,23 +87,49 @@ struct hk_trailer hk_trailer_read(const void *p, size_t usable)
     return t;
 }
 
+static bool is_being_written(uint64_t packed, size_t usable)
+{
+    uint64_t origin = packed >> 56, bytes = packed & ((UINT64_C(1) << 56) - 1);
+
+    return (origin < HK_NR_ORIGINS || origin == HK_ORIGIN_NOBODY) && bytes <= usable; /* state 0 */
+}
+
+/* A round that fails met a whole rewrite between its two loads, for what is half written says so: not eight times. Memory
+ * that was never written is the common case of none. */
+bool hk_trailer_is_there(const void *p, size_t usable)
+{
+    const struct words *w = words_of(p, usable);
+    uint64_t pad = hk_trailer_pad(p, usable);
+
+    for (unsigned rounds = 0; rounds < 8; rounds++) {
+        uint64_t word = hk_load_acquire(&w->word[0]), packed = word ^ pad; /* SE3 acquire, pairs with SE2 */
+        uint64_t sealed = hk_load_acquire(&w->word[1]); /* SE3 acquire, pairs with SE2: after it word[0] is as new */
+        if (HK_LIKELY(sealed == seal(pad, packed)) || is_being_written(packed, usable))
+            return true;
+        if (!(word | sealed))
+            break;
+    }
+    return false;
+}
+
 void hk_trailer_write(void *p, size_t usable, const struct hk_trailer *trailer)
 {
     struct words *w = words_of(p, usable);
-    uint64_t pad = pad_of(p, usable), packed = pack(trailer);
+    uint64_t pad = trailer->pad, packed = pack(trailer);
 
-    hk_store_relaxed(&w->word[0], packed ^ pad);
-    hk_store_relaxed(&w->word[1], seal(pad, packed));
+    hk_store_relaxed(&w->word[0], (packed & ~(UINT64_C(3) << 62)) ^ pad);
+    hk_store_release(&w->word[1], seal(pad, packed)); /* SE2 release, pairs with SE3 */
+    hk_store_release(&w->word[0], packed ^ pad);      /* SE2 release, pairs with SE3 */
 }
 
 bool hk_trailer_advance(void *p, size_t usable, const struct hk_trailer *seen, enum hk_trailer_state next)
 {
     struct hk_trailer then = *seen;
-    uint64_t pad = pad_of(p, usable), expected = pack(seen) ^ pad;
+    uint64_t expected = pack(seen) ^ seen->pad;
 
     then.state = next;
     /* SE1 acq_rel, pairs with SE1: of two frees one loses, after what the winner did before */
-    return hk_cas_acq_rel(&words_of(p, usable)->word[0], &expected, pack(&then) ^ pad);
+    return hk_cas_acq_rel(&words_of(p, usable)->word[0], &expected, pack(&then) ^ seen->pad);
 }
 
 /* ---- canary -------------------------------------------------------------------------------- */
@@ -111,20 +140,20 @@ static size_t canary_bytes(size_t usable, size_t bytes)
 }
 
 /* Never 0, which is what a string's end writes. */
-static uint8_t canary_of(const void *p, size_t usable)
+static uint8_t canary_of(const struct hk_trailer *trailer)
 {
-    return (uint8_t)(pad_of(p, usable) >> 8 | 0x80);
+    return (uint8_t)(trailer->pad >> 8 | 0x80);
 }
 
-void hk_canary_write(void *p, size_t usable, size_t bytes)
+void hk_canary_write(void *p, size_t usable, const struct hk_trailer *trailer)
 {
-    memset((char *)p + bytes, canary_of(p, usable), canary_bytes(usable, bytes));
+    memset((char *)p + trailer->bytes, canary_of(trailer), canary_bytes(usable, trailer->bytes));
 }
 
-const char *hk_canary_find_damage(const void *p, size_t usable, size_t bytes)
+const char *hk_canary_find_damage(const void *p, size_t usable, const struct hk_trailer *trailer)
 {
-    const char *at = (const char *)p + bytes, *end = at + canary_bytes(usable, bytes);
-    char canary = (char)canary_of(p, usable);
+    const char *at = (const char *)p + trailer->bytes, *end = at + canary_bytes(usable, trailer->bytes);
+    char canary = (char)canary_of(trailer);
 
     for (; at < end; at++)
         if (HK_UNLIKELY(*at != canary))
@@ -151,11 +180,18 @@ static const char *first_byte(const uint64_t *word)
     return at;
 }
 
+static bool are_zero(const uint64_t *w)
+{
+    return !(w[0] | w[1] | w[2] | w[3] | w[4] | w[5] | w[6] | w[7]);
+}
+
 const char *hk_find_nonzero(void *p, size_t bytes)
 {
     uint64_t *w = p, *end = w + bytes / sizeof *w;
 
     for (; w < end; w += 2) {
+        while (end - w > 8 && are_zero(w))
+            w += 8;
         if (HK_LIKELY((w[0] | w[1]) == 0))
             continue;
         if (w[0])

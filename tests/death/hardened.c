@@ -380,6 +380,19 @@ static void matching_operators(size_t size)
     give_to("_ZdaPvm", new_block("_Znam", size), size);
 }
 
+// In place, or to nothing: the size last asked for is the one to say.
+static void sizes_after_realloc(size_t size)
+{
+    int (*expand)(void *, size_t);
+    void (*free_sized)(void *, size_t);
+    char *p = malloc_here(size);
+
+    *(void **)&expand = operator("hak_expand");
+    *(void **)&free_sized = operator("free_sized");
+    free_sized(p, expand(p, size - 10) ? size - 10 : size);
+    free_sized(hide(realloc(malloc_here(size), 0)), 0); // option realloc0
+}
+
 static void write_after_free(size_t size)
 {
     char *p = malloc_here(size);
@@ -490,6 +503,8 @@ static const struct hardened secure_cases[] = {
      sized_delete_says_less, 100},
     {"secure: matching operators", SECURE, "", 0, matching_operators, 100},
     {"secure: matching operators, guarded", "secure:on,guard_rate:1", "", 0, matching_operators, 100},
+    {"secure: sizes after realloc", SECURE ",realloc0:alloc", "", 0, sizes_after_realloc, 100},
+    {"secure: sizes after realloc, guarded", "secure:on,guard_rate:1,realloc0:alloc", "", 0, sizes_after_realloc, 100},
     {"secure: write after free", SECURE, "hakmem: write after free: " BIG_TAIL, SIGABRT, write_after_free, 100},
     {"secure: write after free, at exit", SECURE, "hakmem: write after free: pointer %P, block %B, size %S\n", SIGABRT,
      write_after_free_at_exit, 100},

@@ -71,7 +71,7 @@ struct op {
     uint8_t align_shift;
 };
 
-enum family { FAMILY_MALLOC, FAMILY_ALIGNED, FAMILY_NEW, FAMILY_NEW_ARRAY, FAMILY_NEW_ALIGNED };
+enum family { FAMILY_MALLOC, FAMILY_ALIGNED, FAMILY_PAGES, FAMILY_NEW, FAMILY_NEW_ARRAY, FAMILY_NEW_ALIGNED };
 
 struct block {
     unsigned char *ptr; // NULL: the slot is empty

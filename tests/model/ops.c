@@ -403,8 +403,9 @@ static enum family family_of(const struct op *op)
     case OP_POSIX_MEMALIGN:
     case OP_MEMALIGN:
     case OP_VALLOC:
-    case OP_PVALLOC:
         return FAMILY_ALIGNED;
+    case OP_PVALLOC:
+        return FAMILY_PAGES;
     default:
         return FAMILY_MALLOC;
     }
@@ -497,6 +498,9 @@ static void call_free(const struct op *op, const struct block *b, uint64_t rando
         else
             PICK(api.free, random)(b->ptr);
         return;
+    case FAMILY_PAGES: // rounded up: no sized free says its size
+        PICK(api.free, random)(b->ptr);
+        return;
     default:
         if (sized && HAVE(api.free_at) && random % 8 == 0)
             PICK(api.free_at, random)(b->ptr, b->size, (const void *)(uintptr_t)(0x400000 + random % 64 * 16));
@@ -523,7 +527,7 @@ static void play_free(struct worker *w, const struct op *op, struct block *b)
 
 static bool reallocatable(const struct block *b)
 {
-    return b->family == FAMILY_MALLOC || b->family == FAMILY_ALIGNED;
+    return b->family == FAMILY_MALLOC || b->family == FAMILY_ALIGNED || b->family == FAMILY_PAGES;
 }
 
 static void *call_realloc(const struct op *op, void *p, size_t size, uint64_t random)

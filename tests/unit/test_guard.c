@@ -286,7 +286,7 @@ START_TEST(a_child_takes_up)
     struct hk_guard_slot *slot = &hk_guard_slots[slot_of(p) - hk_guard_slots];
 
     slot->state = HK_GUARD_BUSY;
-    hk_guard_fork_child(true); /* it may be ours */
+    hk_guard_fork_child(true); /* by a handler: it may be the survivor's, which goes on */
     ck_assert_uint_eq(slot->state, HK_GUARD_BUSY);
     ck_assert(!faults(p));
     hk_guard_fork_child(false);

@@ -279,6 +279,61 @@ START_TEST(threads)
 }
 END_TEST
 
+/* Another thread resizes its block in place; its neighbours come and go here, and look at its trailer. */
+static char *volatile theirs;
+static bool all_freed;
+
+static void *resizes(void *arg)
+{
+    size_t n = 0;
+
+    (void)arg;
+    while (!hk_load_acquire(&all_freed))
+        if (!hk_secure_resize(theirs, 900 + (n++ & 63), SITE))
+            abort();
+    return NULL;
+}
+
+START_TEST(a_neighbour_is_resized)
+{
+    char *block[64];
+    pthread_t thread;
+
+    for (int i = 0; i < 64; i++)
+        block[i] = get(1000);
+    for (int i = 0; i < 64; i += 16) {
+        theirs = block[i];
+        hk_store_release(&all_freed, false);
+        ck_assert_int_eq(pthread_create(&thread, NULL, resizes, NULL), 0);
+        for (int round = 0; round < 200; round++)
+            for (int j = 0; j < 64; j++) {
+                if (j == i)
+                    continue;
+                put(block[j]);
+                block[j] = get(1000);
+            }
+        hk_store_release(&all_freed, true);
+        pthread_join(thread, NULL);
+    }
+    for (int i = 0; i < 64; i++)
+        put(block[i]);
+}
+END_TEST
+
+/* As a signal handler's free of a fenced block goes: not through this box. */
+START_TEST(freed_past_this_box)
+{
+    for (int i = 0; i < 4; i++) {
+        char *p = get(3 * HK_MIB);
+        ck_assert(hk_secure_let_past(p));
+        hk_ace_free(self, p, SITE);
+        p = hk_ace_alloc(self, 3 * HK_MIB, 16, false, SITE);
+        memset(p, 1, hk_ace_usable(p, SITE));
+        hk_ace_free(self, p, SITE);
+    }
+}
+END_TEST
+
 /* ---- what is wrong is said ----------------------------------------------------------------- */
 
 static void write_into_resting(void)
@@ -363,6 +418,8 @@ int main(void)
     tcase_add_test(tc, refills_are_shuffled);
     tcase_add_test(tc, geometries_change);
     tcase_add_test(tc, threads);
+    tcase_add_test(tc, a_neighbour_is_resized);
+    tcase_add_test(tc, freed_past_this_box);
     if (!UNDER_TSAN)
         tcase_add_test(tc, misuse_is_said);
     return run_suite(suite);
