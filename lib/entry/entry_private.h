@@ -20,6 +20,9 @@ void hk_entry_free_sized(void *p, size_t size, const void *site);
 /* operator delete; size: HK_SIZE_UNSAID if it said none. origin: enum hk_origin. */
 void hk_entry_delete(void *p, unsigned origin, size_t size, size_t align, const void *site);
 
+/* No operator new or delete is replaced by another object's, as far as the dynamic linker knows. */
+bool hk_entry_operators_are_ours(void);
+
 /* What an aligned block of `size` takes at least; a broken alignment gives `size`. */
 HK_INLINE size_t hk_entry_aligned_size(size_t size, size_t align)
 {

@@ -209,7 +209,7 @@ static bool is_followed(const void *p)
     return hk_heap_is_sampled_word(word) || word == HK_PM_GUARD;
 }
 
-static void free_inside(void *p, const void *site)
+static void free_inside(void *p, enum hk_origin origin, size_t size, const void *site)
 {
     struct hk_heap *heap = hk_thread_heap();
 
@@ -221,22 +221,28 @@ static void free_inside(void *p, const void *site)
     if (HK_UNLIKELY(is_followed(p)))
         hk_entry_sample_freed(heap, p);
     if (HK_UNLIKELY(hk_config.secure))
-        hk_secure_free(heap, p, site);
+        hk_secure_free(heap, p, origin, size, site);
     else
         hk_ace_free(heap, p, site);
 }
 
-static HK_NOINLINE void free_slow(void *p, const void *site)
+/* By a function that takes `origin`, and says the block has `size` bytes: option secure verifies both. */
+static HK_NOINLINE void free_as(void *p, enum hk_origin origin, size_t size, const void *site)
 {
     int saved = errno;
 
     if (HK_LIKELY(hk_thread_enter())) {
-        free_inside(p, site);
+        free_inside(p, origin, size, site);
         hk_thread_leave();
     } else if (!hk_ace_loose_free(p) && (HK_LIKELY(!hk_config.secure) || hk_secure_let_past(p))) {
         hk_thread_defer_free(p);
     }
     errno = saved;
+}
+
+static HK_NOINLINE void free_slow(void *p, const void *site)
+{
+    free_as(p, HK_ORIGIN_MALLOC, HK_SIZE_UNSAID, site);
 }
 
 static HK_NOINLINE void leave_and_free(void *p, const void *site)
@@ -313,22 +319,31 @@ HK_NOINLINE void hk_entry_free(void *p, const void *site)
     free_slow(p, site);
 }
 
+/* Option secure. */
+static void free_said(void *p, enum hk_origin origin, size_t size, const void *site)
+{
+    if (p)
+        free_as(p, origin, size, site);
+}
+
 HK_NOINLINE void hk_entry_free_sized(void *p, size_t size, const void *site)
 {
     struct hk_block b;
 
-    if (p && HK_UNLIKELY(hk_config.secure))
-        hk_secure_verify_origin(p, HK_ORIGIN_MALLOC, size, site);
-    else if (p && hk_ace_identify(p, &b) == HK_BLOCK_LIVE && !hk_size_is_plausible(b.usable, size))
+    if (HK_UNLIKELY(hk_config.secure)) {
+        free_said(p, HK_ORIGIN_MALLOC, size, site);
+        return;
+    }
+    if (p && hk_ace_identify(p, &b) == HK_BLOCK_LIVE && !hk_size_is_plausible(b.usable, size))
         hk_add_relaxed(&hk_ace_counters.size_mismatches, 1);
     hk_entry_free(p, site);
 }
 
 HK_NOINLINE void hk_entry_delete(void *p, unsigned origin, size_t size, size_t align, const void *site)
 {
-    if (p && HK_UNLIKELY(hk_config.secure))
-        hk_secure_verify_origin(p, (enum hk_origin)origin, size, site);
-    if (size == HK_SIZE_UNSAID || hk_config.secure)
+    if (HK_UNLIKELY(hk_config.secure))
+        free_said(p, (enum hk_origin)origin, size, site);
+    else if (size == HK_SIZE_UNSAID)
         hk_entry_free(p, site);
     else
         hk_entry_free_sized(p, hk_entry_aligned_size(size, align), site);
@@ -665,8 +680,10 @@ static __attribute__((constructor(101))) void start(void)
     if (hk_config.prof || hk_config.guard)
         hk_entry_caller_start();
     hk_entry_guard_start();
-    if (hk_config.secure)
+    if (hk_config.secure) {
+        hk_secure_operators_are_ours = hk_entry_operators_are_ours;
         (void)atexit(hk_secure_look);
+    }
 }
 
 /* ---- mallopt ------------------------------------------------------------------------------- */

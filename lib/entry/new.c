@@ -146,6 +146,37 @@ static bool is_hopeless(const struct request *request)
     return !hk_is_pow2(request->align);
 }
 
+static bool is_ours(const char *name, const void *ours)
+{
+    void *found = dlsym(RTLD_DEFAULT, name);
+
+    return !found || found == ours;
+}
+
+/* The default ones of the other forms call these, so who replaces an operator replaces one of them. */
+static bool are_ours(void)
+{
+    return is_ours("_Znw" Z, (const void *)hk_new) && is_ours("_ZdlPv", (const void *)hk_delete) &&
+           is_ours("_Zna" Z, (const void *)hk_new_array) && is_ours("_ZdaPv", (const void *)hk_delete_array) &&
+           is_ours("_Znw" Z ALIGN_TAG, (const void *)hk_new_aligned) &&
+           is_ours("_ZdlPv" ALIGN_TAG, (const void *)hk_delete_aligned) &&
+           is_ours("_Zna" Z ALIGN_TAG, (const void *)hk_new_array_aligned) &&
+           is_ours("_ZdaPv" ALIGN_TAG, (const void *)hk_delete_array_aligned);
+}
+
+/* Asked of the dynamic linker, not of relocations, which every start would pay for. */
+bool hk_entry_operators_are_ours(void)
+{
+    enum { UNKNOWN, OURS, THEIRS };
+    static uint32_t known; /* relaxed */
+
+    if (!dlsym)
+        return true;
+    if (hk_load_relaxed(&known) == UNKNOWN)
+        hk_store_relaxed(&known, are_ours() ? (uint32_t)OURS : (uint32_t)THEIRS);
+    return hk_load_relaxed(&known) == OURS;
+}
+
 /* For option secure. */
 static void *with_origin(void *p, const struct request *request)
 {

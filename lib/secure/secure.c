@@ -8,6 +8,8 @@
 
 #include <string.h>
 
+bool (*hk_secure_operators_are_ours)(void);
+
 #define MIN_ALIGN 16
 #define MIN_BYTES 16 /* the mark of a dead block is not to lie in a trailer */
 
@@ -77,12 +79,70 @@ static void verify(const struct place *place, const char *if_freed)
         complain(place, "heap overflow", damage);
 }
 
+/* ---- by what, and how large? ---------------------------------------------------------------- */
+
+struct what {
+    char text[80];
+    size_t used;
+};
+
+static void put(struct what *w, const char *s)
+{
+    while (*s && w->used < sizeof w->text - 1)
+        w->text[w->used++] = *s++;
+    w->text[w->used] = 0;
+}
+
+static HK_COLD _Noreturn void complain_of_origin(const struct place *place, enum hk_origin took)
+{
+    static const char *const made_by[HK_NR_ORIGINS] = {"malloc", "new", "new[]", "aligned new", "aligned new[]"};
+    static const char *const freed_by[HK_NR_ORIGINS] = {"free", "delete", "delete[]", "aligned delete",
+                                                        "aligned delete[]"};
+    struct what what = {.used = 0};
+
+    put(&what, "mismatched free: block of ");
+    put(&what, place->trailer.origin < HK_NR_ORIGINS ? made_by[place->trailer.origin] : "nobody");
+    put(&what, " given to ");
+    put(&what, freed_by[took]);
+    complain(place, what.text, place->p);
+}
+
+static HK_COLD _Noreturn void complain_of_size(const struct place *place, size_t size)
+{
+    char digits[24], *at = digits + sizeof digits - 1;
+    struct what what = {.used = 0};
+
+    *at = 0;
+    do
+        *--at = (char)('0' + size % 10);
+    while (size /= 10);
+    put(&what, "mismatched free: size ");
+    put(&what, at);
+    put(&what, " said");
+    complain(place, what.text, place->p);
+}
+
+/* It was made by what frees it now, and as large as that says. */
+static void verify_how(const struct place *place, enum hk_origin origin, size_t size)
+{
+    bool is_size = size == HK_SIZE_UNSAID || hk_max(size, 1) == hk_max(place->trailer.bytes, 1); /* realloc(p, 0) asks for 1 */
+
+    if (HK_LIKELY(place->trailer.origin == origin && is_size))
+        return;
+    if ((origin != HK_ORIGIN_MALLOC || place->trailer.origin != HK_ORIGIN_MALLOC) &&
+        (!hk_secure_operators_are_ours || !hk_secure_operators_are_ours()))
+        return;
+    if (place->trailer.origin != origin)
+        complain_of_origin(place, origin);
+    complain_of_size(place, size);
+}
+
 /* ---- the block before ---------------------------------------------------------------------- */
 
 /*
  * A write before a block meets the trailer of the one before it in the slab. So that there is always one while the block
  * lives, alloc gives it a mark if it was never out. Only the thread whose slab it is looks: it alone makes blocks there,
- * and a trailer that its holder is just writing (realloc in place, delete) is told from a damaged one.
+ * and what others do to a trailer, one store of the word that changes, never makes it invalid.
  */
 static char *before(const struct hk_heap *heap, const void *p, size_t *usable)
 {
@@ -101,11 +161,8 @@ static void mark_before(const struct hk_heap *heap, const void *p)
     size_t usable;
     char *q = before(heap, p, &usable);
 
-    if (q && !hk_trailer_is_there(q, usable))
-        hk_trailer_write(q, usable,
-                         &(struct hk_trailer){.state = HK_TRAILER_DEAD,
-                                              .origin = HK_ORIGIN_NOBODY,
-                                              .pad = hk_trailer_pad(q, usable)});
+    if (q)
+        hk_trailer_mark(q, usable);
 }
 
 static void verify_before(const struct hk_heap *heap, const struct place *place)
@@ -113,7 +170,7 @@ static void verify_before(const struct hk_heap *heap, const struct place *place)
     size_t usable;
     char *q = before(heap, place->p, &usable);
 
-    if (q && HK_UNLIKELY(!hk_trailer_is_there(q, usable)))
+    if (q && HK_UNLIKELY(hk_trailer_read(q, usable).state == HK_TRAILER_NONE))
         complain(place, "heap underflow, or overflow of the block before", (char *)place->p - HK_TRAILER_BYTES);
 }
 
@@ -237,19 +294,34 @@ static void rest(struct hk_heap *heap, const struct place *place)
     release(heap, leaving, usable, place->site);
 }
 
-void hk_secure_free(struct hk_heap *heap, void *p, const void *site)
+/* Guarded blocks, as if they had a trailer. Of others without one free says what is wrong. */
+static void verify_guarded(void *p, enum hk_origin origin, size_t size, const void *site)
+{
+    const struct hk_guard_slot *slot;
+    struct place place;
+    struct hk_block b;
+
+    if (hk_ace_identify(p, &b) != HK_BLOCK_LIVE || b.word != HK_PM_GUARD)
+        return;
+    slot = b.desc;
+    place = (struct place){.p = p, .usable = b.usable, .owner = b.owner, .site = site};
+    place.trailer = (struct hk_trailer){
+        .state = HK_TRAILER_LIVE, .origin = (enum hk_origin)slot->origin, .bytes = slot->asked};
+    verify_how(&place, origin, size);
+}
+
+void hk_secure_free(struct hk_heap *heap, void *p, enum hk_origin origin, size_t size, const void *site)
 {
     struct place place;
 
     if (!find(p, site, &place)) {
-        hk_secure_verify_origin(p, HK_ORIGIN_MALLOC, HK_SIZE_UNSAID, site);
+        verify_guarded(p, origin, size, site);
         hk_ace_free(heap, p, site);
         return;
     }
     verify(&place, "double free");
     verify_before(heap, &place);
-    if (place.trailer.origin != HK_ORIGIN_MALLOC)
-        hk_secure_verify_origin(p, HK_ORIGIN_MALLOC, HK_SIZE_UNSAID, site); /* says what it is */
+    verify_how(&place, origin, size);
     if (HK_UNLIKELY(!hk_trailer_advance(p, place.usable, &place.trailer, HK_TRAILER_RESTING)))
         complain(&place, "double free", p);
     rest(heap, &place);
@@ -326,7 +398,7 @@ static void *move(struct hk_heap *heap, void *p, size_t old, size_t n, const voi
     if (!moved)
         return NULL;
     memcpy(moved, p, hk_min(old, n));
-    hk_secure_free(heap, p, site);
+    hk_secure_free(heap, p, HK_ORIGIN_MALLOC, HK_SIZE_UNSAID, site);
     return moved;
 }
 
@@ -352,15 +424,14 @@ void *hk_secure_realloc(struct hk_heap *heap, void *p, size_t n, const void *sit
     if (!find(p, site, &place))
         return realloc_elsewhere(heap, p, n, site);
     verify(&place, "invalid realloc: freed pointer");
-    if (place.trailer.origin != HK_ORIGIN_MALLOC)
-        hk_secure_verify_origin(p, HK_ORIGIN_MALLOC, HK_SIZE_UNSAID, site);
+    verify_how(&place, HK_ORIGIN_MALLOC, HK_SIZE_UNSAID);
     if (keeps(&place, n)) {
-        write_live(&place, n, HK_ORIGIN_MALLOC);
+        write_live(&place, n, place.trailer.origin);
         return p;
     }
     moved = move(heap, p, place.trailer.bytes, n, site);
     if (!moved && n <= place.trailer.bytes) { /* a shrink never fails */
-        write_live(&place, n, HK_ORIGIN_MALLOC);
+        write_live(&place, n, place.trailer.origin);
         return p;
     }
     return moved;
@@ -388,78 +459,4 @@ void hk_secure_mark_origin(void *p, enum hk_origin origin)
     } else if (hk_pagemap_word(p) == HK_PM_GUARD) {
         hk_guard_set_origin(p, (unsigned)origin);
     }
-}
-
-struct what {
-    char text[80];
-    size_t used;
-};
-
-static void put(struct what *w, const char *s)
-{
-    while (*s && w->used < sizeof w->text - 1)
-        w->text[w->used++] = *s++;
-    w->text[w->used] = 0;
-}
-
-static HK_COLD _Noreturn void complain_of_origin(const struct place *place, enum hk_origin took)
-{
-    static const char *const made_by[HK_NR_ORIGINS] = {"malloc", "new", "new[]", "aligned new", "aligned new[]"};
-    static const char *const freed_by[HK_NR_ORIGINS] = {"free", "delete", "delete[]", "aligned delete",
-                                                        "aligned delete[]"};
-    struct what what = {.used = 0};
-
-    put(&what, "mismatched free: block of ");
-    put(&what, place->trailer.origin < HK_NR_ORIGINS ? made_by[place->trailer.origin] : "nobody");
-    put(&what, " given to ");
-    put(&what, freed_by[took]);
-    complain(place, what.text, place->p);
-}
-
-static HK_COLD _Noreturn void complain_of_size(const struct place *place, size_t size)
-{
-    char digits[24], *at = digits + sizeof digits - 1;
-    struct what what = {.used = 0};
-
-    *at = 0;
-    do
-        *--at = (char)('0' + size % 10);
-    while (size /= 10);
-    put(&what, "mismatched free: size ");
-    put(&what, at);
-    put(&what, " said");
-    complain(place, what.text, place->p);
-}
-
-/* Guarded blocks, as if they had a trailer. */
-static bool find_any(const void *p, const void *site, struct place *place)
-{
-    const struct hk_guard_slot *slot;
-    struct hk_block b;
-
-    if (find(p, site, place))
-        return true;
-    if (hk_ace_identify(p, &b) != HK_BLOCK_LIVE || b.word != HK_PM_GUARD)
-        return false;
-    slot = b.desc;
-    *place = (struct place){.p = (void *)p, .usable = b.usable, .owner = b.owner, .site = site};
-    place->trailer = (struct hk_trailer){
-        .state = HK_TRAILER_LIVE, .origin = (enum hk_origin)slot->origin, .bytes = slot->asked};
-    return true;
-}
-
-void hk_secure_verify_origin(void *p, enum hk_origin origin, size_t size, const void *site)
-{
-    struct place place;
-
-    if (!find_any(p, site, &place))
-        return; /* free says what is wrong */
-    if (hk_pagemap_word(p) != HK_PM_GUARD)
-        verify(&place, "double free");
-    if (HK_UNLIKELY(place.trailer.origin != origin))
-        complain_of_origin(&place, origin);
-    if (HK_UNLIKELY(size != HK_SIZE_UNSAID && hk_max(size, 1) != hk_max(place.trailer.bytes, 1))) /* realloc(p, 0) asks for 1 */
-        complain_of_size(&place, size);
-    if (origin != HK_ORIGIN_MALLOC)
-        hk_secure_mark_origin(p, HK_ORIGIN_MALLOC);
 }

@@ -36,18 +36,22 @@ enum hk_origin {
 
 #define HK_SIZE_UNSAID SIZE_MAX
 
-/* As hk_ace_alloc and its kin. */
+/*
+ * Set by entry. Does every operator new and delete of the process come from this library? A program may replace some of them by
+ * malloc and free, and use ours for the rest; then nothing is said of a mismatch with them. NULL, before the constructor: as if not.
+ * Asked only when a complaint is due.
+ */
+extern bool (*hk_secure_operators_are_ours)(void);
+
+/* As hk_ace_alloc and its kin. free: by a function that takes `origin`, and says the block had `size` bytes. */
 void *hk_secure_alloc(struct hk_heap *heap, size_t n, size_t align, bool zero, const void *site);
-void hk_secure_free(struct hk_heap *heap, void *p, const void *site);
+void hk_secure_free(struct hk_heap *heap, void *p, enum hk_origin origin, size_t size, const void *site);
 void *hk_secure_realloc(struct hk_heap *heap, void *p, size_t n, const void *site);
 bool hk_secure_resize(void *p, size_t n, const void *site);
 size_t hk_secure_usable(const void *p, const void *site);
 
 /* p was just allocated and is nobody else's yet. */
 void hk_secure_mark_origin(void *p, enum hk_origin origin);
-/* p is about to be freed by a function that takes `origin`, and says it had `size` bytes; ends the process if that is not so.
- * After that it is malloc's. */
-void hk_secure_verify_origin(void *p, enum hk_origin origin, size_t size, const void *site);
 
 /* p is about to be freed past this box, by a signal handler or a thread without a heap. False: it must not, and is lost. */
 bool hk_secure_let_past(void *p);

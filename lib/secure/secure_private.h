@@ -9,7 +9,7 @@
 #define HK_CHECKED_MAX (64 * HK_KIB) /* larger blocks are not compared with zero */
 
 /* Origin in the trailer of a block that nobody had yet: a mere mark before its neighbour, the block is not zeroed. */
-#define HK_ORIGIN_NOBODY ((enum hk_origin)63)
+#define HK_ORIGIN_NOBODY ((enum hk_origin)7)
 
 enum hk_trailer_state { HK_TRAILER_NONE, HK_TRAILER_LIVE, HK_TRAILER_RESTING, HK_TRAILER_DEAD };
 
@@ -24,9 +24,9 @@ struct hk_trailer {
 /* trailer.c: p starts a block with `usable` bytes. */
 uint64_t hk_trailer_pad(const void *p, size_t usable);
 struct hk_trailer hk_trailer_read(const void *p, size_t usable);
-/* The same question of a neighbour, whose holder may be writing it or, in a fork child, may have been. */
-bool hk_trailer_is_there(const void *p, size_t usable);
 void hk_trailer_write(void *p, size_t usable, const struct hk_trailer *trailer);
+/* If it has none: that of a dead block that nobody had. Another's write at the same time stays. */
+void hk_trailer_mark(void *p, size_t usable);
 /* False: it says something else by now. */
 bool hk_trailer_advance(void *p, size_t usable, const struct hk_trailer *seen, enum hk_trailer_state next);
 /* Behind the block's bytes. */

@@ -10,11 +10,21 @@
 #define CANARY_BYTES 128 /* at most: a block's unused rest may be thousands */
 
 /*
- *   word[0] = state in 2 bits | origin in 6 | bytes in 56, all under a pad made of the trailer's address, its block's and the key
- *   word[1] = another function of these, but for the state
+ *   word[0] = state in 2 bits | origin in 3 | a checksum of all the others in 11 | bytes in 48, under a pad made of the
+ *             block's address, its usable bytes, its slab's serial and the key
+ *   word[1] = another function of these four
  *
- * While it is written, word[0] has state 0.
+ * So word[1] stays as it is while the slab does, and all that changes changes by one store: a thread that looks at its
+ * neighbour's trailer finds a whole one, whatever the neighbour's owner is just doing.
  */
+#define STATE_SHIFT 62
+#define ORIGIN_SHIFT 59
+#define SUM_SHIFT 48
+#define SUM_MASK (UINT64_C(0x7ff) << SUM_SHIFT)
+#define ORIGIN_MASK 7
+#define BYTES_MASK ((UINT64_C(1) << SUM_SHIFT) - 1)
+_Static_assert(HK_NR_ORIGINS <= ORIGIN_MASK && HK_ORIGIN_NOBODY == ORIGIN_MASK, "origins in 3 bits");
+
 struct words {
     uint64_t word[2];
 };
@@ -61,65 +71,47 @@ uint64_t hk_trailer_pad(const void *p, size_t usable)
     return mix(mix((uintptr_t)p ^ get_key()) + usable + ((uint64_t)serial_of(p) << 32));
 }
 
+/* With its checksum, and under no pad. */
 static uint64_t pack(const struct hk_trailer *t)
 {
-    return (uint64_t)t->state << 62 | (uint64_t)t->origin << 56 | t->bytes;
+    uint64_t said = (uint64_t)t->state << STATE_SHIFT | (uint64_t)t->origin << ORIGIN_SHIFT | t->bytes;
+
+    return said | (mix(said + t->pad) & SUM_MASK);
 }
 
-static uint64_t seal(uint64_t pad, uint64_t packed)
+static uint64_t seal(uint64_t pad)
 {
-    return mix((packed & ~(UINT64_C(3) << 62)) + (pad << 1 | 1));
+    return mix(pad << 1 | 1);
+}
+
+static struct hk_trailer unpack(uint64_t packed, uint64_t pad)
+{
+    return (struct hk_trailer){
+        .state = (enum hk_trailer_state)(packed >> STATE_SHIFT),
+        .origin = (enum hk_origin)(packed >> ORIGIN_SHIFT & ORIGIN_MASK),
+        .bytes = (size_t)(packed & BYTES_MASK),
+        .pad = pad,
+    };
 }
 
 struct hk_trailer hk_trailer_read(const void *p, size_t usable)
 {
     const struct words *w = words_of(p, usable);
-    uint64_t pad = hk_trailer_pad(p, usable), packed = hk_load_relaxed(&w->word[0]) ^ pad;
-    struct hk_trailer t = {
-        .state = (enum hk_trailer_state)(packed >> 62),
-        .origin = (enum hk_origin)(packed >> 56 & 63),
-        .bytes = (size_t)(packed & ((UINT64_C(1) << 56) - 1)),
-        .pad = pad,
-    };
+    /* SE3 acquire, pairs with SE2: who sees the first word of a new trailer sees the second */
+    uint64_t pad = hk_trailer_pad(p, usable), packed = hk_load_acquire(&w->word[0]) ^ pad;
+    struct hk_trailer t = unpack(packed, pad);
 
-    if (hk_load_relaxed(&w->word[1]) != seal(pad, packed))
+    if (hk_load_relaxed(&w->word[1]) != seal(pad) || packed != pack(&t) || t.bytes > usable - HK_TRAILER_BYTES)
         t.state = HK_TRAILER_NONE;
     return t;
-}
-
-static bool is_being_written(uint64_t packed, size_t usable)
-{
-    uint64_t origin = packed >> 56, bytes = packed & ((UINT64_C(1) << 56) - 1);
-
-    return (origin < HK_NR_ORIGINS || origin == HK_ORIGIN_NOBODY) && bytes <= usable; /* state 0 */
-}
-
-/* A round that fails met a whole rewrite between its two loads, for what is half written says so: not eight times. Memory
- * that was never written is the common case of none. */
-bool hk_trailer_is_there(const void *p, size_t usable)
-{
-    const struct words *w = words_of(p, usable);
-    uint64_t pad = hk_trailer_pad(p, usable);
-
-    for (unsigned rounds = 0; rounds < 8; rounds++) {
-        uint64_t word = hk_load_acquire(&w->word[0]), packed = word ^ pad; /* SE3 acquire, pairs with SE2 */
-        uint64_t sealed = hk_load_acquire(&w->word[1]); /* SE3 acquire, pairs with SE2: after it word[0] is as new */
-        if (HK_LIKELY(sealed == seal(pad, packed)) || is_being_written(packed, usable))
-            return true;
-        if (!(word | sealed))
-            break;
-    }
-    return false;
 }
 
 void hk_trailer_write(void *p, size_t usable, const struct hk_trailer *trailer)
 {
     struct words *w = words_of(p, usable);
-    uint64_t pad = trailer->pad, packed = pack(trailer);
 
-    hk_store_relaxed(&w->word[0], (packed & ~(UINT64_C(3) << 62)) ^ pad);
-    hk_store_release(&w->word[1], seal(pad, packed)); /* SE2 release, pairs with SE3 */
-    hk_store_release(&w->word[0], packed ^ pad);      /* SE2 release, pairs with SE3 */
+    hk_store_relaxed(&w->word[1], seal(trailer->pad));
+    hk_store_release(&w->word[0], pack(trailer) ^ trailer->pad); /* SE2 release, pairs with SE3 */
 }
 
 bool hk_trailer_advance(void *p, size_t usable, const struct hk_trailer *seen, enum hk_trailer_state next)
@@ -130,6 +122,20 @@ bool hk_trailer_advance(void *p, size_t usable, const struct hk_trailer *seen, e
     then.state = next;
     /* SE1 acq_rel, pairs with SE1: of two frees one loses, after what the winner did before */
     return hk_cas_acq_rel(&words_of(p, usable)->word[0], &expected, pack(&then) ^ seen->pad);
+}
+
+void hk_trailer_mark(void *p, size_t usable)
+{
+    struct words *w = words_of(p, usable);
+    uint64_t raw = hk_load_acquire(&w->word[0]); /* SE3 acquire, pairs with SE2 */
+    struct hk_trailer mark = hk_trailer_read(p, usable);
+
+    if (mark.state != HK_TRAILER_NONE)
+        return;
+    mark = (struct hk_trailer){.state = HK_TRAILER_DEAD, .origin = HK_ORIGIN_NOBODY, .pad = mark.pad};
+    hk_store_relaxed(&w->word[1], seal(mark.pad));
+    /* SE2 release, pairs with SE3; fails if it met a trailer */
+    (void)hk_cas_release(&w->word[0], &raw, pack(&mark) ^ mark.pad);
 }
 
 /* ---- canary -------------------------------------------------------------------------------- */

@@ -6,6 +6,7 @@
 
 #include <dlfcn.h>
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -380,6 +381,50 @@ static void matching_operators(size_t size)
     give_to("_ZdaPvm", new_block("_Znam", size), size);
 }
 
+// Neighbours that two threads delete at the same time: each looks at the trailer of the block before.
+enum { NR_PAIRS = 32, NR_ROUNDS = 30000 };
+static char *neighbour[2 * NR_PAIRS];
+static unsigned rounds_begun, rounds_done;
+
+static void *delete_odd_ones(void *delete_by_name)
+{
+    void (*delete)(void *);
+
+    *(void **)&delete = delete_by_name;
+    for (unsigned round = 1; round <= NR_ROUNDS; round++) {
+        while (__atomic_load_n(&rounds_begun, __ATOMIC_ACQUIRE) < round)
+            sched_yield();
+        for (int i = 1; i < 2 * NR_PAIRS; i += 2)
+            delete(neighbour[i]);
+        __atomic_store_n(&rounds_done, round, __ATOMIC_RELEASE);
+    }
+    return NULL;
+}
+
+static void neighbours_of_two_threads(size_t size)
+{
+    void *(*new)(size_t);
+    void (*delete)(void *);
+    pthread_t thread;
+
+    *(void **)&new = operator("_Znwm");
+    *(void **)&delete = operator("_ZdlPv");
+    if (pthread_create(&thread, NULL, delete_odd_ones, operator("_ZdlPv")) != 0)
+        exit(SKIP);
+    for (unsigned round = 1; round <= NR_ROUNDS; round++) {
+        for (int i = 0; i < 2 * NR_PAIRS; i++)
+            neighbour[i] = hide(new(size));
+        __atomic_store_n(&rounds_begun, round, __ATOMIC_RELEASE);
+        for (int i = 0; i < 2 * NR_PAIRS; i += 2) {
+            delete(neighbour[i]);
+            delete(hide(new(size)));
+        }
+        while (__atomic_load_n(&rounds_done, __ATOMIC_ACQUIRE) < round)
+            sched_yield();
+    }
+    pthread_join(thread, NULL);
+}
+
 // In place, or to nothing: the size last asked for is the one to say.
 static void sizes_after_realloc(size_t size)
 {
@@ -503,6 +548,7 @@ static const struct hardened secure_cases[] = {
      sized_delete_says_less, 100},
     {"secure: matching operators", SECURE, "", 0, matching_operators, 100},
     {"secure: matching operators, guarded", "secure:on,guard_rate:1", "", 0, matching_operators, 100},
+    {"secure: neighbours that two threads delete", SECURE, "", 0, neighbours_of_two_threads, 100},
     {"secure: sizes after realloc", SECURE ",realloc0:alloc", "", 0, sizes_after_realloc, 100},
     {"secure: sizes after realloc, guarded", "secure:on,guard_rate:1,realloc0:alloc", "", 0, sizes_after_realloc, 100},
     {"secure: write after free", SECURE, "hakmem: write after free: " BIG_TAIL, SIGABRT, write_after_free, 100},

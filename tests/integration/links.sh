@@ -115,6 +115,13 @@ if have "$cxx"; then
     }
     build "C++ program" "$cxx" -O1 -g -Wl,--no-as-needed -o "$work/cxx" "$src/out_of_memory.cc" "$lib" &&
         check "a C++ program linked with the library" env LD_LIBRARY_PATH="$(dirname "$lib")" "$work/cxx"
+    build "C++ program with operators of its own" "$cxx" -std=c++17 -fsized-deallocation -O1 -g -o "$work/replaced" \
+        "$src/replaced.cc" && {
+        check "a C++ program that replaces new and delete, not the sized ones" env LD_PRELOAD="$lib" "$work/replaced"
+        check "the same in secure mode" env HAKMEM_SECURE=1 LD_PRELOAD="$lib" "$work/replaced"
+        check "the same in secure mode, with guarded blocks" env HAKMEM_SECURE=1 HAKMEM_GUARD_RATE=1 LD_PRELOAD="$lib" \
+            "$work/replaced"
+    }
 else
     skip "a C++ plug-in" "no C++ compiler"
 fi

@@ -46,7 +46,7 @@ static char *get(size_t n)
 
 static void put(void *p)
 {
-    hk_secure_free(self, p, SITE);
+    hk_secure_free(self, p, HK_ORIGIN_MALLOC, HK_SIZE_UNSAID, SITE);
 }
 
 static bool is_zero(const char *p, size_t n)
@@ -256,7 +256,7 @@ static void *trade(void *arg)
         memset(p, (int)x, n);
         p = __atomic_exchange_n(&handed[x / 1024 % 64], p, __ATOMIC_ACQ_REL);
         if (p)
-            hk_secure_free(heap, p, SITE);
+            hk_secure_free(heap, p, HK_ORIGIN_MALLOC, HK_SIZE_UNSAID, SITE);
     }
     hk_heap_park(heap);
     return NULL;
@@ -276,6 +276,24 @@ START_TEST(threads)
             put((void *)handed[i]);
     hk_secure_flush(self);
     fake_os_install();
+}
+END_TEST
+
+/* All that changes in a trailer lies in its other word: who looks from another thread finds old or new, never half. */
+START_TEST(one_word_of_a_trailer_changes)
+{
+    char *p = get(1000);
+    const volatile uint64_t *last = (uint64_t *)(void *)(p + hk_ace_usable(p, SITE)) - 1;
+    uint64_t word = *last;
+
+    hk_secure_mark_origin(p, HK_ORIGIN_NEW);
+    ck_assert_uint_eq(*last, word);
+    ck_assert(hk_secure_resize(p, 900, SITE));
+    ck_assert_uint_eq(*last, word);
+    hk_secure_free(self, p, HK_ORIGIN_NEW, 900, SITE);
+    ck_assert_uint_eq(*last, word);
+    hk_secure_flush(self);
+    ck_assert_uint_eq(*last, word);
 }
 END_TEST
 
@@ -418,6 +436,7 @@ int main(void)
     tcase_add_test(tc, refills_are_shuffled);
     tcase_add_test(tc, geometries_change);
     tcase_add_test(tc, threads);
+    tcase_add_test(tc, one_word_of_a_trailer_changes);
     tcase_add_test(tc, a_neighbour_is_resized);
     tcase_add_test(tc, freed_past_this_box);
     if (!UNDER_TSAN)
