@@ -739,24 +739,41 @@ static bool in_window(uintptr_t address)
     return false;
 }
 
-// `window`: the handler may be unsafe there, and is. Everywhere else none may.
-static int run_all(void (*handler)(void), bool window)
+// Unsafe steps inside the window, of all operations; -1: one is elsewhere, or there are too many.
+static int count_unsafe(void (*handler)(void), bool window)
 {
     unsigned outside = 0, inside = 0;
 
     for (unsigned i = 0; i < COUNT(operations); i++) {
         unsigned here = 0;
-        CHECK(run_operation(&operations[i], handler));
+        if (!run_operation(&operations[i], handler))
+            return -1;
         for (unsigned k = 0; k < nr_unsafe; k++)
             if (window && in_window(unsafe[k].address))
                 here++;
             else
                 outside++;
-        CHECK_MSG(here <= WINDOW_INSTRUCTIONS, "%u unsafe instructions", here);
+        if (here > WINDOW_INSTRUCTIONS) {
+            printf("# %u unsafe instructions\n", here);
+            return -1;
+        }
         inside += here;
     }
-    CHECK_EQ(0, outside);
-    CHECK_MSG((inside != 0) == window, "%u unsafe: does this test still see anything?", inside);
+    if (outside != 0)
+        printf("# %u unsafe instructions outside of the window\n", outside);
+    return outside != 0 ? -1 : (int)inside;
+}
+
+// `window`: the handler may be unsafe there, and is. Everywhere else none may. What a handler hits depends on which
+// blocks it gets: now and then a pass sees nothing (1 of some 16 on a busy machine), so there are three.
+static int run_all(void (*handler)(void), bool window)
+{
+    int inside = 0;
+
+    for (unsigned pass = 0; pass < (window ? 3 : 1) && inside == 0; pass++)
+        inside = count_unsafe(handler, window);
+    CHECK(inside >= 0);
+    CHECK_MSG((inside != 0) == window, "%d unsafe: does this test still see anything?", inside);
     return PASS;
 }
 
