@@ -115,8 +115,12 @@ unit_tests() { # unit_tests ARCHITECTURE
         (cd "$cross/$1/build" && CK_TAP_LOG_FILE_NAME=- CK_VERBOSITY=silent timeout 600 \
             env ${i386_libs:+LD_LIBRARY_PATH="$i386_libs"} "$name") >"$cross/$1/$t.log" 2>&1
         if grep -q "^ok" "$cross/$1/$t.log" && ! grep "^not ok" "$cross/$1/$t.log" | grep -qvE "$ignored$more"; then
-            test -z "$more" || grep -E "^not ok.*(${more#|})" "$cross/$1/$t.log" | sed 's/^not ok/# TODO: not ok/'
-            ok "$1: $t ($(grep -c "^ok" "$cross/$1/$t.log") points)"
+            known=
+            if test -n "$more" && grep -E "^not ok.*(${more#|})" "$cross/$1/$t.log" >"$cross/$1/$t.todo"; then
+                sed 's/^not ok/# TODO: not ok/' "$cross/$1/$t.todo"
+                known=", $(grep -c . "$cross/$1/$t.todo") FAIL and are known to"
+            fi
+            ok "$1: $t ($(grep -c "^ok" "$cross/$1/$t.log") points$known)"
         else
             not_ok "$1: $t" "$(grep "^not ok" "$cross/$1/$t.log" | grep -vE "$ignored$more")"
         fi
