@@ -33,8 +33,10 @@ WORKLOADS = {
     "batch": (50000, 50, 37),
     "random": (100000, 48, 36),
 }
-# Rare slow paths that follow a clock or an address may move a mean by this much.
-TOLERANCE = 0.3
+# Slow paths that follow the clock or the samples may move a mean by this much: 47.0 to 47.3 and 34.9 to
+# 35.3 in 60 runs of the random row, where one in 50 operations takes one.
+TOLERANCE = {"random": 0.5}
+TOLERANCE_ELSEWHERE = 0.3
 
 
 def accounts(output):
@@ -95,7 +97,7 @@ def violations(kind, exact, counts, golden):
         bound = WORKLOADS[workload][1 if kind == "checks" else 2]
         reference = golden.get((kind, workload))
         if exact and reference is not None:
-            if abs(value - reference) > TOLERANCE:
+            if round(abs(value - reference), 1) > TOLERANCE.get(workload, TOLERANCE_ELSEWHERE):
                 found.append(f"{workload}: {value} instructions, golden file {reference}")
         elif exact:
             found.append(f"{workload}: not in the golden file (now {value})")
