@@ -15,6 +15,7 @@ __thread struct hk_heap *hk_heap_self = (struct hk_heap *)&hk_heap_empty;
 #define DRAIN_BYTES (256 * HK_KIB) /* per refill, so that no malloc pauses for a flood of frees */
 #define PINNED_MAX_BYTES (256 * HK_KIB) /* slabs that one shrunk magazine may pin */
 #define GROW_AFTER_REFILLS 1 /* refills between two flushes that show a magazine too small */
+#define FLUSH_BATCH 128 /* blocks on their way to slabs at a time: 1 KiB of stack */
 #define GAP 4 /* slots left empty below and above what is put into an empty magazine */
 
 /* What the cursor of a class without a magazine points behind: empty and full at once. */
@@ -132,27 +133,32 @@ static void retire_if_spare(struct hk_heap *heap, struct hk_slab *slab)
     retire(heap, slab);
 }
 
-/* The slab is the heap's. The caller counts the block; a slab that retires takes its count along. */
-static void give_block(struct hk_heap *heap, struct hk_slab *slab, void *p)
+/* A block of the heap's slab is back in it. The caller counts the block; a slab that retires takes its count along. */
+HK_INLINE void note_given(struct hk_heap *heap, struct hk_slab *slab, const struct hk_slab *current)
 {
-    if (HK_UNLIKELY(!hk_slab_give(slab, p)))
-        hk_panic(&(struct hk_diag){.what = "double free",
-                                   .ptr = p,
-                                   .block = p,
-                                   .size = hk_size_class[slab->class].size,
-                                   .owner = heap->thread_id});
-    if (slab == heap->slabs[slab->class].current)
+    if (slab == current)
         return;
     if (!slab->listed)
         hk_heap_link_partial(heap, slab);
-    if (slab->nr_free == slab->nr_slots)
+    if (HK_UNLIKELY(slab->nr_free == slab->nr_slots))
         retire_if_spare(heap, slab);
+}
+
+static HK_COLD void stop_double_free(const struct hk_heap *heap, const struct hk_slab *slab, void *p)
+{
+    hk_panic(&(struct hk_diag){.what = "double free",
+                               .ptr = p,
+                               .block = p,
+                               .size = hk_size_class[slab->class].size,
+                               .owner = heap->thread_id});
 }
 
 void hk_heap_give_block(struct hk_heap *heap, struct hk_slab *slab, void *p)
 {
     hk_count_add(&heap->slabs[slab->class].nr_free, 1);
-    give_block(heap, slab, p);
+    if (HK_UNLIKELY(!hk_slab_give(slab, p)))
+        stop_double_free(heap, slab, p);
+    note_given(heap, slab, heap->slabs[slab->class].current);
 }
 
 static struct hk_slab *new_slab(struct hk_heap *heap, unsigned class)
@@ -477,44 +483,57 @@ static bool pins_slab(const struct hk_slab *slab)
     return slab->nr_free >= slab->nr_slots * 7 / 8;
 }
 
+/*
+ * Dead blocks of one class, out of every magazine, go back to their slabs. Returns how many did: gaps do not, nor do
+ * blocks that somebody else owns by now. nr_pinned grows by about the number of slabs that they kept from retiring.
+ */
+static unsigned give_batch(struct hk_heap *heap, unsigned class, void *const *batch, unsigned n, unsigned *nr_pinned)
+{
+    const struct hk_size_class *sc = &hk_size_class[class];
+    const struct hk_slab *current = heap->slabs[class].current, *last = NULL;
+    unsigned nr_home = 0;
+
+    for (unsigned i = 0; i < n; i++) {
+        struct hk_slab *slab;
+        if (HK_UNLIKELY(!batch[i])) {
+            heap->slabs[class].nr_gaps -= heap->slabs[class].nr_gaps > 0;
+            continue;
+        }
+        slab = hk_slab_of(batch[i]);
+        if (HK_UNLIKELY(hk_load_relaxed(&slab->owner) != heap)) {
+            hk_heap_free_remote(heap, batch[i], hk_pagemap_word(batch[i]));
+            continue;
+        }
+        *nr_pinned += slab != last && pins_slab(slab);
+        last = slab;
+        if (HK_UNLIKELY(!hk_slab_give_slot(slab, hk_size_slot(sc, (uintptr_t)batch[i] - slab->base))))
+            stop_double_free(heap, slab, batch[i]);
+        note_given(heap, slab, current);
+        nr_home++;
+    }
+    return nr_home;
+}
+
 /* The oldest nr_blocks go back to their slabs; returns about how many slabs were pinned by them. */
 static unsigned flush_class(struct hk_heap *heap, unsigned class, unsigned nr_blocks)
 {
     struct hk_class_record *r = &heap->record[class];
     struct hk_class_slabs *cs = &heap->slabs[class];
-    unsigned used = cs->bottom ? (unsigned)(r->cursor - cs->bottom) - 1 : 0, nr_pinning = 0;
-    const struct hk_slab *last = NULL;
-    void *batch[32];
+    unsigned used = cs->bottom ? (unsigned)(r->cursor - cs->bottom) - 1 : 0, nr_pinned = 0;
+    void *batch[FLUSH_BATCH];
 
     while (nr_blocks > 0 && used > 0) {
-        unsigned n = nr_blocks < 32 ? nr_blocks : 32, nr_astray = 0;
-        n = n < used ? n : used;
+        unsigned n = (unsigned)hk_min(hk_min(nr_blocks, FLUSH_BATCH), used), nr_home;
         /* Out of the magazine first: a block is in one place at a time, whatever give does. */
         memcpy(batch, cs->bottom + 1, n * sizeof *batch);
         memmove(cs->bottom + 1, cs->bottom + 1 + n, (used - n) * sizeof *batch);
         used -= n;
         r->cursor = cs->bottom + 1 + used;
-        for (unsigned i = 0; i < n; i++) {
-            struct hk_slab *slab;
-            if (!batch[i]) { /* a gap */
-                cs->nr_gaps -= cs->nr_gaps > 0;
-                nr_astray++;
-                continue;
-            }
-            slab = hk_slab_of(batch[i]);
-            if (HK_LIKELY(hk_load_relaxed(&slab->owner) == heap)) {
-                nr_pinning += slab != last && pins_slab(slab);
-                last = slab;
-                give_block(heap, slab, batch[i]);
-            } else {
-                hk_heap_free_remote(heap, batch[i], hk_pagemap_word(batch[i]));
-                nr_astray++;
-            }
-        }
-        hk_count_add(&cs->nr_free, n - nr_astray);
+        nr_home = give_batch(heap, class, batch, n, &nr_pinned); /* which may take from the count as well */
+        hk_count_add(&cs->nr_free, nr_home);
         nr_blocks -= n;
     }
-    return nr_pinning;
+    return nr_pinned;
 }
 
 void hk_heap_flush_class(struct hk_heap *heap, unsigned class, unsigned nr_blocks)

@@ -152,17 +152,8 @@ bool hk_slab_give(struct hk_slab *slab, void *p)
 {
     const struct hk_size_class *sc = &hk_size_class[slab->class];
     size_t offset = (uintptr_t)p - slab->base;
-    unsigned slot = hk_size_slot(sc, offset);
-    uint64_t bit = UINT64_C(1) << (slot % 64);
 
-    if (HK_UNLIKELY(slot >= slab->nr_slots || slab->free_bits[slot / 64] & bit ||
-                    !hk_size_starts_block(sc->magic, offset)))
-        return false;
-    hk_store_relaxed(&slab->free_bits[slot / 64], slab->free_bits[slot / 64] | bit);
-    slab->nr_free++;
-    if (slot / 64 < slab->first_word)
-        slab->first_word = (uint16_t)(slot / 64);
-    return true;
+    return hk_size_starts_block(sc->magic, offset) && hk_slab_give_slot(slab, hk_size_slot(sc, offset));
 }
 
 bool hk_slab_block_is_free(const struct hk_slab *slab, const void *p)

@@ -61,6 +61,20 @@ void hk_slab_set_owner(struct hk_slab *slab, uintptr_t word, void *owner);
 unsigned hk_slab_take(struct hk_slab *slab, void **blocks, unsigned n);
 /* False, and nothing changed: the block is free already, or p does not start a block. */
 bool hk_slab_give(struct hk_slab *slab, void *p);
+/* The same of the block in this slot. */
+HK_INLINE bool hk_slab_give_slot(struct hk_slab *slab, unsigned slot)
+{
+    uint64_t *word = &slab->free_bits[slot / 64], bit = UINT64_C(1) << (slot % 64);
+
+    if (HK_UNLIKELY(slot >= slab->nr_slots || *word & bit))
+        return false;
+    hk_store_relaxed(word, *word | bit);
+    slab->nr_free++;
+    if (slot / 64 < slab->first_word)
+        slab->first_word = (uint16_t)(slot / 64);
+    return true;
+}
+
 /* Relaxed look from any thread, for diagnostics: is the block of this address free in its slab? */
 bool hk_slab_block_is_free(const struct hk_slab *slab, const void *p);
 
