@@ -262,7 +262,7 @@ enum hak_stats_kind {
  *   span[1]      mapped used dirty nr_regions nr_purges purged_total nr_unmaps
  *   arena[1]     mapped used dirty clean busy lost nr_maps nr_unmaps nr_purges purged_total nr_mixed
  *                nr_borrowed                                   runs and most big blocks; bytes to lost
- *   big[1]       live arena nr_live loose emergency size_mismatches  bytes but nr_live, size_mismatches;
+ *   big[1]       live arena nr_live loose emergency size_mismatches guards; bytes but nr_live and the last two;
  *                arena: of the arena, live or in bigcache
  *   bigcache[1]  hits_site hits_shared hits_part misses puts evictions_age evictions_budget bytes
  *   batch[1]     queued immediate flushes unmaps refused lost pending

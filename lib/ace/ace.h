@@ -44,6 +44,9 @@ void *hk_ace_alloc(struct hk_heap *heap, size_t n, size_t align, bool zero, cons
 void hk_ace_free(struct hk_heap *heap, void *p, const void *site);
 /* word: p's, naming a heap other than `heap`. False: not a live block at first sight, nothing done. */
 bool hk_ace_free_remote(struct hk_heap *heap, void *p, uintptr_t word);
+/* Is it in the guard page behind a live big block? Any thread, and handlers of faults: no lock, walks a list. Sets
+ * start, usable and site. */
+bool hk_ace_guards(const void *p, struct hk_block *b, const void **site);
 /* The block grows or shrinks without moving, or nothing happens and the answer is false. */
 bool hk_ace_resize(struct hk_heap *heap, void *p, size_t n, const void *site);
 /* A block above 64 KiB stays as it is when n bytes are wanted of it: fits, and not half empty. Outside slow
@@ -84,6 +87,7 @@ struct hk_ace_counters {
     size_t nr_live;         /* big blocks */
     size_t loose_bytes;     /* given to signal handlers */
     size_t emergency_bytes; /* given by entry to threads that are about to abort; never freed */
+    size_t nr_guarded;      /* guard pages ever put behind big blocks */
     size_t size_mismatches; /* sized frees, seen by entry, whose size did not fit the block */
 };
 extern struct hk_ace_counters hk_ace_counters;

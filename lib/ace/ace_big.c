@@ -12,6 +12,7 @@
 #include "base/panic.h"
 #include "batch/batch.h"
 #include "bigcache/bigcache.h"
+#include "config/config.h"
 #include "meta/meta.h"
 #include "os/os.h"
 #include "stats/stats.h"
@@ -19,6 +20,7 @@
 #define COLOUR_STEPS 64 /* of 64 bytes, below one page of 4 KiB; no fewer than l25 has, whose runs become big */
 #define COLOUR_MAX ((size_t)64 * (COLOUR_STEPS - 1))
 #define MOVE_MIN HK_MIB  /* to copy less is cheaper than to move its pages */
+#define MAX_REFUSED 4    /* guard pages */
 #define NR_SITES 64      /* rows that remember the size asked for last; power of two */
 
 struct hk_lock hk_big_lock = HK_LOCK_INIT(HK_RANK_BIG);
@@ -28,6 +30,7 @@ static HK_LARGE_BSS struct {
     struct hk_big *ever;  /* release W1 / acquire W2 */
     uint32_t last_granules[NR_SITES]; /* relaxed: a hint */
     size_t fresh_bytes;   /* relaxed adds: mapped, no page behind them yet */
+    unsigned nr_refused;  /* guard pages that were not to be had, in a row; relaxed */
 } bigs;
 
 struct hk_ace_counters hk_ace_counters;
@@ -43,20 +46,84 @@ static bool is_aligned(const struct hk_big_range *range)
     return ((uintptr_t)range->base & (map_unit() - 1)) == 0;
 }
 
+/* ---- guard pages --------------------------------------------------------------------------- */
+
+static char *guard_of(char *base, size_t bytes)
+{
+    return base + bytes - hk_big_guard_bytes(bytes);
+}
+
+/* An older kernel, a sandbox or locked memory refuse them: after a few attempts in a row no more are made. */
+static bool install_guard(char *base, size_t bytes)
+{
+    bool done;
+
+    if (hk_big_guard_bytes(bytes) == 0 || !hk_load_relaxed(&hk_config.big_guard) ||
+        hk_load_relaxed(&bigs.nr_refused) >= MAX_REFUSED)
+        return false;
+    done = hk_os_install_guard(guard_of(base, bytes), hk_big_guard_bytes(bytes));
+    hk_store_relaxed(&bigs.nr_refused, done ? 0 : hk_load_relaxed(&bigs.nr_refused) + 1);
+    hk_add_relaxed(&hk_ace_counters.nr_guarded, done);
+    return done;
+}
+
+static bool remove_guard(char *base, size_t bytes)
+{
+    return hk_os_remove_guard(guard_of(base, bytes), hk_big_guard_bytes(bytes));
+}
+
+static bool unguard(struct hk_big *big)
+{
+    if (big->guarded && !remove_guard(big->base, big->bytes))
+        return false;
+    big->guarded = 0;
+    return true;
+}
+
+/* The range is the arena's. A guard page that will not go takes its granule along: nobody may be given it. */
+static size_t usable_by_arena(const struct hk_big_range *range)
+{
+    size_t unit = map_unit();
+
+    if (!range->guarded || remove_guard(range->base, range->bytes))
+        return range->bytes;
+    hk_arena_lend((char *)range->base + range->bytes - unit, unit / HK_GRANULE);
+    hk_os_lose(unit);
+    return range->bytes - unit;
+}
+
+bool hk_ace_guards(const void *p, struct hk_block *b, const void **site)
+{
+    const struct hk_big *big = hk_big_covering(p);
+
+    if (!big || !big->guarded || (const char *)p < guard_of(big->base, big->bytes))
+        return false;
+    b->start = hk_big_start(big);
+    b->usable = hk_big_usable(big);
+    *site = big->site;
+    return true;
+}
+
+/* ---- evicted ------------------------------------------------------------------------------- */
+
 /* A small mapping is worth more as a part of the arena. */
+static bool donate(const struct hk_big_range *range)
+{
+    return hk_policy()->cache_big && range->bytes <= HK_ARENA_MAX && is_aligned(range) &&
+           hk_pagemap_cover(range->base, range->bytes) &&
+           (!range->guarded || remove_guard(range->base, range->bytes)) &&
+           hk_arena_donate(range->base, range->bytes / HK_GRANULE);
+}
+
 void hk_big_evict(const struct hk_big_range *range, void *arg)
 {
-    const struct hk_policy *policy = hk_policy();
-
     (void)arg;
     hk_trace(HK_TRACE_EVICT, 0, range->bytes);
     if (range->arena) {
         hk_sub_relaxed(&hk_ace_counters.arena_bytes, range->bytes);
-        hk_arena_release(range->base, range->bytes / HK_GRANULE, true);
-    } else if (!policy->cache_big || range->bytes > HK_ARENA_MAX || !is_aligned(range) ||
-               !hk_pagemap_cover(range->base, range->bytes) ||
-               !hk_arena_donate(range->base, range->bytes / HK_GRANULE)) {
-        hk_batch_unmap(range->base, range->bytes, policy->batch);
+        hk_arena_release(range->base, usable_by_arena(range) / HK_GRANULE, true);
+    } else if (!donate(range)) {
+        hk_batch_unmap(range->base, range->bytes, hk_policy()->batch);
     }
 }
 
@@ -107,14 +174,14 @@ struct hk_big *hk_big_covering(const void *p)
 
 /* ---- ranges -------------------------------------------------------------------------------- */
 
-/* With room for any colour, so that one request always needs the same. 0 on overflow. */
+/* With room for any colour and for the guard, so that one request always needs the same. 0 on overflow. */
 static size_t range_bytes(size_t n, size_t align)
 {
     size_t colour = align > 64 ? 0 : COLOUR_MAX;
 
-    if (n > PTRDIFF_MAX - colour - map_unit())
+    if (n > PTRDIFF_MAX - colour - 2 * map_unit())
         return 0;
-    return hk_align_up(n + colour, map_unit());
+    return hk_align_up(n + colour + hk_big_guard_bytes(hk_align_up(n + colour, map_unit())), map_unit());
 }
 
 /* By address, as in l25. */
@@ -191,7 +258,7 @@ static struct hk_loan *by_loan(size_t bytes, size_t align, struct hk_big_range *
     if (bytes < MOVE_MIN || align > map_unit() || hk_arena_dirty_bytes() < bytes ||
         !from_system(bytes, align, range))
         return NULL;
-    loan = hk_loan_take(range->base, bytes);
+    loan = hk_loan_take(range->base, bytes, hk_big_guard_bytes(bytes) ? map_unit() : 0);
     if (!loan)
         range->base = NULL;
     range->zero = 0;
@@ -240,6 +307,7 @@ static void set_live(struct hk_big *big, const struct hk_big_range *range)
     big->base = range->base;
     big->bytes = range->bytes;
     big->arena = range->arena;
+    big->guarded = range->guarded || install_guard(big->base, big->bytes);
     hk_add_relaxed(&hk_ace_counters.live_bytes, big->bytes);
     hk_add_relaxed(&hk_ace_counters.nr_live, 1);
     hk_store_relaxed(&big->state, HK_BIG_LIVE);
@@ -291,6 +359,7 @@ void hk_big_release(struct hk_big *big)
         .site = big->site,
         .resident = 1,
         .arena = big->arena,
+        .guarded = big->guarded,
     };
     struct hk_loan *loan = big->loan;
     bool keep = !loan && hk_policy()->cache_big &&
@@ -310,6 +379,15 @@ void hk_big_release(struct hk_big *big)
 
 /* ---- realloc ------------------------------------------------------------------------------- */
 
+/* The range has changed, and ends in no guard page. */
+static void resized(struct hk_big *big, size_t bytes)
+{
+    hk_add_relaxed(&hk_ace_counters.live_bytes, bytes - big->bytes);
+    big->bytes = bytes;
+    big->guarded = install_guard(big->base, bytes);
+}
+
+/* The guard page goes when the place is known to have room: mostly it has none. */
 static bool resize_in_arena(struct hk_big *big, size_t bytes)
 {
     size_t have = big->bytes / HK_GRANULE, want = bytes / HK_GRANULE;
@@ -317,11 +395,15 @@ static bool resize_in_arena(struct hk_big *big, size_t bytes)
 
     if (want > have && !hk_arena_extend(big->base, have, want - have, &zero))
         return false;
+    if (!unguard(big)) {
+        if (want > have)
+            hk_arena_release(big->base + big->bytes, want - have, !zero);
+        return want < have; /* a shrink that does not happen is no harm */
+    }
     if (want < have)
         hk_arena_release(big->base + bytes, have - want, true);
     hk_add_relaxed(&hk_ace_counters.arena_bytes, bytes - big->bytes);
-    hk_add_relaxed(&hk_ace_counters.live_bytes, bytes - big->bytes);
-    big->bytes = bytes;
+    resized(big, bytes);
     return true;
 }
 
@@ -330,9 +412,13 @@ static bool resize_mapping(struct hk_big *big, size_t bytes)
     size_t old = big->bytes;
 
     if (!hk_os_resize(big->base, old, bytes))
-        return bytes < old; /* a refused shrink is no harm */
-    big->bytes = bytes;
-    hk_add_relaxed(&hk_ace_counters.live_bytes, bytes - old);
+        return bytes < old;
+    if (bytes > old && !unguard(big)) {
+        if (!hk_os_resize(big->base, bytes, old))
+            hk_os_lose(bytes - old);
+        return false;
+    }
+    resized(big, bytes);
     return true;
 }
 
@@ -429,11 +515,12 @@ void *hk_big_move(struct hk_big *big, size_t n)
 {
     struct hk_big_range range = {.bytes = range_bytes(n, 64)};
 
-    if (range.bytes == 0 || big->bytes < MOVE_MIN || big->loan)
+    if (range.bytes == 0 || big->bytes < MOVE_MIN || big->loan || !unguard(big))
         return NULL;
     leave_place(big);
     if (!move_pages(big, &range)) {
         return_to_place(big);
+        big->guarded = install_guard(big->base, big->bytes);
         return NULL;
     }
     count_dead(big->bytes);

@@ -86,9 +86,9 @@ static bool move_in(struct hk_loan *loan, char *target, char *end)
     return false;
 }
 
-static bool fill(struct hk_loan *loan, char *target, size_t bytes)
+static bool fill(struct hk_loan *loan, char *target, size_t bytes, size_t spare)
 {
-    loan->nr = hk_arena_borrow(loan->piece, HK_LOAN_PIECES, bytes / HK_GRANULE);
+    loan->nr = hk_arena_borrow(loan->piece, HK_LOAN_PIECES, (bytes - spare) / HK_GRANULE);
     if (!move_in(loan, target, target + bytes))
         return false;
     if (loan->nr == 0)
@@ -96,7 +96,7 @@ static bool fill(struct hk_loan *loan, char *target, size_t bytes)
     return loan->nr != 0;
 }
 
-struct hk_loan *hk_loan_take(char *target, size_t bytes)
+struct hk_loan *hk_loan_take(char *target, size_t bytes, size_t spare)
 {
     bool allowed = hk_load_relaxed(&loans.nr_live) < MAX_LOANS &&
                    hk_load_relaxed(&loans.nr_failures) < MAX_FAILURES;
@@ -106,7 +106,7 @@ struct hk_loan *hk_loan_take(char *target, size_t bytes)
         hk_os_abandon(target, bytes);
         return NULL;
     }
-    if (fill(loan, target, bytes)) {
+    if (fill(loan, target, bytes, spare)) {
         hk_store_relaxed(&loans.nr_failures, 0u);
         hk_add_relaxed(&loans.nr_live, 1u);
         return loan;

@@ -7,6 +7,7 @@
 #include "arena/arena.h"
 #include "bigcache/bigcache.h"
 #include "l25/l25.h"
+#include "os/os.h"
 
 enum hk_big_state { HK_BIG_DEAD, HK_BIG_LIVE };
 
@@ -18,8 +19,11 @@ struct hk_loan {
     struct hk_arena_piece piece[HK_LOAN_PIECES];
 };
 
+#define HK_BIG_GUARD_MIN (2 * HK_MIB)
+
 /*
- * range:  | colour | block ........................... |   base 16 KiB-aligned, bytes a multiple of it
+ * range:  | colour | block .................... | page |   base 16 KiB-aligned, bytes a multiple of it
+ * The page is there in ranges of at least HK_BIG_GUARD_MIN, and nobody's: a guard page where the kernel has them.
  * A big block's descriptor; type-stable, in one global list for ever.
  */
 struct hk_big {
@@ -28,6 +32,7 @@ struct hk_big {
     uint32_t offset;          /* of the block */
     uint32_t state;           /* LIVE -> DEAD by compare-and-swap */
     uint8_t arena;            /* the range is the arena's; else a mapping of its own */
+    uint8_t guarded;          /* the range ends in a guard page */
     uint8_t repeats;          /* its site asked for the same size before */
     const void *site;
     struct hk_loan *loan;     /* of a mapping of its own; else NULL */
@@ -52,7 +57,8 @@ size_t hk_big_resident_bytes(void); /* of live mappings of their own, and where 
 /* A range that bigcache lets go. */
 void hk_big_evict(const struct hk_big_range *range, void *arg);
 /* target: a fresh mapping, which becomes the loan's or is given back (NULL). */
-struct hk_loan *hk_loan_take(char *target, size_t bytes);
+/* No page of the arena's is among the last `spare` bytes. */
+struct hk_loan *hk_loan_take(char *target, size_t bytes, size_t spare);
 /* The loan ends, and so does the mapping. */
 void hk_loan_repay(struct hk_loan *loan, char *base, size_t bytes);
 extern struct hk_lock hk_big_lock; /* for fork only */
@@ -63,9 +69,15 @@ HK_INLINE void *hk_big_start(const struct hk_big *big)
     return big->base + big->offset;
 }
 
+/* At the end of a range, for a guard page, whether there is one or not. */
+HK_INLINE size_t hk_big_guard_bytes(size_t range_bytes)
+{
+    return range_bytes >= HK_BIG_GUARD_MIN ? hk_os_page_bytes() : 0;
+}
+
 HK_INLINE size_t hk_big_usable(const struct hk_big *big)
 {
-    return big->bytes - big->offset;
+    return big->bytes - big->offset - hk_big_guard_bytes(big->bytes);
 }
 
 #endif

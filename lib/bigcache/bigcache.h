@@ -35,7 +35,8 @@ struct hk_big_range {
     const void *site;  /* call site that freed it, or NULL */
     uint8_t zero;      /* 1: known to read as zero */
     uint8_t resident;  /* 1: its pages are probably there */
-    uint8_t arena;     /* 1: of the arena; else a mapping. The callback's business */
+    uint8_t arena;     /* 1: of the arena; else a mapping. The callback's business, as is guarded */
+    uint8_t guarded;   /* 1: its last page is a guard page */
 };
 
 typedef void (*hk_bigcache_evict_fn)(const struct hk_big_range *range, void *arg);

@@ -8,6 +8,7 @@
  * Which. One of at most a page whose call site has not been guarded before, if one comes along before the
  *        block is overdue by an eighth of the rate; then any. Sites are remembered by hash, and forgotten when half of
  *        the bits are set.
+ *        Blocks of 2 MiB and more have a guard page behind them each (ace_big.c), which the report knows too.
  * Else.  With guard:report a handler for SIGSEGV and SIGBUS, where the program had none at start. It writes one
  *        sentence and gives the signal back its default action, which the access then meets again: the
  *        core dump is of the place itself.
@@ -16,6 +17,7 @@
  */
 #include "entry/entry_private.h"
 
+#include "ace/ace.h"
 #include "base/text.h"
 #include "config/config.h"
 #include "guard/guard.h"
@@ -168,6 +170,28 @@ static void report(const char *p)
     hk_text_flush(&t);
 }
 
+/* Behind a block of 2 MiB or more there is a guard page of its own. */
+static void report_big(const char *p)
+{
+    struct hk_block block;
+    const void *site;
+    struct hk_text t = {.used = 0};
+
+    if (!hk_ace_guards(p, &block, &site))
+        return;
+    hk_text_put(&t, "hakmem: heap overflow: address ");
+    hk_text_hex(&t, (uintptr_t)p);
+    hk_text_put(&t, ", ");
+    hk_text_number(&t, (size_t)(p - (const char *)block.start) - block.usable);
+    hk_text_put(&t, " bytes behind block ");
+    hk_text_hex(&t, (uintptr_t)block.start);
+    hk_text_put(&t, ", usable size ");
+    hk_text_number(&t, block.usable);
+    put_event(&t, ", allocated at ", site, 0);
+    hk_text_char(&t, '\n');
+    hk_text_flush(&t);
+}
+
 /* The default action is ours to restore: we are here in its place. A signal that was sent and not met by an access
  * will not come by itself again. */
 static void on_fault(int number, siginfo_t *info, void *context)
@@ -177,6 +201,8 @@ static void on_fault(int number, siginfo_t *info, void *context)
     (void)context;
     if (info->si_code > 0 && hk_guard_contains(info->si_addr))
         report(info->si_addr);
+    else if (info->si_code > 0)
+        report_big(info->si_addr);
     memset(&fatal, 0, sizeof fatal);
     fatal.sa_handler = SIG_DFL;
     (void)sigaction(number, &fatal, NULL);

@@ -69,7 +69,8 @@ static KEPT field arena_fields[] = {
 #define ROW struct hk_ace_counters
 static KEPT field big_fields[] = {
     F("live", live_bytes, BYTES), F("arena", arena_bytes, BYTES), F("nr_live", nr_live, GAUGE), F("loose", loose_bytes, BYTES),
-    F("emergency", emergency_bytes, BYTES), F("size_mismatches", size_mismatches, COUNTER)};
+    F("emergency", emergency_bytes, BYTES), F("size_mismatches", size_mismatches, COUNTER),
+    F("guards", nr_guarded, COUNTER)};
 #undef ROW
 
 #define ROW struct hk_guard_counters

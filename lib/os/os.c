@@ -17,6 +17,10 @@
 #ifndef MADV_WIPEONFORK
 #define MADV_WIPEONFORK 18
 #endif
+#ifndef MADV_GUARD_INSTALL
+#define MADV_GUARD_INSTALL 102
+#define MADV_GUARD_REMOVE 103
+#endif
 
 /* The kernel's calls, not libc's wrappers: a program may define its own mmap on top of malloc. */
 #if defined(__s390__) /* its mmap takes the address of its arguments */
@@ -189,6 +193,16 @@ void hk_os_lose(size_t bytes)
 bool hk_os_purge(void *base, size_t bytes)
 {
     return hk_os_calls.advise(base, bytes, MADV_DONTNEED) == 0;
+}
+
+bool hk_os_install_guard(void *base, size_t bytes)
+{
+    return hk_os_calls.advise(base, bytes, MADV_GUARD_INSTALL) == 0;
+}
+
+bool hk_os_remove_guard(void *base, size_t bytes)
+{
+    return hk_os_calls.advise(base, bytes, MADV_GUARD_REMOVE) == 0;
 }
 
 bool hk_os_purge_lazy(void *base, size_t bytes)

@@ -67,6 +67,13 @@ enum hk_os_moved hk_os_take_pages(void *base, size_t bytes, void *target);
 void *hk_os_move_anywhere(void *base, size_t old_bytes, size_t new_bytes);
 /* No access at all from now on (true) or read-write again (false). */
 bool hk_os_guard(void *base, size_t bytes, bool guarded);
+/*
+ * Guard pages: who touches one gets SIGSEGV, and they cost no mapping of their own (MADV_GUARD_INSTALL, Linux 6.13).
+ * Their content is gone; once removed they read as zero. purge leaves them, fork copies them, a move takes them along.
+ */
+bool hk_os_install_guard(void *base, size_t bytes);
+/* False: they are still there, and the range is of no use to anybody. */
+bool hk_os_remove_guard(void *base, size_t bytes);
 /* Keeps transparent huge pages off (or lets them on) for the range; a refusal is harmless. */
 void hk_os_huge_pages(void *base, size_t bytes, bool allowed);
 /* Wiped to zero in a fork child. False: the kernel cannot. */

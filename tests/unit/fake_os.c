@@ -11,6 +11,9 @@
 
 #define ARENA_PAGES ((size_t)1 << (sizeof(size_t) == 8 ? 20 : 17)) /* 4 GiB; 512 MiB where that is all there is */
 
+#define FAKE_GUARD_INSTALL 102 /* Linux 6.13 */
+#define FAKE_GUARD_REMOVE 103
+
 enum page { PAGE_FREE, PAGE_MAPPED, PAGE_GUARDED };
 
 static struct {
@@ -201,10 +204,27 @@ static intptr_t fake_remap(void *base, size_t old_bytes, size_t new_bytes, int f
     return (intptr_t)target;
 }
 
+/* Stricter than the kernel: no call but unmap may meet a guard page, or it faults. */
+static int fake_guard(void *base, size_t bytes, bool install)
+{
+    int error = enter(FAKE_GUARD);
+
+    if (!error)
+        error = must_be_mapped(base, bytes);
+    if (error)
+        return error;
+    back(base, bytes, install ? PROT_NONE : PROT_READ | PROT_WRITE);
+    mark(base, bytes, install ? PAGE_GUARDED : PAGE_MAPPED);
+    return 0;
+}
+
 static int fake_advise(void *base, size_t bytes, int advice)
 {
-    int error = enter(FAKE_ADVISE);
+    int error;
 
+    if (advice == FAKE_GUARD_INSTALL || advice == FAKE_GUARD_REMOVE)
+        return fake_guard(base, bytes, advice == FAKE_GUARD_INSTALL);
+    error = enter(FAKE_ADVISE);
     fake.last_advice = advice;
     if (!error)
         error = must_be_mapped(base, bytes);
@@ -320,6 +340,13 @@ size_t fake_os_guarded_bytes(void)
 bool fake_os_all_mapped(const void *base, size_t bytes)
 {
     return all_are(base, bytes, true);
+}
+
+bool fake_os_is_guarded(const void *page)
+{
+    size_t first, nr;
+
+    return locate(page, fake.page_bytes, &first, &nr) && fake.page[first] == PAGE_GUARDED;
 }
 
 bool fake_os_none_mapped(const void *base, size_t bytes)

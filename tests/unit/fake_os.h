@@ -6,6 +6,8 @@
  * to memory that was given back faults. Memory is real: a box may read and write what it mapped. The
  * fake counts every call, refuses those that the test names, and knows the state of each page.
  *
+ * Guard pages, which madvise makes and removes, are calls of a kind of their own, known to any kernel.
+ *
  * A call on pages that are not mapped is a bug of the box: it counts as a violation and fails.
  * One thread at a time. Install it first, before the box under test maps anything.
  */
@@ -16,7 +18,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum fake_call { FAKE_MAP, FAKE_UNMAP, FAKE_REMAP, FAKE_ADVISE, FAKE_PROTECT, FAKE_NR_CALLS };
+enum fake_call { FAKE_MAP, FAKE_UNMAP, FAKE_REMAP, FAKE_ADVISE, FAKE_GUARD, FAKE_PROTECT, FAKE_NR_CALLS };
 
 /* Puts the fake in place of the kernel; a second call starts afresh. */
 void fake_os_install(void);
@@ -38,6 +40,8 @@ size_t fake_os_mapped_bytes(void);
 size_t fake_os_guarded_bytes(void);
 /* Is every page of the range mapped? Is none of them? */
 bool fake_os_all_mapped(const void *base, size_t bytes);
+/* Is it a guard page, or one without access? */
+bool fake_os_is_guarded(const void *page);
 bool fake_os_none_mapped(const void *base, size_t bytes);
 
 #endif

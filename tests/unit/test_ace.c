@@ -942,6 +942,143 @@ START_TEST(big_live_bytes_are_counted)
 }
 END_TEST
 
+/* ---- guard pages --------------------------------------------------------------------------- */
+
+static const size_t guarded_sizes[] = {2 * HK_MIB, BIG, 20 * HK_MIB, HUGE};
+
+/* One, right behind what may be used, and none elsewhere but `others`. */
+static void must_end_in_a_guard(char *p, unsigned others)
+{
+    size_t usable = hk_ace_usable(p, SITE);
+
+    ck_assert(!fake_os_is_guarded(p + usable - hk_os_page_bytes()));
+    ck_assert(fake_os_is_guarded(p + usable));
+    ck_assert_uint_eq(fake_os_guarded_bytes(), (1 + others) * hk_os_page_bytes());
+}
+
+START_TEST(a_big_block_ends_in_a_guard_page)
+{
+    size_t n = guarded_sizes[_i];
+    char *p = get(n), *small = get(HK_MIB);
+
+    must_end_in_a_guard(p, 0);
+    put(p);
+    put(small);
+    hk_ace_purge(self);
+    ck_assert_uint_eq(fake_os_guarded_bytes(), 0);
+    ck_assert_uint_eq(fake_os_violations(), 0);
+    hk_ace_check(self);
+}
+END_TEST
+
+/* The memory of one serves blocks of other sizes. */
+START_TEST(guard_pages_are_in_nobodys_way)
+{
+    char *p[20];
+
+    for (unsigned round = 0; round < 10; round++) {
+        for (unsigned i = 0; i < 20; i++) {
+            size_t n = HK_MIB / 4 * (1 + (i * 7 + round * 3) % 40);
+            p[i] = get(n);
+            fill(p[i], n, i);
+        }
+        for (unsigned i = 0; i < 20; i++)
+            put(p[(i * 13 + round) % 20]);
+    }
+    hk_ace_purge(self);
+    ck_assert_uint_eq(fake_os_guarded_bytes(), 0);
+    hk_ace_check(self);
+}
+END_TEST
+
+START_TEST(a_cached_range_keeps_its_guard)
+{
+    unsigned calls = 0;
+
+    for (unsigned i = 0; i < 10; i++) {
+        char *p = get(BIG);
+        must_end_in_a_guard(p, 0);
+        put(p);
+        if (i == 2) /* that the site asks for the same again is known by then */
+            calls = fake_os_calls(FAKE_GUARD);
+    }
+    ck_assert_uint_eq(fake_os_calls(FAKE_GUARD), calls);
+}
+END_TEST
+
+START_TEST(the_guard_follows_the_end)
+{
+    static const unsigned percent[] = {130, 90, 100, 300, 95, 96};
+    size_t n = guarded_sizes[_i], kept = n;
+    char *p = get(n);
+
+    fill(p, n, 9);
+    for (unsigned i = 0; i < 6; i++) {
+        size_t size = n / 100 * percent[i] + HK_MIB;
+        p = hk_ace_realloc(self, p, size, SITE);
+        kept = hk_min(kept, size);
+        must_hold(p, kept, n, 9);
+        must_end_in_a_guard(p, 0);
+    }
+    put(p);
+    hk_ace_check(self);
+    ck_assert_uint_eq(fake_os_violations(), 0);
+}
+END_TEST
+
+START_TEST(without_guard_pages)
+{
+    int way = _i;
+    char *p;
+
+    if (way == 0)
+        fake_os_fail_all(FAKE_GUARD, EINVAL); /* an older kernel */
+    else
+        hk_config.big_guard = 0;
+    for (unsigned i = 0; i < 10; i++) {
+        p = get(guarded_sizes[i % 4] + i * 100000);
+        fill(p, hk_ace_usable(p, SITE), i);
+        p = hk_ace_realloc(self, p, 30 * HK_MIB, SITE);
+        fill(p, hk_ace_usable(p, SITE), i);
+        put(p);
+    }
+    ck_assert_uint_eq(fake_os_calls(FAKE_GUARD), way == 0 ? 4 : 0); /* soon left alone */
+    ck_assert_uint_eq(fake_os_guarded_bytes(), 0);
+    hk_ace_check(self);
+}
+END_TEST
+
+/* A sandbox that comes later refuses to take them away: what they lie in is lost, and no more than that. */
+START_TEST(a_guard_page_that_stays)
+{
+    size_t n = guarded_sizes[_i], lost = hk_os_counters.lost_bytes;
+    char *p = get(n), *q = get(n), *guard = p + hk_ace_usable(p, SITE);
+
+    fill(p, n, 3);
+    fake_os_fail_all(FAKE_GUARD, EPERM);
+    put(q);
+    p = hk_ace_realloc(self, p, 2 * n, SITE);
+    must_hold(p, n, n, 3);
+    hk_ace_check(self);
+    for (unsigned i = 0; i < 40; i++) {
+        q = get(HK_MIB / 2 * (1 + i % 8));
+        fill(q, hk_ace_usable(q, SITE), i);
+        put(q);
+    }
+    put(p);
+    hk_ace_purge(self);
+    hk_ace_check(self);
+    if (n < HK_ARENA_MAX) {
+        ck_assert(fake_os_is_guarded(guard));
+        ck_assert_uint_eq(hk_os_counters.lost_bytes - lost, 2 * HK_GRANULE);
+    } else {
+        ck_assert(fake_os_none_mapped(guard, hk_os_page_bytes()));
+        ck_assert_uint_eq(hk_os_counters.lost_bytes, lost);
+    }
+    ck_assert_uint_eq(fake_os_violations(), 0);
+}
+END_TEST
+
 /* ---- loans --------------------------------------------------------------------------------- */
 
 static void *wall[16];
@@ -1722,6 +1859,14 @@ int main(void)
     tcase_add_test(tc, without_the_cache_each_is_mapped_and_unmapped);
     tcase_add_test(tc, batched_unmaps_come_together);
     tcase_add_test(tc, big_live_bytes_are_counted);
+
+    tc = new_case(suite, "guard pages", setup, teardown);
+    tcase_add_loop_test(tc, a_big_block_ends_in_a_guard_page, 0, 4);
+    tcase_add_test(tc, guard_pages_are_in_nobodys_way);
+    tcase_add_test(tc, a_cached_range_keeps_its_guard);
+    tcase_add_loop_test(tc, the_guard_follows_the_end, 0, 4);
+    tcase_add_loop_test(tc, without_guard_pages, 0, 2);
+    tcase_add_loop_test(tc, a_guard_page_that_stays, 0, 4);
 
     tc = new_case(suite, "loans", setup, teardown);
     tcase_add_test(tc, scattered_pages_make_a_block);
