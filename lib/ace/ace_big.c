@@ -387,19 +387,35 @@ static void resized(struct hk_big *big, size_t bytes)
     big->guarded = install_guard(big->base, bytes);
 }
 
+/*
+ * What grows in place has mostly done so before, and will again: a 32nd more than asked for, if it is there, so that a
+ * buffer that grows by a line at a time seldom comes here. `want` becomes what was had.
+ */
+static bool extend_in_arena(struct hk_big *big, size_t have, size_t *want, bool *zero)
+{
+    size_t ample = hk_align_up(have + have / 32, map_unit() / HK_GRANULE);
+
+    if (ample > *want && ample * HK_GRANULE <= HK_ARENA_MAX && hk_arena_extend(big->base, have, ample - have, zero))
+        *want = ample;
+    else if (!hk_arena_extend(big->base, have, *want - have, zero))
+        return false;
+    return true;
+}
+
 /* The guard page goes when the place is known to have room: mostly it has none. */
 static bool resize_in_arena(struct hk_big *big, size_t bytes)
 {
     size_t have = big->bytes / HK_GRANULE, want = bytes / HK_GRANULE;
     bool zero;
 
-    if (want > have && !hk_arena_extend(big->base, have, want - have, &zero))
+    if (want > have && !extend_in_arena(big, have, &want, &zero))
         return false;
     if (!unguard(big)) {
         if (want > have)
             hk_arena_release(big->base + big->bytes, want - have, !zero);
         return want < have; /* a shrink that does not happen is no harm */
     }
+    bytes = want * HK_GRANULE;
     if (want < have)
         hk_arena_release(big->base + bytes, have - want, true);
     hk_add_relaxed(&hk_ace_counters.arena_bytes, bytes - big->bytes);
