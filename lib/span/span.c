@@ -126,6 +126,25 @@ static unsigned next_clear(const struct bits *b, unsigned from, unsigned end)
     return next_set(&inverse, from, end);
 }
 
+/* Where the clear bits that end before `end` begin. */
+static unsigned run_start(const struct bits *b, unsigned end)
+{
+    for (unsigned w = (end + 63) / 64; w-- > 0;) {
+        uint64_t word = b->w[w];
+        if (end < (w + 1) * 64)
+            word &= (UINT64_C(1) << (end % 64)) - 1;
+        if (word)
+            return w * 64 + 64 - (unsigned)__builtin_clzll(word);
+    }
+    return 0;
+}
+
+/* Length of the free run that [from, from + n), free, is part of. */
+static unsigned run_around(const struct hk_region *r, unsigned from, unsigned n)
+{
+    return next_set(&r->used, from + n, r->nr_granules) - run_start(&r->used, from);
+}
+
 static unsigned longest_free(const struct hk_region *r)
 {
     unsigned longest = 0;
@@ -155,12 +174,11 @@ static void unlink_bin(struct hk_region *r)
 }
 
 /* After `used` changed. */
-static void rebin(struct hk_region *r)
+static void rebin(struct hk_region *r, unsigned longest)
 {
-    signed char bin;
+    signed char bin = longest ? (signed char)hk_log2_floor(longest) : -1;
 
-    r->longest = longest_free(r);
-    bin = r->longest ? (signed char)hk_log2_floor(r->longest) : -1;
+    r->longest = longest;
     if (bin == r->bin)
         return;
     unlink_bin(r);
@@ -215,7 +233,7 @@ static void add_stat(size_t *field, size_t bytes)
 /* Marks granules used; returns whether all of them were clean. */
 static bool take_locked(struct hk_region *r, unsigned from, unsigned n)
 {
-    unsigned dirty = count_bits(&r->dirty, from, n);
+    unsigned dirty = count_bits(&r->dirty, from, n), run = run_around(r, from, n);
 
     if (is_empty(r))
         span.nr_empty--;
@@ -228,7 +246,8 @@ static bool take_locked(struct hk_region *r, unsigned from, unsigned n)
     }
     add_stat(&span.stats.used_bytes, n * HK_GRANULE);
     add_stat(&span.stats.fresh_bytes, (n - dirty) * HK_GRANULE);
-    rebin(r);
+    if (run == r->longest)
+        rebin(r, longest_free(r));
     return dirty == 0;
 }
 
@@ -242,7 +261,7 @@ static void put_locked(struct hk_region *r, unsigned from, unsigned n, bool dirt
     add_stat(&span.stats.used_bytes, -(n * HK_GRANULE));
     if (is_empty(r))
         span.nr_empty++;
-    rebin(r);
+    rebin(r, hk_max(r->longest, run_around(r, from, n)));
 }
 
 /* ---- regions ------------------------------------------------------------------------------- */
@@ -297,7 +316,7 @@ static void add_region_locked(struct hk_region *r)
     add_stat(&span.stats.nr_regions, 1);
     span.nr_empty++;
     r->generation = span.generation;
-    rebin(r);
+    rebin(r, longest_free(r));
 }
 
 /* ---- search -------------------------------------------------------------------------------- */
@@ -481,7 +500,7 @@ void hk_span_inherit(void)
         }
         if (is_empty(r))
             span.nr_empty++;
-        rebin(r);
+        rebin(r, longest_free(r));
         enqueue_dirty(r, hk_os_now_ns());
         add_stat(&span.stats.dirty_bytes, bytes);
     }
@@ -529,7 +548,7 @@ static size_t purge_oldest_locked(void)
     }
     add_stat(&span.stats.dirty_bytes, -bytes);
     start_purging(r, &dirty);
-    rebin(r);
+    rebin(r, longest_free(r));
     hk_unlock(&hk_span_lock);
 
     nr_calls = purge_runs(r, &dirty, &cleaned);
@@ -544,7 +563,7 @@ static size_t purge_oldest_locked(void)
     }
     if (is_empty(r))
         span.nr_empty++;
-    rebin(r);
+    rebin(r, longest_free(r));
     size_t kept = count_bits(&dirty, 0, r->nr_granules) - count_bits(&cleaned, 0, r->nr_granules);
     /* What the kernel refused stays dirty but is not queued: it would be refused again at once. The
      * next release into the region queues it anew. */
