@@ -239,13 +239,16 @@ static unsigned soft_cap(const struct hk_class_record *r, const struct hk_class_
     return (unsigned)(r->limit - cs->bottom) - 1;
 }
 
-/* Blocks per refill: the policy's number, more for a class that keeps missing. */
+/* Blocks per refill: the policy's number, a quarter for a class that may need no more (a short thread uses most of its
+ * classes once or twice), more for one that keeps missing. */
 static unsigned refill_count(const struct hk_class_record *r, const struct hk_class_slabs *cs,
                              unsigned class)
 {
     const struct hk_class_policy *policy = &hk_policy()->class[class];
     unsigned n = policy->refill;
 
+    if (cs->nr_refills == 0 && cs->cap == policy->cap_initial)
+        n = (n + 3) / 4;
     if (cs->nr_refills >= 8)
         n = 2 * n;
     if (cs->nr_refills >= 32)
