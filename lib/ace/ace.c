@@ -314,6 +314,15 @@ static void *alloc_once(struct hk_heap *heap, size_t n, size_t align, bool *zero
     return hk_big_alloc(n, align, site, false, zero);
 }
 
+/* A slab is larger than a few of its blocks, and aligned: where none fits any more a run may. Not for small
+ * blocks, of which a run would hold one instead of many. */
+static void *alloc_without_slab(struct hk_heap *heap, size_t n, size_t align, bool *zero, const void *site)
+{
+    if (n <= HK_GRANULE / 4 || hk_ace_class(n, align) >= HK_NR_CLASSES)
+        return NULL;
+    return run_alloc(heap, n, align, site, zero);
+}
+
 static void *alloc_and_clear(struct hk_heap *heap, size_t n, size_t align, bool zero, const void *site)
 {
     bool is_zero;
@@ -322,6 +331,8 @@ static void *alloc_and_clear(struct hk_heap *heap, size_t n, size_t align, bool 
     if (HK_UNLIKELY(!p)) {
         hk_ace_purge(heap);
         p = alloc_once(heap, n, align, &is_zero, site);
+        if (!p)
+            p = alloc_without_slab(heap, n, align, &is_zero, site);
     }
     if (HK_UNLIKELY(n > HK_FAST_MAX && hk_policy()->limit_bytes))
         trim_if_over(heap);

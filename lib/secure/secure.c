@@ -184,11 +184,16 @@ static void write_live(const struct place *place, size_t n, enum hk_origin origi
     hk_trailer_write(place->p, place->usable, &trailer);
 }
 
-/* True: the block left our hands zeroed, and still is. */
+/*
+ * True: the block left our hands zeroed, and still is. Only a slab has a serial number: where a run lies another may have lain
+ * since, shorter or longer, and the trailer of before looks valid.
+ */
 static bool is_as_left(const struct place *place)
 {
     const char *damage;
 
+    if (hk_pagemap_word(place->p) < HK_PM_KINDS)
+        return false;
     if (place->trailer.state != HK_TRAILER_DEAD || place->trailer.origin == HK_ORIGIN_NOBODY)
         return false;
     damage = hk_find_nonzero(place->p, place->usable - HK_TRAILER_BYTES);

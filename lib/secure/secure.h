@@ -15,6 +15,7 @@
  * A block without a valid trailer comes from ace fresh, or was freed past this box (by a signal handler that interrupted a
  * slow section); it is not checked but for the heap's own checks. Guarded blocks (guard.h) have no trailer,
  * and a big block has a closed page behind it (closed.c) while there are not too many; above 64 KiB nothing is compared with zero: pages go back to the kernel instead.
+ * Runs of 64 KiB and less, which strict alignment asks for, are compared when they leave the quarantine, but not when given out again.
  *
  * State: the quarantine, and the key. Threads: any, inside slow sections; a block changes its state by compare-and-swap, so of two
  * frees one finds it freed. Locks: none of its own. Failure: NULL, after the quarantine has been emptied; misuse: hk_panic.

@@ -377,8 +377,14 @@ bool hk_thread_is_panicking(void)
     return thread_state == THREAD_PANICKING;
 }
 
-static void thread_ends(void *heap)
+/* The value is not believed: a program that uses a key which it never made may have set it. */
+static void thread_ends(void *value)
 {
+    struct hk_heap *heap = own_heap;
+
+    if (thread_state != THREAD_ALIVE)
+        return;
+    (void)value;
     if (++destructor_rounds < PTHREAD_DESTRUCTOR_ITERATIONS) {
         pthread_setspecific(exit_key, heap); /* once more, after the others */
         return;
@@ -390,7 +396,7 @@ static void thread_ends(void *heap)
     become_stranger(); /* the heap will be nobody's */
     hk_signal_fence(); /* what handlers free from here on is nobody's */
     free_deferred(heap);
-    hk_l25_flush(&((struct hk_heap *)heap)->l25);
+    hk_l25_flush(&heap->l25);
     hk_heap_park(heap);
     hk_ace_thread_ended();
     hk_thread_leave();

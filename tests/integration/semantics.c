@@ -385,6 +385,42 @@ static int realloc_to_zero_bsd(void)
     return PASS;
 }
 
+static void take_twice(size_t alignment, size_t size)
+{
+    for (unsigned i = 0; i < 2; i++) {
+        void *p = v_memalign(alignment, size);
+        memset(p, 0x5a, size);
+        v_free(p);
+    }
+}
+
+// Aligned runs of one granule and more on the same ground in turn: what one leaves is no write to the next.
+static int aligned_in_turn_child(void)
+{
+    for (size_t alignment = 16 * KIB; alignment <= 512 * KIB; alignment *= 2) {
+        for (size_t size = 0; size <= 100; size++)
+            take_twice(alignment, size);
+        for (size_t power = 128; power <= MIB; power *= 2)
+            for (size_t size = power - 1; size <= power + 1; size++)
+                take_twice(alignment, size);
+    }
+    return PASS;
+}
+
+static int aligned_in_turn_secure(void)
+{
+    static struct run run;
+    const char *argv[] = {"semantics", "aligned in turn, secure child", NULL};
+
+    if (dlsym(RTLD_DEFAULT, "hak_malloc") == NULL)
+        return skip("an option of libhakmem");
+    setenv("HAKMEM_OPTIONS", "secure:1", 1);
+    run.argv = argv;
+    run_program(&run);
+    CHECK_MSG(run.status == 0 && run.err_size == 0, "%s%s", run.out, run.err);
+    return PASS;
+}
+
 static int free_keeps_errno(void)
 {
     void (*free_sized)(void *, size_t) = dlsym(RTLD_DEFAULT, "free_sized");
@@ -741,6 +777,7 @@ static const struct test_case cases[] = {
     {"every alignment to 2^40", every_alignment, 30},
     {"realloc to zero", realloc_to_zero, 0},
     {"realloc to zero, BSD way", realloc_to_zero_bsd, 0},
+    {"aligned blocks in turn, secure", aligned_in_turn_secure, 0},
     {"free keeps errno", free_keeps_errno, 0},
     {"success keeps errno", success_keeps_errno, 0},
     {"always aligned to 16", always_aligned_to_16, 0},
@@ -763,11 +800,13 @@ static const struct test_case cases[] = {
 // Not in the plan: started by another case with its own environment.
 static const struct test_case child_cases[] = {
     {"realloc to zero, BSD child", realloc_to_zero_bsd_child, 0},
+    {"aligned in turn, secure child", aligned_in_turn_child, 0},
 };
 
 int main(int argc, char **argv)
 {
-    if (argc > 1 && strcmp(argv[1], child_cases[0].name) == 0)
-        return harness_main(argc, argv, child_cases, COUNT(child_cases));
+    for (size_t i = 0; i < COUNT(child_cases); i++)
+        if (argc > 1 && strcmp(argv[1], child_cases[i].name) == 0)
+            return harness_main(argc, argv, child_cases, COUNT(child_cases));
     return harness_main(argc, argv, cases, COUNT(cases));
 }

@@ -148,6 +148,25 @@ static int first_call_in_destructor(void)
     return PASS;
 }
 
+// A program's mistake that libc alone forgives: a key that was never made may be the library's.
+static void *use_keys_never_made(void *unused)
+{
+    static char mine[4096];
+
+    work(5, 20); // the thread has its heap
+    memset(mine, 0x5a, sizeof mine);
+    for (pthread_key_t k = 0; k < 4; k++)
+        pthread_setspecific(k, mine);
+    return unused;
+}
+
+static int keys_never_made(void)
+{
+    for (unsigned i = 0; i < 200; i++)
+        run_in_thread(use_keys_never_made, NULL);
+    return PASS;
+}
+
 // Only frees, never allocates: what others gave it.
 static void *only_free(void *p)
 {
@@ -514,6 +533,7 @@ static const struct test_case cases[] = {
     {"key destructors that free and allocate", key_destructors, 0},
     {"thread-local destructors that free and allocate", tls_destructors, 0},
     {"a thread's first call in a destructor", first_call_in_destructor, 0},
+    {"a key that was never made", keys_never_made, 0},
     {"threads that only free", threads_that_only_free, 0},
     {"exit while others free", exit_while_others_free, 30},
     {"producer and consumer", producer_and_consumer, 30},
