@@ -33,6 +33,7 @@ enum hk_mode {
 enum hk_thp { HK_THP_OFF, HK_THP_AUTO, HK_THP_ON };
 enum hk_learn { HK_LEARN_OFF, HK_LEARN_FROZEN, HK_LEARN_CANARY, HK_LEARN_LEARN };
 enum hk_learner { HK_LEARNER_UCB1, HK_LEARNER_ELO, HK_LEARNER_RANDOM };
+enum hk_deepbind { HK_DEEPBIND_DROP, HK_DEEPBIND_KEEP };
 enum hk_guard { HK_GUARD_OFF, HK_GUARD_ON, HK_GUARD_REPORT };
 enum hk_realloc0 { HK_REALLOC0_FREE, HK_REALLOC0_ALLOC };
 /* Values of limit_bytes that are words. */

@@ -91,11 +91,24 @@ else
     fi
 fi
 
-# --- a plug-in that calls libc's malloc ---
+# --- plug-ins loaded with RTLD_DEEPBIND: such a flag is left out, or kept, and then they call libc's malloc ---
+
+if ! echo '#include <dlfcn.h>
+int x = RTLD_DEEPBIND;' >"$work/t.c" || ! $cc -D_GNU_SOURCE -c -o "$work/t.o" "$work/t.c" 2>"$work/err"; then
+    skip "blocks cross to an RTLD_DEEPBIND plug-in, which loads by its RUNPATH" "no RTLD_DEEPBIND"
+else
+    mkdir "$work/inner"
+    build "RTLD_DEEPBIND plug-in" "$cc" -D_GNU_SOURCE -shared -fPIC -O1 -g -DINNER -o "$work/inner/inner.so" "$src/deepbind.c" &&
+        build "RTLD_DEEPBIND plug-in" "$cc" -D_GNU_SOURCE -shared -fPIC -O1 -g -DPLUGIN -Wl,--enable-new-dtags,-rpath,"$work/inner" \
+            -o "$work/deepbind.so" "$src/deepbind.c" &&
+        build "RTLD_DEEPBIND plug-in" "$cc" -D_GNU_SOURCE -O1 -g -o "$work/deepbind" "$src/deepbind.c" -ldl &&
+        check "blocks cross to an RTLD_DEEPBIND plug-in, which loads by its RUNPATH" \
+            env LD_PRELOAD="$lib" "$work/deepbind" "$work/deepbind.so"
+fi
 
 build "RTLD_DEEPBIND plug-in" "$cc" -shared -fPIC -O1 -g -DPLUGIN -o "$work/foreign.so" "$src/foreign.c" &&
     build "RTLD_DEEPBIND plug-in" "$cc" -O1 -g -o "$work/foreign" "$src/foreign.c" -ldl &&
-    if LD_PRELOAD="$lib" timeout 30 "$work/foreign" "$work/foreign.so" >"$work/out" 2>&1 &&
+    if HAKMEM_DEEPBIND=keep LD_PRELOAD="$lib" timeout 30 "$work/foreign" "$work/foreign.so" >"$work/out" 2>&1 &&
         [ "$(grep -c "hakmem: block of another allocator: handed on to it" "$work/out")" = 1 ]; then
         ok "free, realloc and malloc_usable_size of blocks of an RTLD_DEEPBIND plug-in, told once"
     else
@@ -111,6 +124,8 @@ if have "$cxx"; then
         build "C++ plug-in" "$cc" -O1 -g -o "$work/load_plugin" "$src/load_plugin.c" -ldl && {
         check "a C++ plug-in loaded with RTLD_LOCAL" env LD_PRELOAD="$lib" "$work/load_plugin" "$work/plugin.so"
         check "a C++ plug-in loaded with RTLD_LOCAL | RTLD_DEEPBIND, without delete across" \
+            env HAKMEM_DEEPBIND=keep LD_PRELOAD="$lib" "$work/load_plugin" "$work/plugin.so" deepbind
+        check "the same without the flag, which the library leaves out" \
             env LD_PRELOAD="$lib" "$work/load_plugin" "$work/plugin.so" deepbind
     }
     build "C++ program" "$cxx" -O1 -g -Wl,--no-as-needed -o "$work/cxx" "$src/out_of_memory.cc" "$lib" &&

@@ -8,7 +8,8 @@
 # shellcheck disable=SC2086
 
 . "${HK_SRCDIR:-.}/tests/integration/tap.sh"
-wanted=${HK_PROGRAMS:-compiler python perl sqlite git redis nginx stress}
+wanted=${HK_PROGRAMS:-compiler python perl sqlite git redis nginx stress
+    php ruby postgres mariadb apache memcached}
 modules=${HK_PYTHON_TESTS:-test_threading test_thread test_subprocess test_ctypes test_gc test_weakref test_list test_dict test_set
     test_bytes test_unicode test_long test_json test_pickle test_re test_zlib test_bz2 test_lzma test_mmap test_io test_array test_struct
     test_memoryview test_buffer test_itertools test_collections test_sqlite3 test_queue test_fork1 test_sort test_heapq test_decimal
@@ -148,6 +149,166 @@ stress_run() {
         --bsearch 1 --bsearch-ops 20 --tree 1 --tree-ops 4 --hsearch 1 --hsearch-ops 20 --list 1 --list-ops 300
 }
 
+# php loads its modules with RTLD_DEEPBIND; then its own allocator is switched off, and small blocks are ours.
+php_run() {
+    cat >t.php <<'END'
+<?php
+$a = []; for ($i = 0; $i < 300000; $i++) $a["k" . ($i * 7919 % 10007)][] = str_repeat(chr(97 + $i % 26), $i % 40);
+echo count($a), " ", md5(serialize($a)), " ", md5(json_encode($a)), "\n";
+for ($i = 0; $i < 100000; $i++) { $n = new stdClass; $n->me = $n; $x[$i % 100] = $n; } echo gc_collect_cycles() > 0 ? "cycles" : "none", "\n";
+$s = ""; for ($i = 0; $i < 200000; $i++) $s .= $i; echo md5($s), " ", preg_match_all('/(\d)\1/', $s), "\n";
+END
+    under php -d memory_limit=-1 t.php && under env USE_ZEND_ALLOC=0 php -d memory_limit=-1 t.php && under php -m
+}
+
+# Objects are moved, processes forked, threads and ractors run.
+ruby_run() {
+    under ruby -W0 -e '
+        h = {}; 300000.times { |i| (h["k#{i * 7919 % 10007}"] ||= []) << i.to_s * 3 }; GC.compact; GC.auto_compact = true
+        puts h.size, h.values.map(&:size).sum, h.keys.sort.join(",").gsub(/(\d)\1/) { "<#$1>" }.length
+        p 8.times.map { Thread.new { (1..20000).map { |i| "x" * (i % 300) }.sum(&:size) } }.map(&:value)
+        p 20.times.map { fork { y = (1..20000).map(&:to_s); GC.start; exit!(y.size == 20000 ? 3 : 4) } }.map { |q| Process.wait2(q)[1].exitstatus }.tally
+        p 4.times.map { |i| Ractor.new(i) { |n| (1..30000).map { |z| z.to_s * 2 }.sum(&:size) + n } }.map(&:take)
+        fs = 5000.times.map { |i| Fiber.new { Fiber.yield i; i * 2 } }; p fs.sum(&:resume), fs.sum(&:resume)
+        def deeper(n) deeper(n + 1) end
+        begin; deeper(0); rescue SystemStackError => e; p e.class; end
+        begin; "x" * (1 << 62); rescue NoMemoryError, ArgumentError => e; p e.class; end'
+}
+
+# Databases do not run as root.
+as() { # as USER COMMAND...
+    user=$1
+    shift
+    if test "$(id -u)" -eq 0; then under setpriv --reuid "$user" --regid "$user" --clear-groups "$@"; else under "$@"; fi
+}
+
+# Twelve clients, a crash of one, then one of the whole server in the middle of writing.
+postgres_run() {
+    chmod 755 "$work" . && mkdir data socket && { test "$(id -u)" -ne 0 || chown postgres data socket; }
+    pg="as postgres"
+    $pg "$postgres/initdb" -D data -A trust -U postgres --no-sync >/dev/null || return 1
+    printf "listen_addresses=''\nunix_socket_directories='%s'\nfsync=off\nshared_buffers=32MB\n" "$PWD/socket" >>data/postgresql.conf
+    $pg "$postgres/pg_ctl" -D data -w -l data/log start >/dev/null || return 1
+    ask="$pg psql -X -h $PWD/socket -U postgres -Atq"
+    $pg "$postgres/pgbench" -h "$PWD/socket" -U postgres -i -q postgres 2>/dev/null
+    $pg "$postgres/pgbench" -h "$PWD/socket" -U postgres -n -c 12 -j 2 -t 60 postgres 2>&1 | grep -E 'actually|failed'
+    $ask <<'END'
+create table t as select g id, md5(g::text) k, repeat(md5((g*7)::text), g%20) v, jsonb_build_object('a',g,'b',array[g,g+1]) j from generate_series(1,40000) g;
+create index on t using gin(j); create index on t(k); analyze t;
+set work_mem='64kB'; select count(*), sum(length(v)) from (select a.id, a.v from t a join t b on a.k=b.k order by b.k) x;
+select md5(string_agg(k, '' order by k)) from t; select count(*) from t where j @> '{"a":777}';
+set jit=on; set jit_above_cost=0; set jit_optimize_above_cost=0; select sum(id*2+length(k)), avg(id) from t where id%3=1 and k>'4';
+set jit=off; set parallel_setup_cost=0; set parallel_tuple_cost=0; set min_parallel_table_scan_size=0; select count(*), max(k), sum(hashtext(v)) from t;
+vacuum full t;
+END
+    $pg "$postgres/pg_dump" -h "$PWD/socket" -U postgres -Fc -t t postgres | $pg "$postgres/pg_restore" -f - | grep -v -E "^.(un)?restrict" | sha256sum
+    $pg "$postgres/pgbench" -h "$PWD/socket" -U postgres -n -c 4 -T 3 postgres >/dev/null 2>&1 &
+    sleep 1
+    kill -9 "$($ask -c "select max(pid) from pg_stat_activity where backend_type = 'client backend' and pid <> pg_backend_pid()")"
+    wait $!
+    for try in $(seq 100); do $ask -c "select 'recovered'" 2>/dev/null && break; sleep 0.2; done
+    $pg "$postgres/pgbench" -h "$PWD/socket" -U postgres -n -c 4 -T 2 postgres >/dev/null 2>&1 &
+    sleep 1
+    kill -9 "$(head -n 1 data/postmaster.pid)"
+    wait $!
+    for try in $(seq 100); do $pg "$postgres/pg_ctl" -D data -w -l data/log start >/dev/null 2>&1 && break; sleep 0.3; done
+    $ask -c "select (select sum(abalance) from pgbench_accounts) = (select sum(delta) from pgbench_history)"
+    $pg "$postgres/pg_ctl" -D data -w stop -m fast >/dev/null
+    echo "stop $?, crashes found: $(grep -c 'redo done' data/log)"
+    grep -E '^hakmem:|PANIC|signal (6|11)' data/log
+    true
+}
+
+mariadb_run() {
+    chmod 755 "$work" . && mkdir data && { test "$(id -u)" -ne 0 || chown mysql data; }
+    as mysql mariadb-install-db --no-defaults --datadir="$PWD/data" --auth-root-authentication-method=normal --skip-test-db >/dev/null 2>&1 || return 1
+    as mysql mariadbd --no-defaults --datadir="$PWD/data" --socket="$PWD/data/s" --skip-networking --innodb-buffer-pool-size=32M >log 2>&1 &
+    server=$!
+    for try in $(seq 300); do mariadb-admin -u root -S "$PWD/data/s" ping >/dev/null 2>&1 && break; sleep 0.1; done
+    under mariadb -u root -S "$PWD/data/s" -N <<'END'
+create database b; use b;
+create table t(id int primary key auto_increment, k varchar(80), v text, j json, key(k), fulltext(v)) engine=innodb;
+insert into t(k,v,j) select md5(seq), repeat(concat(md5(seq*7),' '),seq%20), json_object('a',seq,'b',json_array(seq,md5(seq))) from seq_1_to_20000;
+select count(*), sum(length(v)), sum(json_value(j,'$.a')), count(distinct substr(k,1,3)) from t;
+alter table t add column z int default 7, algorithm=copy; update t set z=id%97; select z,count(*) from t group by z order by z limit 3;
+create table a engine=aria as select id,k from t; create table y engine=myisam as select id,k from t; check table a,y;
+with recursive r as (select 1 n union all select n+1 from r where n<900) select sum(n) from r;
+END
+    clients=
+    for client in 1 2 3 4 5 6; do
+        for query in 1 2 3 4 5 6; do under mariadb -u root -S "$PWD/data/s" -N b -e "select md5(group_concat(md5(seq))) from seq_1_to_3000"; done >client$client 2>&1 &
+        clients="$clients $!"
+    done
+    wait $clients
+    cat client? | sort | uniq -c
+    under mariadb-dump -u root -S "$PWD/data/s" --skip-dump-date b t | sha256sum
+    mariadb-admin -u root -S "$PWD/data/s" shutdown
+    wait $server
+    echo "stop $?"
+    grep -E '^hakmem:|got signal' log
+    true
+}
+
+# Threads and processes come and go under requests.
+apache_run() {
+    chmod 755 "$work" . && mkdir html && seq 1 50000 >html/l.txt && chmod -R a+rX .
+    modules=/usr/lib/apache2/modules
+    for module in mpm_event authz_core filter deflate; do echo "LoadModule ${module}_module $modules/mod_$module.so"; done >conf
+    cat >>conf <<END
+ServerRoot $PWD
+ServerName x
+PidFile $PWD/pid
+Listen 127.0.0.1:${HK_PROGRAMS_PORT:-18080}
+ErrorLog $PWD/log
+DocumentRoot $PWD/html
+SetOutputFilter DEFLATE
+ThreadsPerChild 16
+MaxRequestWorkers 64
+MaxConnectionsPerChild 300
+MinSpareThreads 8
+MaxSpareThreads 24
+END
+    under apache2 -f "$PWD/conf" -DFOREGROUND &
+    server=$!
+    url=http://127.0.0.1:${HK_PROGRAMS_PORT:-18080}/l.txt
+    for try in $(seq 100); do curl -s -o /dev/null $url && break; sleep 0.1; done
+    for round in 1 2 3 4 5 6; do
+        ab -q -n 400 -c 16 -k $url | grep -E 'Failed|Complete'
+        curl -s --compressed $url | sha256sum
+        kill -USR1 "$(cat pid)"
+    done
+    kill -WINCH "$(cat pid)"
+    wait $server
+    echo "stop $?"
+    grep -E 'hakmem:|signal|Abort' log
+    true
+}
+
+memcached_run() {
+    chmod 755 "$work" && chmod 777 .
+    under memcached -u nobody -s "$PWD/s" -P "$PWD/pid" -t 4 -m 64 -o modern &
+    server=$!
+    for try in $(seq 100); do test -S s && test -s pid && break; sleep 0.1; done
+    python3 - <<'END'
+import hashlib, socket, threading
+def client(n):
+    s = socket.socket(socket.AF_UNIX); s.connect("s"); f = s.makefile("rb"); h = hashlib.md5()
+    for i in range(4000):
+        k = b"k%d_%d" % (n, i % 700); v = (b"%d" % i) * (i % 900)
+        s.sendall(b"set %s 0 0 %d\r\n%s\r\n" % (k, len(v), v)); assert f.readline() == b"STORED\r\n"
+        s.sendall(b"get %s\r\n" % k); f.readline(); b = f.read(len(v) + 2); f.readline(); assert b[:-2] == v; h.update(b)
+        if i % 5 == 0: s.sendall(b"delete %s\r\n" % k); f.readline()
+    out[n] = h.hexdigest()
+out = {}
+threads = [threading.Thread(target=client, args=(n,)) for n in range(8)]
+[t.start() for t in threads]; [t.join() for t in threads]
+print(sorted(out.items()))
+END
+    kill "$(cat pid)"
+    wait $server
+    echo "stop $?"
+}
+
 # ------------------------------------------------------------------------------------------------
 
 for program in $wanted; do
@@ -164,6 +325,15 @@ for program in $wanted; do
         redis) if have redis-server redis-cli; then both "redis: BGSAVE while written to, digest" redis_run; else skip redis "not installed"; fi ;;
         nginx) if have nginx curl; then both "nginx: 20 reloads under requests" nginx_run; else skip nginx "not installed"; fi ;;
         stress) if have stress-ng; then both "stress-ng --verify" stress_run; else skip stress-ng "not installed"; fi ;;
+        php) if have php; then both "php: modules, with and without its own allocator" php_run; else skip php "not installed"; fi ;;
+        ruby) if have ruby; then both "ruby: compaction, threads, ractors, forks" ruby_run; else skip ruby "not installed"; fi ;;
+        postgres)
+            postgres=$(for bin in /usr/lib/postgresql/*/bin; do echo "$bin"; done | tail -n 1)
+            if have setpriv psql "$postgres/pgbench" "$postgres/initdb"; then both "postgresql: clients, crashes, recovery" postgres_run; else skip postgresql "not installed"; fi
+            ;;
+        mariadb) if have setpriv mariadbd mariadb-install-db; then both "mariadb: engines, clients, dump" mariadb_run; else skip mariadb "not installed"; fi ;;
+        apache) if have apache2 ab curl; then both "apache: graceful restarts under requests" apache_run; else skip apache "not installed"; fi ;;
+        memcached) if have memcached python3; then both "memcached: eight clients" memcached_run; else skip memcached "not installed"; fi ;;
         *) not_ok "$program" "no such program" ;;
     esac
 done
