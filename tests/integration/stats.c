@@ -242,7 +242,8 @@ static void *free_some(void *n)
     return NULL;
 }
 
-// 30 blocks do not fill a parcel: they wait with the thread that freed them, and are not live.
+// 30 blocks do not fill a parcel: they wait with the thread that freed them, and are not live. One or two may be samples of
+// the profile or guarded, which go home at once.
 static int blocks_on_their_way(void)
 {
     pthread_t thread;
@@ -257,12 +258,12 @@ static int blocks_on_their_way(void)
     pthread_barrier_wait(&rest);
     hak_stats_class_t after = class_of(size);
     CHECK_EQ(before.live - 30, after.live);
-    CHECK_EQ(30, after.parcels);
-    CHECK_EQ(30 * size, now().cached_parcels);
+    CHECK(after.parcels >= 27 && after.parcels <= 30);
+    CHECK_EQ(after.parcels * size, now().cached_parcels);
     CHECK_EQ(PASS, adds_up("on their way"));
     pthread_barrier_wait(&go);
     pthread_join(thread, NULL);
-    CHECK_EQ(30, class_of(size).parcels); // sent when the thread ended, and not opened yet
+    CHECK_EQ(after.parcels, class_of(size).parcels); // sent when the thread ended, and not opened yet
     for (size_t i = 0; i < COUNT(slot); i++)
         slot[i] = hide(malloc(200)); // refills
     CHECK_EQ(0, class_of(size).parcels);
