@@ -354,7 +354,12 @@ static HK_NOINLINE void *alloc_timed(struct hk_heap *heap, size_t n, size_t alig
 
 void *hk_ace_alloc(struct hk_heap *heap, size_t n, size_t align, bool zero, const void *site)
 {
-    n += n == 0; /* a block of its own for malloc(0) */
+    if (HK_UNLIKELY(n == 0)) {
+        void *p = align <= 16 && hk_config.empty_guard ? hk_guard_alloc_empty() : NULL;
+        if (p)
+            return p;
+        n = 1; /* a block of its own all the same */
+    }
     hk_ace_tick(heap);
     if (heap && HK_UNLIKELY(heap->ticks % HK_LATENCY_EVERY == 0))
         return alloc_timed(heap, n, align, zero, site);

@@ -406,7 +406,9 @@ static void *acquire_locked(size_t n, size_t align, bool *zero)
 
 static char *map_covered(size_t bytes)
 {
-    char *base = hk_os_reserve(bytes, unit() * HK_GRANULE);
+    bool first = hk_load_relaxed(&arena.stats.mapped_bytes) == 0; /* it begins behind a fence */
+    size_t align = unit() * HK_GRANULE;
+    char *base = first ? hk_os_reserve_fenced(bytes, align) : hk_os_reserve(bytes, align);
 
     if (base && !hk_pagemap_cover(base, bytes)) {
         hk_os_abandon(base, bytes);

@@ -110,6 +110,15 @@ static void note_site(struct hk_heap *heap, const void *site, size_t n)
     add_pending(heap, n);
 }
 
+static HK_COLD void *alloc_guarded(struct hk_heap *heap, size_t n, size_t align, const void *site)
+{
+    void *p = hk_entry_guard_alloc(heap, n, align, n, site);
+
+    if (p && heap && hk_config.secure)
+        hk_secure_look_at_last(heap, site);
+    return p;
+}
+
 /* Inside a slow section. */
 static void *alloc_inside(size_t n, size_t align, bool zero, const void *site)
 {
@@ -121,7 +130,7 @@ static void *alloc_inside(size_t n, size_t align, bool zero, const void *site)
     if (HK_UNLIKELY(heap && (heap->sampling.searching || heap->sampling.nr_owed)))
         p = hk_entry_sample_alloc(heap, n, align, zero, site);
     if (HK_UNLIKELY(!p && hk_entry_guard_counts()))
-        p = hk_entry_guard_alloc(heap, n, align, n, site);
+        p = alloc_guarded(heap, n, align, site);
     if (HK_LIKELY(!p))
         p = HK_UNLIKELY(hk_config.secure) ? hk_secure_alloc(heap, n, align, zero, site)
                                           : hk_ace_alloc(heap, n, align, zero, site);

@@ -161,12 +161,44 @@ void hk_heap_give_block(struct hk_heap *heap, struct hk_slab *slab, void *p)
     note_given(heap, slab, heap->slabs[slab->class].current);
 }
 
+/* In the child of a handler that forked, an interrupted fast path goes on with a block that has gone back. */
+static bool heap_has_forked;
+
+void hk_heap_note_fork(void)
+{
+    heap_has_forked = true;
+}
+
+/*
+ * A pointer to a slot of a page that nobody touched passes free's fast path (slab.h), and lies on top of a magazine while its
+ * slab says that it never left. A class gets its first slab so seldom that there is time to look at every magazine's top.
+ */
+static bool is_uncarved(const struct hk_slab *slab, const void *p)
+{
+    return hk_size_slot(&hk_size_class[slab->class], (uintptr_t)p - slab->base) >= slab->carved;
+}
+
+static void look_for_strays(const struct hk_heap *heap)
+{
+    if (heap_has_forked)
+        return;
+    for (unsigned c = 0; HK_CHECKS && c < HK_NR_CLASSES; c++) {
+        void *top = heap->slabs[c].bottom ? heap->record[c].cursor[-1] : NULL;
+        const struct hk_slab *slab = top ? hk_slab_of(top) : NULL;
+        if (slab && slab->class == c && slab->owner == heap && HK_UNLIKELY(is_uncarved(slab, top)))
+            hk_panic(&(struct hk_diag){
+                .what = "invalid free: unknown pointer, found later", .ptr = top, .owner = heap->thread_id});
+    }
+}
+
 static struct hk_slab *new_slab(struct hk_heap *heap, unsigned class)
 {
     struct hk_slab *slab = hk_slab_acquire(class, word_of(heap, class), heap);
 
     if (!slab)
         return NULL;
+    if (heap->slabs[class].nr_slabs == 0)
+        look_for_strays(heap);
     hk_heap_count_slab_in(heap, slab);
     hk_count_add(&heap->stats.nr_slabs_acquired, 1);
     hk_trace(HK_TRACE_SLAB, class, slab->base);

@@ -466,6 +466,7 @@ void hk_heap_fork_child(struct hk_heap *mine, bool inside)
 {
     bool whole = hk_lock_reset_after_fork(&heaps_lock);
 
+    hk_heap_note_fork();
     for (struct hk_heap *h = hk_heap_first(); h; h = h->next_ever) {
         bool usable = hk_lock_reset_after_fork(&h->lock);
         /* Without a heap of its own, an interrupted section may be about to get any of them. */

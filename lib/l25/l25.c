@@ -2,6 +2,7 @@
 #include "l25/l25_inline.h"
 
 #include "base/panic.h"
+#include "config/config.h"
 #include "meta/meta.h"
 #include "stats/stats.h"
 
@@ -134,9 +135,12 @@ static size_t pick_colour(const struct hk_run *run, size_t n, size_t align)
     size_t steps = hk_min(room, COLOUR_MAX - 64) / 64 + 1;
     uint32_t cell = (uint32_t)((uintptr_t)run->base >> hk_log2_floor(n));
 
+    size_t colour;
+
     if (align > 64)
         return 0;
-    return (size_t)((uint64_t)(cell * UINT32_C(0x9e3779b9)) * steps >> 32) * 64;
+    colour = (size_t)((uint64_t)(cell * UINT32_C(0x9e3779b9)) * steps >> 32) * 64;
+    return HK_UNLIKELY(hk_config.secure) && colour == 0 && room >= 64 ? 64 : colour; /* secure keeps a fence there */
 }
 
 static void make_live(struct hk_run *run, size_t n, size_t align)

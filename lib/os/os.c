@@ -171,6 +171,26 @@ void *hk_os_reserve(size_t bytes, size_t align)
     return reserve_and_trim(bytes, align);
 }
 
+void *hk_os_reserve_fenced(size_t bytes, size_t align)
+{
+    size_t page = hk_os_page_bytes(), head;
+    char *p = bytes <= SIZE_MAX - align ? map_at(NULL, bytes + align) : NULL, *base;
+
+    if (!p)
+        return hk_os_reserve(bytes, align);
+    base = (char *)hk_align_up((uintptr_t)p + page, align);
+    head = (size_t)(base - p);
+    if (head < align)
+        hk_os_abandon(base + bytes, align - head);
+    if (hk_os_guard(base - page, page, true)) {
+        hk_os_lose(page);
+        head -= page;
+    }
+    if (head)
+        hk_os_abandon(p, head);
+    return base;
+}
+
 bool hk_os_release(void *base, size_t bytes)
 {
     if (hk_os_calls.unmap(base, bytes) != 0)

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
 /*
  * quarantine: where freed blocks rest. A ring of slots per shard and kind of size; a block that comes in takes the
- * next slot and sends on who was there, so the last 512 small, 16 medium and 4 large ones of a shard rest. No lock: a
+ * next slot and sends on who was there, so the last 512 small, 16 medium and 4 large ones of a shard rest; and 16 that
+ * nobody had, because they lie at the start of their slab. No lock: a
  * slot changes hands by exchange, and whoever was handed a block alone has it.
  */
 #include "secure/secure_private.h"
@@ -13,10 +14,11 @@
 #define SMALL_MAX HK_KIB
 #define MEDIUM_MAX (64 * HK_KIB)
 #define LARGE_MAX HK_MIB
-#define SHARD_SLOTS (NR_SMALL + NR_MEDIUM + NR_LARGE)
+#define NR_EXPOSED 16
+#define SHARD_SLOTS (NR_SMALL + NR_MEDIUM + NR_LARGE + NR_EXPOSED)
 
 struct shard {
-    uint32_t next[3]; /* relaxed adds; of each ring */
+    uint32_t next[4]; /* relaxed adds; of each ring */
     void *slot[SHARD_SLOTS]; /* by exchange alone */
 } __attribute__((aligned(HK_CACHE_LINE)));
 
@@ -34,8 +36,12 @@ void hk_quarantine_count(size_t bytes, size_t nr)
     hk_add_relaxed(&counters.nr_resting, nr);
 }
 
-static void **next_slot(struct shard *shard, size_t usable)
+void **hk_quarantine_place(unsigned heap, size_t usable)
 {
+    struct shard *shard = &shards[heap % NR_SHARDS];
+
+    if (usable > LARGE_MAX)
+        return NULL;
     if (usable <= SMALL_MAX)
         return &shard->slot[hk_add_relaxed(&shard->next[0], 1) % NR_SMALL];
     if (usable <= MEDIUM_MAX)
@@ -43,12 +49,17 @@ static void **next_slot(struct shard *shard, size_t usable)
     return &shard->slot[NR_SMALL + NR_MEDIUM + hk_add_relaxed(&shard->next[2], 1) % NR_LARGE];
 }
 
-void *hk_quarantine_exchange(unsigned shard, void *p, size_t usable)
+void **hk_quarantine_place_exposed(unsigned heap)
 {
-    if (usable > LARGE_MAX)
-        return p;
+    struct shard *shard = &shards[heap % NR_SHARDS];
+
+    return &shard->slot[NR_SMALL + NR_MEDIUM + NR_LARGE + hk_add_relaxed(&shard->next[3], 1) % NR_EXPOSED];
+}
+
+void *hk_quarantine_exchange(void **place, void *p)
+{
     /* QA1 acq_rel, pairs with QA1: who takes the block sees what was done to it */
-    return hk_exchange_acq_rel(next_slot(&shards[shard % NR_SHARDS], usable), p);
+    return hk_exchange_acq_rel(place, p);
 }
 
 void *hk_quarantine_take(unsigned *next)

@@ -11,7 +11,11 @@
 bool (*hk_secure_operators_are_ours)(void);
 
 #define MIN_ALIGN 16
-#define MIN_BYTES 16 /* the mark of a dead block is not to lie in a trailer */
+#define MANY_SLOTS 8 /* of a slab: one of them may be left out */
+#define LOOK_BYTES 64 /* of a block that is looked at in passing */
+#define MIN_BYTES 32 /* 16: the mark of a dead block is not to lie in a trailer; and what is just beyond a small block is its own */
+
+#define UNDERFLOW "heap underflow, or overflow of the block before"
 
 /* ---- what is p? ---------------------------------------------------------------------------- */
 
@@ -77,6 +81,9 @@ static void verify(const struct place *place, const char *if_freed)
     damage = hk_canary_find_damage(place->p, place->usable, t);
     if (HK_UNLIKELY(damage != NULL))
         complain(place, "heap overflow", damage);
+    damage = hk_front_find_damage(place->p, t);
+    if (HK_UNLIKELY(damage != NULL))
+        complain(place, UNDERFLOW, damage);
 }
 
 /* ---- by what, and how large? ---------------------------------------------------------------- */
@@ -169,76 +176,52 @@ static void verify_before(const struct hk_heap *heap, const struct place *place)
 {
     size_t usable;
     char *q = before(heap, place->p, &usable);
+    struct hk_trailer t = {.state = HK_TRAILER_LIVE};
+    const char *damage = NULL;
 
-    if (q && HK_UNLIKELY(hk_trailer_read(q, usable).state == HK_TRAILER_NONE))
-        complain(place, "heap underflow, or overflow of the block before", (char *)place->p - HK_TRAILER_BYTES);
+    if (q)
+        t = hk_trailer_read(q, usable);
+    if (t.state == HK_TRAILER_NONE)
+        damage = (char *)place->p - HK_TRAILER_BYTES;
+    else if (t.origin == HK_ORIGIN_NOBODY) /* this thread alone may give it to somebody */
+        damage = hk_mark_find_damage(q, usable, &t);
+    if (HK_UNLIKELY(damage != NULL))
+        complain(place, UNDERFLOW, damage);
 }
 
-/* ---- alloc --------------------------------------------------------------------------------- */
-
-static void write_live(const struct place *place, size_t n, enum hk_origin origin)
-{
-    struct hk_trailer trailer = {.state = HK_TRAILER_LIVE, .origin = origin, .bytes = n, .pad = place->trailer.pad};
-
-    hk_canary_write(place->p, place->usable, &trailer);
-    hk_trailer_write(place->p, place->usable, &trailer);
-}
+/* ---- what the thread did last --------------------------------------------------------------- */
 
 /*
- * True: the block left our hands zeroed, and still is. Only a slab has a serial number: where a run lies another may have lain
- * since, shorter or longer, and the trailer of before looks valid.
+ * Who damages a block mostly does it soon, and may never free it: the block that a heap gave out last is looked at once
+ * more when it is asked for the next, and so is the one that came to rest last. Heaps whose ids are NR_LAST apart share
+ * an entry and look at less. A block of the heap's own slab stays readable, and its trailer whole, whatever other
+ * threads do to it; the pad says that it is still the same slab. All else is looked at only where there is no second thread.
  */
-static bool is_as_left(const struct place *place)
-{
-    const char *damage;
+#define NR_LAST 64
 
-    if (hk_pagemap_word(place->p) < HK_PM_KINDS)
-        return false;
-    if (place->trailer.state != HK_TRAILER_DEAD || place->trailer.origin == HK_ORIGIN_NOBODY)
-        return false;
-    damage = hk_find_nonzero(place->p, place->usable - HK_TRAILER_BYTES);
-    if (HK_UNLIKELY(damage != NULL))
-        complain(place, "write after free", damage);
-    return true;
+struct last {
+    void *made;
+    uint64_t pad;
+    void **rested;
+};
+static HK_LARGE_BSS struct last lasts[NR_LAST]; /* relaxed */
+
+static struct last *last_of(const struct hk_heap *heap)
+{
+    return &lasts[heap->id % NR_LAST];
 }
 
-static void prepare(void *p, size_t n, bool zero, bool is_zero, const void *site)
+static void remember_made(const struct hk_heap *heap, void *p, uint64_t pad)
 {
-    size_t usable = usable_of(p);
-    struct place place = {.p = p, .usable = usable, .site = site, .trailer = hk_trailer_read(p, usable)};
+    struct last *last = heap ? last_of(heap) : NULL;
 
-    if (usable <= HK_CHECKED_MAX && is_as_left(&place))
-        is_zero = true;
-    if (zero && !is_zero)
-        memset(p, 0, n);
-    write_live(&place, n, HK_ORIGIN_MALLOC);
+    if (!last)
+        return;
+    hk_store_relaxed(&last->pad, pad);
+    hk_store_relaxed(&last->made, p);
 }
 
-void *hk_secure_alloc(struct hk_heap *heap, size_t n, size_t align, bool zero, const void *site)
-{
-    size_t extra = hk_closed_extra(n), inner = hk_max(n, MIN_BYTES) + HK_TRAILER_BYTES + extra;
-    bool zeroed = zero && inner > HK_CHECKED_MAX; /* what is fresh from the kernel is not cleared once more */
-    void *p = n == 0 && align <= MIN_ALIGN ? hk_guard_alloc_empty() : NULL;
-
-    if (p)
-        return p;
-    if (inner <= PTRDIFF_MAX) {
-        p = hk_ace_alloc(heap, inner, align, zeroed, site);
-        if (HK_UNLIKELY(!p)) {
-            hk_secure_flush(heap);
-            p = hk_ace_alloc(heap, inner, align, zeroed, site);
-        }
-    }
-    if (!p)
-        return NULL;
-    if (extra && hk_pagemap_word(p) == HK_PM_BIG)
-        hk_closed_put(p, usable_of(p));
-    prepare(p, n, zero, zeroed, site);
-    mark_before(heap, p);
-    return p;
-}
-
-/* ---- free ---------------------------------------------------------------------------------- */
+/* ---- rest ----------------------------------------------------------------------------------- */
 
 /* All of it but the trailer. Whole pages of a large one go back to the kernel. */
 static void clear(char *p, size_t bytes)
@@ -267,37 +250,236 @@ bool hk_secure_let_past(void *p)
     return hk_pagemap_word(p) != HK_PM_BIG || take_fence_down(p);
 }
 
+/* A block that rests, or did until now. */
+static void verify_rest(const struct place *place, size_t bytes)
+{
+    const char *damage = NULL;
+
+    if (place->trailer.state != HK_TRAILER_RESTING)
+        damage = (char *)place->p + place->usable - HK_TRAILER_BYTES;
+    else if (place->trailer.origin != HK_ORIGIN_NOBODY)
+        damage = hk_find_nonzero(place->p, hk_min(bytes, place->usable - HK_TRAILER_BYTES));
+    if (HK_UNLIKELY(damage != NULL))
+        complain(place, "write after free", damage);
+}
+
+/* What is large went to the kernel page by page: all of it is zero, and its first page is read. */
+static size_t bytes_to_verify(size_t usable)
+{
+    return usable <= HK_CHECKED_MAX ? usable : LOOK_BYTES;
+}
+
 /* It rested, and goes to ace. */
 static void release(struct hk_heap *heap, void *p, size_t usable, const void *site)
 {
     struct place place = {.p = p, .usable = usable, .site = site, .trailer = hk_trailer_read(p, usable)};
-    const char *damage = NULL;
 
-    if (place.trailer.state != HK_TRAILER_RESTING)
-        damage = (char *)p + usable - HK_TRAILER_BYTES;
-    else if (usable <= HK_CHECKED_MAX)
-        damage = hk_find_nonzero(p, usable - HK_TRAILER_BYTES);
-    if (HK_UNLIKELY(damage != NULL))
-        complain(&place, "write after free", damage);
+    verify_rest(&place, bytes_to_verify(usable));
     (void)hk_trailer_advance(p, usable, &place.trailer, HK_TRAILER_DEAD);
     if (hk_secure_let_past(p))
         hk_ace_free(heap, p, site);
 }
 
-static void rest(struct hk_heap *heap, const struct place *place)
+static void leave(struct hk_heap *heap, void *p, const void *site)
 {
-    void *p = place->p, *leaving;
-    size_t usable;
+    size_t usable = usable_of(p);
 
-    clear(p, place->usable - HK_TRAILER_BYTES);
-    hk_quarantine_count(place->usable, 1);
-    leaving = hk_quarantine_exchange(heap ? heap->id : 0, p, place->usable);
-    if (!leaving)
-        return;
-    usable = usable_of(leaving);
     hk_quarantine_count(-usable, (size_t)-1);
-    release(heap, leaving, usable, place->site);
+    release(heap, p, usable, site);
 }
+
+/* Its trailer says that it rests. */
+static void rest_at(struct hk_heap *heap, void **at, void *p, size_t usable, const void *site)
+{
+    void *leaving;
+
+    hk_quarantine_count(usable, 1);
+    leaving = hk_quarantine_exchange(at, p);
+    if (leaving)
+        leave(heap, leaving, site);
+}
+
+static void rest(struct hk_heap *heap, void *p, size_t usable, const void *site)
+{
+    void **at = hk_quarantine_place(heap ? heap->id : 0, usable);
+
+    if (!at) {
+        release(heap, p, usable, site);
+        return;
+    }
+    rest_at(heap, at, p, usable, site);
+    if (heap)
+        hk_store_relaxed(&last_of(heap)->rested, at);
+}
+
+/* Its own slab's block, or one that no other thread can free meanwhile. */
+static bool find_made(const struct hk_heap *heap, const struct last *last, void *p, const void *site, struct place *place)
+{
+    uintptr_t word = hk_pagemap_word(p);
+
+    if (word < HK_PM_KINDS)
+        return hk_is_single_threaded() && find(p, site, place);
+    if (hk_heap_of_word(word) != heap)
+        return false;
+    *place = (struct place){.p = p, .usable = usable_of(p), .owner = heap->thread_id, .site = site};
+    place->trailer = hk_trailer_read(p, place->usable);
+    return place->trailer.pad == hk_load_relaxed(&last->pad);
+}
+
+static void look_at_made(const struct hk_heap *heap, const struct last *last, void *p, const void *site)
+{
+    struct place place;
+
+    if (!find_made(heap, last, p, site, &place))
+        return;
+    if (place.trailer.state == HK_TRAILER_LIVE || place.trailer.state == HK_TRAILER_NONE) {
+        verify_before(heap, &place);
+        if (place.trailer.state == HK_TRAILER_NONE || hk_is_single_threaded()) /* others may just be moving the canary */
+            verify(&place, "heap overflow");
+    }
+}
+
+/* Whatever rests there by now; while it is out it is ours alone. */
+static void look_at_rested(struct hk_heap *heap, void **at, const void *site)
+{
+    void *p = hk_quarantine_exchange(at, NULL), *other;
+    const char *damage;
+    struct place place;
+
+    if (!p)
+        return;
+    place = (struct place){.p = p, .usable = usable_of(p), .site = site};
+    damage = hk_find_nonzero(p, hk_min(LOOK_BYTES, place.usable - HK_TRAILER_BYTES));
+    if (HK_UNLIKELY(damage != NULL)) {
+        place.trailer = hk_trailer_read(p, place.usable);
+        complain(&place, "write after free", damage);
+    }
+    other = hk_quarantine_exchange(at, p);
+    if (other)
+        leave(heap, other, site);
+}
+
+void hk_secure_look_at_last(struct hk_heap *heap, const void *site)
+{
+    struct last *last = last_of(heap);
+    void *made = hk_load_relaxed(&last->made), **rested = hk_load_relaxed(&last->rested);
+
+    if (made) {
+        hk_store_relaxed(&last->made, NULL);
+        look_at_made(heap, last, made, site);
+    }
+    if (rested) {
+        hk_store_relaxed(&last->rested, NULL);
+        look_at_rested(heap, rested, site);
+    }
+}
+
+/* ---- alloc --------------------------------------------------------------------------------- */
+
+static void write_live(const struct place *place, size_t n, enum hk_origin origin)
+{
+    struct hk_trailer trailer = {.state = HK_TRAILER_LIVE, .origin = origin, .bytes = n, .pad = place->trailer.pad};
+
+    hk_canary_write(place->p, place->usable, &trailer);
+    hk_front_write(place->p, &trailer);
+    hk_trailer_write(place->p, place->usable, &trailer);
+}
+
+/*
+ * True: the block left our hands zeroed, and still is. Only a slab has a serial number: where a run lies another may have lain
+ * since, shorter or longer, and the trailer of before looks valid.
+ */
+static bool is_as_left(const struct place *place)
+{
+    const char *damage;
+
+    if (hk_pagemap_word(place->p) < HK_PM_KINDS)
+        return false;
+    if (place->trailer.state != HK_TRAILER_DEAD || place->trailer.origin == HK_ORIGIN_NOBODY)
+        return false;
+    damage = hk_find_nonzero(place->p, place->usable - HK_TRAILER_BYTES);
+    if (HK_UNLIKELY(damage != NULL))
+        complain(place, "write after free", damage);
+    return true;
+}
+
+static uint64_t prepare(void *p, size_t n, bool zero, bool is_zero, const void *site)
+{
+    size_t usable = usable_of(p);
+    struct place place = {.p = p, .usable = usable, .site = site, .trailer = hk_trailer_read(p, usable)};
+
+    if (usable <= HK_CHECKED_MAX && is_as_left(&place))
+        is_zero = true;
+    if (zero && !is_zero)
+        memset(p, 0, n);
+    write_live(&place, n, HK_ORIGIN_MALLOC);
+    return place.trailer.pad;
+}
+
+/* Before the first block of a slab nothing is ours. Where there are others it is not given out but rests, time and again. */
+static bool is_exposed(const struct hk_heap *heap, const void *p)
+{
+    uintptr_t word = hk_pagemap_word(p);
+    const struct hk_size_class *sc;
+
+    if (word < HK_PM_KINDS || !heap || hk_heap_of_word(word) != heap)
+        return false;
+    sc = &hk_size_class[hk_class_of_word(word)];
+    return ((uintptr_t)p & sc->slab_mask) == 0 && sc->nr_slots >= MANY_SLOTS;
+}
+
+static void *avoid(struct hk_heap *heap, void *p, size_t inner, bool zero, const void *site)
+{
+    void *q = hk_ace_alloc(heap, inner, MIN_ALIGN, zero, site);
+    size_t usable = usable_of(p);
+    struct hk_trailer resting;
+
+    if (!q)
+        return p;
+    resting = (struct hk_trailer){
+        .state = HK_TRAILER_RESTING, .origin = HK_ORIGIN_NOBODY, .pad = hk_trailer_pad(p, usable)};
+    hk_trailer_write(p, usable, &resting);
+    hk_mark_fill(p, usable, &resting);
+    rest_at(heap, hk_quarantine_place_exposed(heap->id), p, usable, site);
+    return q;
+}
+
+static void *alloc_or_flush(struct hk_heap *heap, size_t inner, size_t align, bool zero, const void *site)
+{
+    void *p = hk_ace_alloc(heap, inner, align, zero, site);
+
+    if (HK_UNLIKELY(!p)) {
+        hk_secure_flush(heap);
+        p = hk_ace_alloc(heap, inner, align, zero, site);
+    }
+    if (p && align <= MIN_ALIGN && is_exposed(heap, p))
+        p = avoid(heap, p, inner, zero, site);
+    return p;
+}
+
+void *hk_secure_alloc(struct hk_heap *heap, size_t n, size_t align, bool zero, const void *site)
+{
+    size_t extra = hk_closed_extra(n), inner = hk_max(n, MIN_BYTES) + HK_TRAILER_BYTES + extra;
+    bool zeroed = zero && inner > HK_CHECKED_MAX; /* what is fresh from the kernel is not cleared once more */
+    void *p = n == 0 && align <= MIN_ALIGN ? hk_guard_alloc_empty() : NULL;
+    uint64_t pad;
+
+    if (heap)
+        hk_secure_look_at_last(heap, site);
+    if (!p && inner <= PTRDIFF_MAX) {
+        p = alloc_or_flush(heap, inner, align, zeroed, site);
+        if (!p)
+            return NULL;
+        if (extra && hk_pagemap_word(p) == HK_PM_BIG)
+            hk_closed_put(p, usable_of(p));
+        pad = prepare(p, n, zero, zeroed, site);
+        mark_before(heap, p);
+        remember_made(heap, p, pad);
+    }
+    return p;
+}
+
+/* ---- free ---------------------------------------------------------------------------------- */
 
 /* Guarded blocks, as if they had a trailer. Of others without one free says what is wrong. */
 static void verify_guarded(void *p, enum hk_origin origin, size_t size, const void *site)
@@ -329,7 +511,10 @@ void hk_secure_free(struct hk_heap *heap, void *p, enum hk_origin origin, size_t
     verify_how(&place, origin, size);
     if (HK_UNLIKELY(!hk_trailer_advance(p, place.usable, &place.trailer, HK_TRAILER_RESTING)))
         complain(&place, "double free", p);
-    rest(heap, &place);
+    if (heap && hk_load_relaxed(&last_of(heap)->made) == p)
+        hk_store_relaxed(&last_of(heap)->made, NULL); /* nothing is left to look at */
+    clear(p, place.usable - HK_TRAILER_BYTES);
+    rest(heap, p, place.usable, site);
 }
 
 /* Its pages stay as they are: others may run on. */
@@ -337,10 +522,8 @@ static void look_at(void *p)
 {
     size_t usable = usable_of(p);
     struct place place = {.p = p, .usable = usable, .trailer = hk_trailer_read(p, usable)};
-    const char *damage = usable <= HK_CHECKED_MAX ? hk_find_nonzero(p, usable - HK_TRAILER_BYTES) : NULL;
 
-    if (HK_UNLIKELY(damage != NULL))
-        complain(&place, "write after free", damage);
+    verify_rest(&place, bytes_to_verify(usable));
 }
 
 void hk_secure_look(void)
@@ -357,11 +540,8 @@ void hk_secure_flush(struct hk_heap *heap)
     unsigned next = 0;
     void *p;
 
-    while ((p = hk_quarantine_take(&next)) != NULL) {
-        size_t usable = usable_of(p);
-        hk_quarantine_count(-usable, (size_t)-1);
-        release(heap, p, usable, NULL);
-    }
+    while ((p = hk_quarantine_take(&next)) != NULL)
+        leave(heap, p, NULL);
 }
 
 /* ---- realloc, size ------------------------------------------------------------------------- */

@@ -51,6 +51,9 @@ void *hk_secure_realloc(struct hk_heap *heap, void *p, size_t n, const void *sit
 bool hk_secure_resize(void *p, size_t n, const void *site);
 size_t hk_secure_usable(const void *p, const void *site);
 
+/* Once more at what the heap gave out, or freed, last; alloc does it. For a block that does not come from here. */
+void hk_secure_look_at_last(struct hk_heap *heap, const void *site);
+
 /* p was just allocated and is nobody else's yet. */
 void hk_secure_mark_origin(void *p, enum hk_origin origin);
 

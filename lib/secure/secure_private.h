@@ -27,12 +27,19 @@ struct hk_trailer hk_trailer_read(const void *p, size_t usable);
 void hk_trailer_write(void *p, size_t usable, const struct hk_trailer *trailer);
 /* If it has none: that of a dead block that nobody had. Another's write at the same time stays. */
 void hk_trailer_mark(void *p, size_t usable);
+/* The last bytes before such a trailer are to stay as they are as well. hk_trailer_mark does it. */
+void hk_mark_fill(void *p, size_t usable, const struct hk_trailer *mark);
+/* The first of those bytes that is not as written; NULL: none. */
+const char *hk_mark_find_damage(const void *p, size_t usable, const struct hk_trailer *mark);
 /* False: it says something else by now. */
 bool hk_trailer_advance(void *p, size_t usable, const struct hk_trailer *seen, enum hk_trailer_state next);
 /* Behind the block's bytes. */
 void hk_canary_write(void *p, size_t usable, const struct hk_trailer *trailer);
 /* The first byte that is not as written; NULL: none. */
 const char *hk_canary_find_damage(const void *p, size_t usable, const struct hk_trailer *trailer);
+/* The same before a block, where the room there is its own. */
+void hk_front_write(void *p, const struct hk_trailer *trailer);
+const char *hk_front_find_damage(const void *p, const struct hk_trailer *trailer);
 /* First byte in [p, p + bytes) that is not zero, but for marks of the slabs that were here, which are cleared; NULL: none. */
 const char *hk_find_nonzero(void *p, size_t bytes);
 
@@ -43,8 +50,11 @@ size_t hk_closed_extra(size_t n);
 void hk_closed_put(void *p, size_t usable);
 bool hk_closed_take_down(void *p, size_t usable); /* false: the kernel refused; the block is lost */
 
-/* quarantine.c: p comes in; returns what leaves for it, p itself if it is too large, or NULL. */
-void *hk_quarantine_exchange(unsigned shard, void *p, size_t usable);
+/* quarantine.c: where p is to rest; NULL: it is too large. */
+void **hk_quarantine_place(unsigned heap, size_t usable);
+void **hk_quarantine_place_exposed(unsigned heap); /* for one that nobody had */
+/* p, or NULL, comes to that place; returns what leaves it, or NULL. */
+void *hk_quarantine_exchange(void **place, void *p);
 /* One block of any shard, NULL: empty. *next: where to go on, 0 at first. */
 void *hk_quarantine_take(unsigned *next);
 void hk_quarantine_count(size_t bytes, size_t nr); /* may be negative */

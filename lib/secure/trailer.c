@@ -8,6 +8,8 @@
 #include <string.h>
 
 #define CANARY_BYTES 128 /* at most: a block's unused rest may be thousands */
+#define MARK_BYTES   16  /* of a dead block, in the boxes below */
+#define FRONT_BYTES  64  /* at most, before a block */
 
 /*
  *   word[0] = state in 2 bits | origin in 3 | a checksum of all the others in 11 | bytes in 48, under a pad made of the
@@ -124,6 +126,24 @@ bool hk_trailer_advance(void *p, size_t usable, const struct hk_trailer *seen, e
     return hk_cas_acq_rel(&words_of(p, usable)->word[0], &expected, pack(&then) ^ seen->pad);
 }
 
+static uint8_t canary_of(uint64_t pad);
+
+/* Of what is before the trailer and is not the mark of a dead block. */
+static size_t rear_bytes(size_t usable)
+{
+    return hk_min(usable - HK_TRAILER_BYTES - MARK_BYTES, FRONT_BYTES);
+}
+
+static char *rear(const void *p, size_t usable)
+{
+    return (char *)p + usable - HK_TRAILER_BYTES - rear_bytes(usable);
+}
+
+void hk_mark_fill(void *p, size_t usable, const struct hk_trailer *mark)
+{
+    memset(rear(p, usable), canary_of(mark->pad), rear_bytes(usable));
+}
+
 void hk_trailer_mark(void *p, size_t usable)
 {
     struct words *w = words_of(p, usable);
@@ -135,7 +155,8 @@ void hk_trailer_mark(void *p, size_t usable)
     mark = (struct hk_trailer){.state = HK_TRAILER_DEAD, .origin = HK_ORIGIN_NOBODY, .pad = mark.pad};
     hk_store_relaxed(&w->word[1], seal(mark.pad));
     /* SE2 release, pairs with SE3; fails if it met a trailer */
-    (void)hk_cas_release(&w->word[0], &raw, pack(&mark) ^ mark.pad);
+    if (hk_cas_release(&w->word[0], &raw, pack(&mark) ^ mark.pad))
+        hk_mark_fill(p, usable, &mark);
 }
 
 /* ---- canary -------------------------------------------------------------------------------- */
@@ -146,25 +167,60 @@ static size_t canary_bytes(size_t usable, size_t bytes)
 }
 
 /* Never 0, which is what a string's end writes. */
-static uint8_t canary_of(const struct hk_trailer *trailer)
+static uint8_t canary_of(uint64_t pad)
 {
-    return (uint8_t)(trailer->pad >> 8 | 0x80);
+    return (uint8_t)(pad >> 8 | 0x80);
+}
+
+static const char *find_other(const char *at, size_t bytes, uint8_t canary)
+{
+    const char *end = at + bytes;
+    uint64_t word, all = canary * UINT64_C(0x0101010101010101);
+
+    for (; end - at >= (ptrdiff_t)sizeof word; at += sizeof word) {
+        memcpy(&word, at, sizeof word);
+        if (HK_UNLIKELY(word != all))
+            break;
+    }
+    for (; at < end; at++)
+        if (HK_UNLIKELY((uint8_t)*at != canary))
+            return at;
+    return NULL;
 }
 
 void hk_canary_write(void *p, size_t usable, const struct hk_trailer *trailer)
 {
-    memset((char *)p + trailer->bytes, canary_of(trailer), canary_bytes(usable, trailer->bytes));
+    memset((char *)p + trailer->bytes, canary_of(trailer->pad), canary_bytes(usable, trailer->bytes));
 }
 
 const char *hk_canary_find_damage(const void *p, size_t usable, const struct hk_trailer *trailer)
 {
-    const char *at = (const char *)p + trailer->bytes, *end = at + canary_bytes(usable, trailer->bytes);
-    char canary = (char)canary_of(trailer);
+    return find_other((const char *)p + trailer->bytes, canary_bytes(usable, trailer->bytes), canary_of(trailer->pad));
+}
 
-    for (; at < end; at++)
-        if (HK_UNLIKELY(*at != canary))
-            return at;
-    return NULL;
+const char *hk_mark_find_damage(const void *p, size_t usable, const struct hk_trailer *mark)
+{
+    return find_other(rear(p, usable), rear_bytes(usable), canary_of(mark->pad));
+}
+
+/* A run's first granule is its own from the start, and its block begins up to 4 KiB further in. */
+static size_t front_bytes(const void *p)
+{
+    return hk_pagemap_word(p) == HK_PM_RUN ? hk_min((uintptr_t)p & (HK_GRANULE - 1), FRONT_BYTES) : 0;
+}
+
+void hk_front_write(void *p, const struct hk_trailer *trailer)
+{
+    size_t bytes = front_bytes(p);
+
+    memset((char *)p - bytes, canary_of(trailer->pad), bytes);
+}
+
+const char *hk_front_find_damage(const void *p, const struct hk_trailer *trailer)
+{
+    size_t bytes = front_bytes(p);
+
+    return find_other((const char *)p - bytes, bytes, canary_of(trailer->pad));
 }
 
 /* ---- zero ---------------------------------------------------------------------------------- */

@@ -266,11 +266,14 @@ static void put_locked(struct hk_region *r, unsigned from, unsigned n, bool dirt
 
 /* ---- regions ------------------------------------------------------------------------------- */
 
-static struct hk_region *map_region(size_t bytes, size_t align)
+/* Nothing is before the first region's first slab: what is written there meets a fence. */
+static struct hk_region *map_region(size_t bytes, size_t align, bool first)
 {
     struct hk_region *r = hk_meta_alloc(sizeof *r);
-    char *base = r ? hk_os_reserve(bytes, align) : NULL;
+    char *base = NULL;
 
+    if (r)
+        base = first ? hk_os_reserve_fenced(bytes, align) : hk_os_reserve(bytes, align);
     if (base && !hk_pagemap_cover(base, bytes)) {
         hk_os_abandon(base, bytes);
         base = NULL;
@@ -302,11 +305,11 @@ static struct hk_region *new_region(size_t nr_granules, size_t align_granules)
     struct hk_region *r = NULL;
 
     if (first && need <= FIRST_REGION_BYTES && align <= granule_align())
-        r = map_region(FIRST_REGION_BYTES, granule_align());
+        r = map_region(FIRST_REGION_BYTES, granule_align(), true);
     if (!r)
-        r = map_region(HK_REGION_BYTES, HK_REGION_BYTES);
+        r = map_region(HK_REGION_BYTES, HK_REGION_BYTES, first);
     if (!r)
-        r = map_region(hk_align_up(need, granule_align()), hk_max(align, granule_align()));
+        r = map_region(hk_align_up(need, granule_align()), hk_max(align, granule_align()), false);
     return r;
 }
 

@@ -558,9 +558,111 @@ static void is_zeroed(size_t size)
             abort();
 }
 
+// Blocks that are never freed: what is wrong is seen when the next one is asked for, and nothing comes after that.
+static void ask_for_another(void)
+{
+    malloc_here(40);
+    _exit(0);
+}
+
+static void keep_stdio_from_asking(void)
+{
+    static char buffer[BUFSIZ];
+
+    setvbuf(stdout, buffer, _IOFBF, sizeof buffer);
+}
+
+static void write_behind_and_keep(size_t size)
+{
+    char *p;
+
+    keep_stdio_from_asking();
+    p = malloc_here(size);
+    about(p + size, p, size);
+    p[size] = 0;
+    ask_for_another();
+}
+
+static void write_before_and_keep(size_t size)
+{
+    char *p;
+
+    keep_stdio_from_asking();
+    p = malloc_here(size);
+    about(p - 16, p, size);
+    poke(p - 1);
+    ask_for_another();
+}
+
+static void write_well_before(size_t size)
+{
+    char *p = malloc_here(size);
+
+    about(p - 32, p, size);
+    poke(p - 32);
+    done_with(p);
+}
+
+static void write_soon_after_free(size_t size)
+{
+    char *p = malloc_here(size);
+
+    about(p + 20, p, size);
+    done_with(p);
+    poke(p + 20);
+    ask_for_another();
+}
+
+static void write_after_free_and_leave(size_t size)
+{
+    char *p = malloc_here(size);
+
+    about(p + 20, p, size);
+    done_with(p);
+    done_with(malloc_here(100)); // looked at once, and well
+    poke(p + 20);
+    for (int i = 0; i < 4; i++)
+        done_with(malloc_here(size));
+    _exit(0);
+}
+
 #define SECURE   "secure:on,seed:11" // this seed's first guarded block comes after 3 MiB
 #define TAIL     "pointer %P, block %B, size %S, owner thread %T, called from %A\n"
 #define BIG_TAIL "pointer %P, block %B, size %S, called from %A\n"
+
+// ---- every mode --------------------------------------------------------------------------------
+
+// A slot of a page that nothing of this process touched; the next class to get its first slab finds it.
+static void free_of_a_far_slot(size_t size)
+{
+    char *p = malloc_here(size), *q = p + 170 * size;
+
+    about(q, NULL, 0);
+    done_with(q);
+    malloc_here(700);
+    malloc_here(900);
+}
+
+static void nothing_is_of_no_size(size_t size)
+{
+    char *p = malloc_here(size), *q = malloc_here(size);
+
+    if (p == q || malloc_usable_size(p) != 0)
+        abort();
+    q = hide(realloc(q, 50));
+    memset(q, 1, 50);
+    done_with(p);
+    done_with(q);
+}
+
+static const struct hardened default_cases[] = {
+    {"default: free of a slot that was never out", "", "hakmem: invalid free: unknown pointer, found later: pointer %P, owner thread %T\n",
+     SIGABRT, free_of_a_far_slot, 48},
+    {"default: write to a block of no size", "", "", SIGSEGV, write_to_nothing, 0},
+    {"default: write to a block of no size, allowed", "empty_guard:off", "", 0, write_to_nothing, 0},
+    {"default: a block of no size", "", "", 0, nothing_is_of_no_size, 0},
+    {"default: double free of no size", "", "hakmem: double free: " BIG_TAIL, SIGABRT, double_free, 0},
+};
 
 static const struct hardened secure_cases[] = {
     {"secure: malloc to delete", SECURE, "hakmem: mismatched free: block of malloc given to delete: " TAIL, SIGABRT,
@@ -599,6 +701,20 @@ static const struct hardened secure_cases[] = {
      100},
     {"secure: freed is zeroed", SECURE, "", 0, is_zeroed, 1000},
     {"secure: correct use", SECURE, "", 0, correct_use, 2000},
+    {"secure: a zero behind a block that is kept", SECURE, "hakmem: heap overflow: " TAIL, SIGABRT, write_behind_and_keep, 100},
+    {"secure: a zero behind a block that is kept, 200 KiB", SECURE, "hakmem: heap overflow: " BIG_TAIL, SIGABRT,
+     write_behind_and_keep, 200000},
+    {"secure: a write before a block that is kept", SECURE, "hakmem: heap underflow, or overflow of the block before: " TAIL,
+     SIGABRT, write_before_and_keep, 100},
+    {"secure: a write well before a slab's first block", SECURE,
+     "hakmem: heap underflow, or overflow of the block before: " TAIL, SIGABRT, write_well_before, 8000},
+    {"secure: a write well before a block, 200 KiB", SECURE,
+     "hakmem: heap underflow, or overflow of the block before: " BIG_TAIL, SIGABRT, write_well_before, 200000},
+    {"secure: a write soon after free", SECURE, "hakmem: write after free: " BIG_TAIL, SIGABRT, write_soon_after_free, 100},
+    {"secure: a write soon after free, 200 KiB", SECURE, "hakmem: write after free: " BIG_TAIL, SIGABRT, write_soon_after_free,
+     200000},
+    {"secure: a write after free, 200 KiB", SECURE, "hakmem: write after free: " BIG_TAIL, SIGABRT, write_after_free_and_leave,
+     200000},
     {"secure: in mode minimal", "mode:minimal," SECURE, "hakmem: heap overflow: " TAIL, SIGABRT, write_behind, 100},
     {"secure: off", "secure:off,guard:off", "", 0, write_behind, 100},
 };
@@ -606,7 +722,7 @@ static const struct hardened secure_cases[] = {
 static const struct {
     const struct hardened *cases;
     size_t count;
-} suites[] = {{guard_cases, COUNT(guard_cases)}, {secure_cases, COUNT(secure_cases)}};
+} suites[] = {{guard_cases, COUNT(guard_cases)}, {default_cases, COUNT(default_cases)}, {secure_cases, COUNT(secure_cases)}};
 
 // ---- the driver --------------------------------------------------------------------------------
 

@@ -35,6 +35,13 @@ static void setup(void)
     other->thread_id = 101;
 }
 
+/* Whose guard pages are all those of big blocks. */
+static void setup_without_fences(void)
+{
+    setup();
+    fake_os_fail_all(FAKE_PROTECT, ENOMEM);
+}
+
 static void teardown(void)
 {
     hk_ace_check(self);
@@ -123,6 +130,8 @@ static void must_go_to(size_t n, uintptr_t kind)
 
 START_TEST(sizes_find_their_box)
 {
+    must_go_to(0, HK_PM_EMPTY);
+    hk_config.empty_guard = 0;
     must_go_to(0, HK_PM_KINDS);
     must_go_to(1, HK_PM_KINDS);
     must_go_to(HK_FAST_MAX, HK_PM_KINDS);
@@ -135,6 +144,20 @@ START_TEST(sizes_find_their_box)
     hk_policy_builtin.big_threshold = 16 * HK_MIB;
     must_go_to(2 * HK_MIB, HK_PM_RUN);
     must_go_to(2 * HK_MIB + 1, HK_PM_BIG);
+}
+END_TEST
+
+/* One of a slab, one of the slabs that need a region of another alignment, a run; whichever is made first. */
+START_TEST(before_the_first_block_is_a_fence)
+{
+    static const size_t sizes[] = {16, 4096, 300000};
+    char *p = get(sizes[_i]), *base = p - (uintptr_t)p % HK_GRANULE;
+
+    if (sizes[_i] < HK_FAST_MAX)
+        ck_assert_ptr_eq(p, base);
+    ck_assert(fake_os_is_guarded(base - hk_os_page_bytes()));
+    ck_assert(!fake_os_is_guarded(base));
+    put(p);
 }
 END_TEST
 
@@ -1814,6 +1837,7 @@ int main(void)
 
     tcase_add_test(tc, sizes_find_their_box);
     tcase_add_test(tc, two_blocks_of_nothing_differ);
+    tcase_add_loop_test(tc, before_the_first_block_is_a_fence, 0, 3);
     tcase_add_test(tc, every_alignment);
     tcase_add_test(tc, impossible_sizes);
     tcase_add_test(tc, zeroed_is_zero_whatever_was_there);
@@ -1860,7 +1884,7 @@ int main(void)
     tcase_add_test(tc, batched_unmaps_come_together);
     tcase_add_test(tc, big_live_bytes_are_counted);
 
-    tc = new_case(suite, "guard pages", setup, teardown);
+    tc = new_case(suite, "guard pages", setup_without_fences, teardown);
     tcase_add_loop_test(tc, a_big_block_ends_in_a_guard_page, 0, 4);
     tcase_add_test(tc, guard_pages_are_in_nobodys_way);
     tcase_add_test(tc, a_cached_range_keeps_its_guard);

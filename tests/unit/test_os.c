@@ -77,6 +77,37 @@ START_TEST(reserve_is_aligned_and_zero)
 }
 END_TEST
 
+START_TEST(a_fence_is_before_it)
+{
+    for (size_t align = page; align <= 64 * page; align *= 2) {
+        size_t mapped = hk_os_counters.mapped_bytes, lost = hk_os_counters.lost_bytes;
+        char *p = hk_os_reserve_fenced(3 * page, align);
+        ck_assert_uint_eq((uintptr_t)p % align, 0);
+        ck_assert(fake_os_is_guarded(p - page));
+        ck_assert(!fake_os_is_guarded(p));
+        ck_assert(fake_os_all_mapped(p, 3 * page));
+        ck_assert(fake_os_none_mapped(p + 3 * page, page));
+        ck_assert_uint_eq(hk_os_counters.mapped_bytes - mapped, 4 * page);
+        ck_assert_uint_eq(hk_os_counters.lost_bytes - lost, page);
+    }
+}
+END_TEST
+
+START_TEST(no_fence_is_no_failure)
+{
+    char *p;
+
+    fake_os_fail(FAKE_PROTECT, 1, ENOMEM);
+    p = hk_os_reserve_fenced(3 * page, 4 * page);
+    ck_assert(fake_os_all_mapped(p, 3 * page));
+    ck_assert(fake_os_none_mapped(p - page, page));
+    ck_assert_uint_eq(hk_os_counters.lost_bytes, 0);
+    fake_os_fail(FAKE_MAP, 1, ENOMEM); /* no room for more than was asked for */
+    ck_assert(fake_os_all_mapped(hk_os_reserve_fenced(3 * page, page), 3 * page));
+    ck_assert_ptr_null(hk_os_reserve_fenced(SIZE_MAX & ~(page - 1), page));
+}
+END_TEST
+
 START_TEST(reserve_refuses_the_impossible)
 {
     ck_assert_ptr_null(hk_os_reserve((size_t)PTRDIFF_MAX & ~(page - 1), page));
@@ -440,6 +471,8 @@ int main(void)
     tcase_add_test(tc, every_refusal_is_passed_on);
     tcase_add_test(tc, advice_is_the_right_one);
     tcase_add_test(tc, mapped_bytes_are_counted);
+    tcase_add_test(tc, a_fence_is_before_it);
+    tcase_add_test(tc, no_fence_is_no_failure);
     tcase_add_test(tc, accounting_of_the_fake);
     suite_add_tcase(suite, tc);
 

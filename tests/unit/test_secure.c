@@ -111,7 +111,8 @@ START_TEST(a_small_block_rests_long)
         ck_assert_ptr_ne(q, p);
         put(q);
     }
-    ck_assert_uint_eq(hk_secure_counters()->nr_resting, 512);
+    ck_assert_uint_ge(hk_secure_counters()->nr_resting, 512); /* and the first of each slab, which nobody gets */
+    ck_assert_uint_le(hk_secure_counters()->nr_resting, 512 + 16);
 }
 END_TEST
 
@@ -170,8 +171,10 @@ END_TEST
 START_TEST(big_blocks_and_their_fences)
 {
     char *p[300];
-    size_t before = fake_os_guarded_bytes();
+    size_t before;
 
+    put(get(300000)); /* the arena's own fence is there */
+    before = fake_os_guarded_bytes();
     hk_config.big_guard = 0; /* theirs are not counted here */
     for (int i = 0; i < 300; i++) {
         p[i] = get(2 * HK_MIB + (size_t)i);
