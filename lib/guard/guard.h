@@ -72,8 +72,8 @@ void hk_guard_set_asked(const void *p, size_t n); /* n: at most its bytes */
 bool hk_guard_free(const struct hk_guard_slot *slot, const void *site, unsigned thread, const char **damage);
 
 /*
- * Blocks of no size (option secure): addresses, each its own, that nobody may touch; 65536 at a time, in a region of
- * 1 MiB whose page-map word is HK_PM_EMPTY. NULL: none left, or no memory. The next one is far from the last.
+ * Blocks of no size: addresses, each its own, that nobody may touch; 65536 at a time, in a region of 1 MiB whose
+ * page-map word is HK_PM_EMPTY. NULL: hardly any left, or no memory. The next one is far from the last.
  */
 void *hk_guard_alloc_empty(void);
 /* p is a multiple of 16 in that region. */

@@ -4,6 +4,7 @@
 
 #define UNIT 16
 #define NR_WORDS 1024
+#define MAX_TRIES 16 /* words looked at: a program that keeps tens of thousands of them gets blocks of memory instead */
 #define EMPTY_BYTES ((size_t)NR_WORDS * 64 * UNIT)
 
 static HK_LARGE_BSS uint64_t live[NR_WORDS]; /* relaxed: the bit is the block's whole state */
@@ -27,8 +28,8 @@ void *hk_guard_alloc_empty(void)
 {
     if (!hk_guard_have_region(&region, EMPTY_BYTES))
         return NULL;
-    for (unsigned tries = 0; tries < NR_WORDS; tries++) {
-        size_t w = hk_add_relaxed(&next_word, 1) % NR_WORDS;
+    for (unsigned first = hk_add_relaxed(&next_word, 1), tries = 0; tries < MAX_TRIES; tries++) {
+        size_t w = (first + tries) % NR_WORDS;
         int bit = take_bit(&live[w]);
         if (bit >= 0)
             return region.base + (w * 64 + (size_t)bit) * UNIT;
