@@ -428,7 +428,7 @@ static bool resize_mapping(struct hk_big *big, size_t bytes)
     size_t old = big->bytes;
 
     if (!hk_os_resize(big->base, old, bytes))
-        return bytes < old;
+        return bytes < old; /* a refused shrink is no harm */
     if (bytes > old && !unguard(big)) {
         if (!hk_os_resize(big->base, bytes, old))
             hk_os_lose(bytes - old);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-/* malloc: the C family. Semantics where implementations differ: see hakmem(3), "STANDARDS". */
+/* malloc: the C family. Semantics where implementations differ: see hakmem(7), "What differs from the C library". */
 #include "entry/entry_private.h"
 
 #include "ace/ace.h"
