@@ -309,7 +309,7 @@ static void *alloc_once(struct hk_heap *heap, size_t n, size_t align, bool *zero
     *zero = false;
     if (class < HK_NR_CLASSES)
         return small_alloc(heap, class);
-    if (n < hk_policy()->big_threshold && n <= HK_L25_MAX && align <= HK_L25_MAX / 2)
+    if (n < hk_policy()->big_threshold && n <= HK_L25_MAX && align <= HK_MIB)
         return run_alloc(heap, n, align, site, zero);
     return hk_big_alloc(n, align, site, false, zero);
 }
@@ -784,7 +784,7 @@ static void *alloc_to_grow(struct hk_heap *heap, size_t n, const void *site)
     } else {
         p = hk_big_alloc(n, 16, site, true, &zero);
     }
-    if (!p && n <= HK_L25_MAX / 2)
+    if (!p && n <= HK_MIB)
         p = hk_ace_alloc(heap, n + n / 2, 16, false, site);
     return p;
 }

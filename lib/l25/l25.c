@@ -10,7 +10,6 @@
 #define NR_PROBES 3                       /* own shard and two neighbours */
 #define SHARD_MAX_GRANULES (64u)          /* 1 MiB per shard: the arena joins neighbours, a shard cannot */
 #define MAX_CAP 240                       /* runs per class: a byte, and handlers may add to a full cache */
-#define COLOUR_MAX ((size_t)4096)
 #define MAX_BUNDLE 4                      /* runs made at one miss */
 #define BUNDLE_MAX_BYTES (256 * HK_KIB)   /* larger runs are made one at a time */
 
@@ -40,16 +39,11 @@ const uint8_t hk_l25_class_granules[HK_L25_NR_CLASSES] = {1,  2,  3,  4,  5,  6,
 #define R4(c) c, c, c, c
 #define R8(c) R4(c), R4(c)
 #define R16(c) R8(c), R8(c)
-const uint8_t hk_l25_class_of[HK_L25_MAX / HK_GRANULE + 1] = {
+const uint8_t hk_l25_class_of[HK_L25_MAX_GRANULES + 1] = {
     0,      0,      1,       2,       3,       4,       5,       6,       7,       8,       8,
     9,      9,      10,      10,      11,      11,      R4(12),  R4(13),  R4(14),  R4(15),  R8(16),
     R8(17), R8(18), R8(19), R16(20), R16(21), R16(22), R16(23),
 };
-
-static unsigned class_for(size_t nr_granules)
-{
-    return hk_l25_class_of[nr_granules];
-}
 
 /* ---- a run --------------------------------------------------------------------------------- */
 
@@ -131,16 +125,13 @@ void hk_l25_take_back(struct hk_run *run)
  */
 static size_t pick_colour(const struct hk_run *run, size_t n, size_t align)
 {
-    size_t room = run->nr_granules * HK_GRANULE - n;
-    size_t steps = hk_min(room, COLOUR_MAX - 64) / 64 + 1;
     uint32_t cell = (uint32_t)((uintptr_t)run->base >> hk_log2_floor(n));
-
     size_t colour;
 
     if (align > 64)
         return 0;
-    colour = (size_t)((uint64_t)(cell * UINT32_C(0x9e3779b9)) * steps >> 32) * 64;
-    return HK_UNLIKELY(hk_config.secure) && colour == 0 && room >= 64 ? 64 : colour; /* secure keeps a fence there */
+    colour = (size_t)((uint64_t)(cell * UINT32_C(0x9e3779b9)) * (HK_L25_COLOUR / 64 + 1) >> 32) * 64;
+    return HK_UNLIKELY(hk_config.secure) && colour == 0 ? 64 : colour; /* secure keeps a fence there */
 }
 
 static void make_live(struct hk_run *run, size_t n, size_t align)
@@ -170,7 +161,7 @@ static struct hk_run *pop_fit(struct hk_run **list, size_t align)
 /* Largest class that may serve n bytes in place of class c. */
 static unsigned last_class(unsigned c, size_t n)
 {
-    size_t limit = hk_scale(n, hk_policy()->wmax_large) / HK_GRANULE;
+    size_t limit = hk_scale(n + HK_L25_COLOUR, hk_policy()->wmax_large) / HK_GRANULE;
 
     while (c + 1 < HK_L25_NR_CLASSES && hk_l25_class_granules[c + 1] <= limit)
         c++;
@@ -255,7 +246,7 @@ static void bundle(struct hk_l25_cache *cache, unsigned class)
 
 struct hk_run *hk_l25_alloc(struct hk_l25_cache *cache, unsigned shard, size_t n, size_t align)
 {
-    unsigned class = class_for((n + HK_GRANULE - 1) / HK_GRANULE);
+    unsigned class = align > 64 ? hk_l25_class_of[(n + HK_GRANULE - 1) / HK_GRANULE] : hk_l25_class(n);
     unsigned last = last_class(class, n);
     struct hk_run *run = from_cache(cache, class, last, align);
 
@@ -276,7 +267,7 @@ struct hk_run *hk_l25_alloc(struct hk_l25_cache *cache, unsigned shard, size_t n
 
 struct hk_run *hk_l25_alloc_roomy(size_t n)
 {
-    unsigned class = class_for((n + HK_GRANULE - 1) / HK_GRANULE);
+    unsigned class = hk_l25_class(n);
     struct hk_run *run = hk_meta_alloc(sizeof *run);
     bool zero = false;
 

@@ -7,8 +7,9 @@
  * looks at its own cache, its shard and the two neighbour shards, each for the exact class and then for
  * larger ones up to W_MAX x size, and only then takes a new run.
  *
- * Blocks start at a multiple of 64 bytes below 4 KiB, chosen by their address, where the run has the room, so
- * that equal buffers do not all start in one cache set (aligned requests excepted).
+ * Blocks start at a multiple of 64 bytes below 4 KiB, chosen by their address, so that equal buffers do not all
+ * start in one cache set. Every class is chosen with room for that (aligned requests excepted, which start at
+ * the run's beginning): 256 KiB is a run of 20 granules, whose last three nobody touches.
  *
  *   run:  | colour | block ................ |      page-map word of the first granule: HK_PM_RUN
  *         base     base + colour
@@ -28,7 +29,9 @@
 #define HK_L25_NR_CLASSES 24
 #define HK_L25_NO_CLASS HK_L25_NR_CLASSES
 #define HK_L25_CACHE_GRANULES 128u /* 2 MiB per heap */
-#define HK_L25_MAX ((size_t)2 * HK_MIB) /* largest run that is asked for; realloc may grow it */
+#define HK_L25_MAX_GRANULES 128u          /* largest run that is asked for, 2 MiB; realloc may grow it */
+#define HK_L25_COLOUR ((size_t)4096 - 64) /* room that every request has for the colour */
+#define HK_L25_MAX ((size_t)2 * HK_MIB - HK_L25_COLOUR) /* largest request */
 
 enum hk_run_state { HK_RUN_DEAD, HK_RUN_LIVE };
 
@@ -71,9 +74,15 @@ HK_INLINE uint32_t hk_l25_uses(const struct hk_l25_cache *cache)
 }
 
 /* Granules -> class. */
-extern const uint8_t hk_l25_class_of[HK_L25_MAX / HK_GRANULE + 1];
+extern const uint8_t hk_l25_class_of[HK_L25_MAX_GRANULES + 1];
 
-/* 1 <= n, align power of two; n + align slack <= HK_L25_MAX. cache may be NULL. */
+/* Of a block with any colour. */
+HK_INLINE unsigned hk_l25_class(size_t n)
+{
+    return hk_l25_class_of[(n + HK_L25_COLOUR + HK_GRANULE - 1) >> HK_GRANULE_SHIFT];
+}
+
+/* 1 <= n <= HK_L25_MAX, align a power of two <= 1 MiB. cache may be NULL. */
 struct hk_run *hk_l25_alloc(struct hk_l25_cache *cache, unsigned shard, size_t n, size_t align);
 /* Placed where it can grow: for blocks that realloc moves. NULL: no such place at little cost. */
 struct hk_run *hk_l25_alloc_roomy(size_t n);

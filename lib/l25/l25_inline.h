@@ -8,13 +8,13 @@
 
 #include "l25/l25.h"
 
-/* NULL: nothing of the class is cached, or what is cached is coloured too far in for n. */
+/* NULL: nothing of the class is cached. What is has room for n: no colour is beyond HK_L25_COLOUR. */
 HK_INLINE struct hk_run *hk_l25_pop(struct hk_l25_cache *cache, size_t n)
 {
-    unsigned c = hk_l25_class_of[(n + HK_GRANULE - 1) >> HK_GRANULE_SHIFT];
+    unsigned c = hk_l25_class(n);
     struct hk_run *run = cache->runs[c];
 
-    if (HK_UNLIKELY(!run || hk_run_usable(run) < n))
+    if (HK_UNLIKELY(!run))
         return NULL;
     cache->runs[c] = run->next;
     cache->count[c]--;

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: MIT
 """The tree itself: every source, test and script is listed in a Makefile.inc (a test that is not
 built tests nothing, a file that is not listed is missing from the tarball), files stay short enough
-to read, and each says its licence."""
+to read, each says its licence, and no merge left its marks."""
 
 import os
 import re
@@ -84,7 +84,14 @@ def unlicensed(root):
             and "SPDX-License-Identifier: MIT" not in path.read_text(errors="replace")[:600]]
 
 
+def conflicts(root):
+    """Marks that a merge left behind."""
+    return [f"{name} has a merge's marks" for path, name in files(root)
+            if re.search(rb"^(<{7}|>{7}) ", path.read_bytes(), re.M)]
+
+
 BAD = {
+    "NEWS": "old\n" + "<" * 7 + " HEAD\nnew\n",
     "Makefile.am": "include tests/unit/Makefile.inc\n",
     "tests/unit/Makefile.inc": "# tests/unit/test_c\nUNIT_TESTS += tests/unit/test_a\n"
                                "EXTRA_DIST += $(srcdir)/tests/unit/d.sh\n",
@@ -104,6 +111,7 @@ def main():
     tap.clean(includes(SRC), "every Makefile.inc is included")
     tap.clean(too_long(SRC), f"no file above {MAX_LINES} lines without a reason")
     tap.clean(unlicensed(SRC), "every file names its licence")
+    tap.clean(conflicts(SRC), "no file has a merge's marks")
     with scratch() as directory:
         bad = write_tree(directory, BAD)
         missing = [v.split()[0] for v in unlisted(bad)]
@@ -114,6 +122,7 @@ def main():
                "negative control: a long file, and one with its reason", too_long(bad))
         tap.caught(unlicensed(bad), "tests/unit/test_b.c", "a file without licence")
         tap.ok(not any("test_a.c" in v for v in unlicensed(bad)), "a licensed file is not reported")
+        tap.caught(conflicts(bad), "NEWS", "a merge's marks")
     tap.done()
 
 

@@ -136,14 +136,15 @@ START_TEST(sizes_find_their_box)
     must_go_to(1, HK_PM_KINDS);
     must_go_to(HK_FAST_MAX, HK_PM_KINDS);
     must_go_to(HK_FAST_MAX + 1, HK_PM_RUN);
-    must_go_to(2 * HK_MIB - 1, HK_PM_RUN);
+    must_go_to(HK_L25_MAX, HK_PM_RUN);
+    must_go_to(HK_L25_MAX + 1, HK_PM_BIG);
     must_go_to(2 * HK_MIB, HK_PM_BIG);
     hk_policy_builtin.big_threshold = 64 * HK_KIB;
     must_go_to(HK_FAST_MAX, HK_PM_KINDS);
     must_go_to(HK_FAST_MAX + 1, HK_PM_BIG);
     hk_policy_builtin.big_threshold = 16 * HK_MIB;
-    must_go_to(2 * HK_MIB, HK_PM_RUN);
-    must_go_to(2 * HK_MIB + 1, HK_PM_BIG);
+    must_go_to(HK_L25_MAX, HK_PM_RUN);
+    must_go_to(HK_L25_MAX + 1, HK_PM_BIG);
 }
 END_TEST
 

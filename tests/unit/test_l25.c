@@ -9,6 +9,7 @@
 #include <errno.h>
 
 #define G HK_GRANULE
+#define RUN(k) ((size_t)(k)*G - HK_L25_COLOUR) /* the largest request that k granules serve */
 
 static struct hk_l25_cache cache;
 
@@ -36,7 +37,7 @@ static void teardown(void)
 /* Granules of the class that serves n bytes: 1 to 8, then four classes per doubling. */
 static size_t class_granules(size_t n)
 {
-    size_t need = (n + G - 1) / G, step = 1;
+    size_t need = (n + HK_L25_COLOUR + G - 1) / G, step = 1;
 
     while (8 * step < need)
         step *= 2;
@@ -112,8 +113,8 @@ END_TEST
 
 START_TEST(every_alignment)
 {
-    for (size_t align = 16; align <= HK_L25_MAX / 2; align *= 2)
-        for (size_t n = 1; n <= HK_L25_MAX / 2; n = 3 * n + 5) {
+    for (size_t align = 16; align <= HK_MIB; align *= 2)
+        for (size_t n = 1; n <= HK_MIB; n = 3 * n + 5) {
             struct hk_run *run = must_alloc(&cache, 0, n, align);
             if (align > 64)
                 ck_assert_uint_eq(colour_of(run), 0);
@@ -125,19 +126,21 @@ END_TEST
 
 START_TEST(equal_buffers_start_at_different_offsets)
 {
-    bool seen[64] = {false};
-    unsigned nr_seen = 0;
+    /* the largest that a run serves, whole granules, and small ones */
+    static const size_t sizes[] = {RUN(5), 4 * G, 16 * G, G + 1};
 
-    for (int i = 0; i < 64; i++) {
-        struct hk_run *run = must_alloc(NULL, 0, 5 * G - 4096, 16);
-        ck_assert_uint_eq(colour_of(run) % 64, 0);
-        nr_seen += !seen[colour_of(run) / 64];
-        seen[colour_of(run) / 64] = true;
+    for (unsigned k = 0; k < sizeof sizes / sizeof *sizes; k++) {
+        bool seen[64] = {false};
+        unsigned nr_seen = 0;
+
+        for (int i = 0; i < 64; i++) {
+            struct hk_run *run = must_alloc(NULL, 0, sizes[k], 16);
+            ck_assert_uint_eq(colour_of(run) % 64, 0);
+            nr_seen += !seen[colour_of(run) / 64];
+            seen[colour_of(run) / 64] = true;
+        }
+        ck_assert_uint_ge(nr_seen, 40);
     }
-    ck_assert_uint_ge(nr_seen, 40);
-    ck_assert_uint_eq(colour_of(must_alloc(NULL, 0, 5 * G, 16)), 0); /* no room */
-    for (int i = 0; i < 8; i++)
-        ck_assert_uint_le(colour_of(must_alloc(NULL, 0, 5 * G - 128, 16)), 128);
 }
 END_TEST
 
@@ -145,7 +148,7 @@ END_TEST
 
 START_TEST(freed_run_serves_the_next_request)
 {
-    struct hk_run *a = must_alloc(&cache, 0, 20 * G, 16), *b = must_alloc(&cache, 0, 20 * G, 16);
+    struct hk_run *a = must_alloc(&cache, 0, RUN(20), 16), *b = must_alloc(&cache, 0, RUN(20), 16);
 
     hk_l25_flush(&cache);
     stamp(a->base, 20 * G, 7);
@@ -153,8 +156,8 @@ START_TEST(freed_run_serves_the_next_request)
     kill_and_cache(&cache, 0, b);
     ck_assert_uint_eq(nr_cached(), 2);
     ck_assert_uint_eq(cache.granules, 40);
-    ck_assert_ptr_eq(must_alloc(&cache, 0, 19 * G, 16), b); /* last in, first out */
-    ck_assert_ptr_eq(must_alloc(&cache, 0, 20 * G, 16), a);
+    ck_assert_ptr_eq(must_alloc(&cache, 0, RUN(19), 16), b); /* last in, first out */
+    ck_assert_ptr_eq(must_alloc(&cache, 0, RUN(20), 16), a);
     ck_assert(!a->zero);
     ck_assert(is_stamped(a->base, 20 * G, 7)); /* with its pages */
     check_cache();
@@ -163,21 +166,21 @@ END_TEST
 
 START_TEST(pop_and_push_are_the_short_way)
 {
-    struct hk_run *run = must_alloc(NULL, 0, 20 * G - 200, 16);
+    struct hk_run *run = must_alloc(NULL, 0, RUN(20), 16);
 
-    ck_assert_ptr_null(hk_l25_pop(&cache, 20 * G));
+    ck_assert_ptr_null(hk_l25_pop(&cache, RUN(20)));
     ck_assert(hk_l25_kill(run));
     ck_assert(!hk_l25_has_room(&cache, run)); /* no slow call has been here */
     hk_l25_cache_run(&cache, 0, run);
-    ck_assert_ptr_eq(hk_l25_pop(&cache, 19 * G), run);
+    ck_assert_ptr_eq(hk_l25_pop(&cache, RUN(19)), run);
     ck_assert(hk_l25_kill(run));
     ck_assert(hk_l25_has_room(&cache, run));
     hk_l25_push(&cache, run);
     check_cache();
-    run->start = run->base + 64;
-    run->usable = 20 * G - 64;
-    ck_assert_ptr_null(hk_l25_pop(&cache, 20 * G)); /* coloured too far in */
-    ck_assert_ptr_eq(hk_l25_pop(&cache, 20 * G - 64), run);
+    run->start = run->base + HK_L25_COLOUR;
+    run->usable = RUN(20);
+    ck_assert_ptr_null(hk_l25_pop(&cache, RUN(20) + 1)); /* of the next class */
+    ck_assert_ptr_eq(hk_l25_pop(&cache, RUN(20)), run); /* with any colour */
     ck_assert_uint_eq(run->state, HK_RUN_LIVE);
     ck_assert_uint_ne(hk_l25_uses(&cache), cache.uses_at_look);
     check_cache();
@@ -191,16 +194,16 @@ END_TEST
 
 START_TEST(miss_makes_a_few_small_runs)
 {
-    struct hk_run *run = must_alloc(&cache, 0, 5 * G, 16);
+    struct hk_run *run = must_alloc(&cache, 0, RUN(5), 16);
 
     ck_assert_uint_eq(nr_cached(), 3);
     ck_assert_uint_eq(hk_arena_used_bytes(), 20 * G);
     for (int i = 0; i < 3; i++)
-        ck_assert(must_alloc(&cache, 0, 5 * G, 16)->zero); /* never touched */
+        ck_assert(must_alloc(&cache, 0, RUN(5), 16)->zero); /* never touched */
     ck_assert_uint_eq(nr_cached(), 0);
     ck_assert_uint_eq(hk_arena_used_bytes(), 20 * G);
     kill_and_cache(&cache, 0, run);
-    must_alloc(&cache, 0, 17 * G, 16); /* above 256 KiB one at a time */
+    must_alloc(&cache, 0, RUN(17), 16); /* above 256 KiB one at a time */
     ck_assert_uint_eq(nr_cached(), 1);
     must_alloc(&cache, 0, 6 * G, 16 * HK_KIB);
     must_alloc(&cache, 0, 7 * G, 32 * HK_KIB); /* so are strictly aligned ones */
@@ -213,7 +216,7 @@ START_TEST(bundle_stays_below_the_cap)
 {
     for (unsigned cap = 0; cap < 8; cap++) {
         hk_policy_builtin.l25_cap = cap;
-        must_alloc(&cache, 0, 8 * G, 16);
+        must_alloc(&cache, 0, RUN(8), 16);
         ck_assert_uint_eq(nr_cached(), hk_min(3, cap ? cap - 1 : 0));
         check_cache();
         hk_l25_flush(&cache);
@@ -226,14 +229,14 @@ START_TEST(cache_keeps_a_few_per_class_the_shard_the_rest)
     struct hk_run *run[8];
 
     for (int i = 0; i < 8; i++)
-        run[i] = must_alloc(NULL, 0, 10 * G, 16);
+        run[i] = must_alloc(NULL, 0, RUN(10), 16);
     for (int i = 0; i < 8; i++)
         kill_and_cache(&cache, 2, run[i]);
     ck_assert_uint_eq(nr_cached(), 4);
     ck_assert_uint_eq(hk_l25_shared_bytes(), 4 * 10 * G);
     check_cache();
     for (int i = 0; i < 8; i++) {
-        struct hk_run *again = must_alloc(&cache, 2, 10 * G, 16);
+        struct hk_run *again = must_alloc(&cache, 2, RUN(10), 16);
         bool known = false;
         for (int j = 0; j < 8; j++)
             known |= again == run[j];
@@ -249,7 +252,7 @@ START_TEST(cache_and_shard_are_bounded_in_bytes)
 
     hk_policy_builtin.l25_cap = 255;
     for (int i = 0; i < 40; i++)
-        run[i] = must_alloc(NULL, 0, 27 * G, 16); /* of 28 granules */
+        run[i] = must_alloc(NULL, 0, RUN(27), 16); /* of 28 granules */
     for (int i = 0; i < 40; i++) {
         kill_and_cache(&cache, 1, run[i]);
         check_cache();
@@ -267,9 +270,9 @@ START_TEST(own_shard_and_two_neighbours_are_asked)
 {
     for (unsigned shard = 0; shard < HK_L25_NR_SHARDS; shard++)
         for (unsigned asker = 0; asker < HK_L25_NR_SHARDS; asker++) {
-            struct hk_run *run = must_alloc(NULL, 0, 30 * G, 16), *got;
+            struct hk_run *run = must_alloc(NULL, 0, RUN(30), 16), *got;
             kill_and_cache(NULL, shard, run);
-            got = must_alloc(NULL, asker, 30 * G, 16);
+            got = must_alloc(NULL, asker, RUN(30), 16);
             unsigned distance = (shard + HK_L25_NR_SHARDS - asker) % HK_L25_NR_SHARDS;
             ck_assert_int_eq(got == run, distance < 3);
             kill_and_cache(NULL, 0, got);
@@ -289,10 +292,10 @@ START_TEST(larger_run_serves_up_to_wmax)
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         hk_policy_builtin.wmax_large = cases[i].wmax;
         for (size_t granules = 20; granules <= 48; granules += 4) {
-            struct hk_run *run = must_alloc(NULL, 0, granules * G, 16), *got;
+            struct hk_run *run = must_alloc(NULL, 0, RUN(granules), 16), *got;
             bool may = run->nr_granules <= cases[i].largest;
             kill_and_cache(i % 2 ? &cache : NULL, 0, run);
-            got = must_alloc(&cache, 0, 20 * G, 16);
+            got = must_alloc(&cache, 0, RUN(20), 16);
             ck_assert_msg((got == run) == may, "wmax %u, %zu granules", cases[i].wmax, granules);
             kill_and_cache(NULL, 0, got);
             hk_l25_flush(&cache);
@@ -307,7 +310,7 @@ START_TEST(cached_run_must_be_aligned_for_the_request)
     struct hk_run *run[4];
 
     for (int i = 0; i < 4; i++)
-        run[i] = must_alloc(NULL, 0, 17 * G, 16);
+        run[i] = must_alloc(NULL, 0, RUN(17), 16);
     for (int i = 0; i < 4; i++)
         kill_and_cache(i % 2 ? &cache : NULL, 0, run[i]);
     must_alloc(&cache, 0, 17 * G, 512 * HK_KIB);
@@ -318,13 +321,13 @@ END_TEST
 
 START_TEST(kill_twice)
 {
-    struct hk_run *run = must_alloc(NULL, 0, 5 * G, 16);
+    struct hk_run *run = must_alloc(NULL, 0, RUN(5), 16);
 
     ck_assert(hk_l25_kill(run));
     ck_assert(!hk_l25_kill(run));
     hk_l25_cache_run(&cache, 0, run);
     ck_assert(!hk_l25_kill(run));
-    ck_assert_ptr_eq(must_alloc(&cache, 0, 5 * G, 16), run);
+    ck_assert_ptr_eq(must_alloc(&cache, 0, RUN(5), 16), run);
     ck_assert(hk_l25_kill(run));
 }
 END_TEST
@@ -377,7 +380,7 @@ END_TEST
 
 START_TEST(colour_counts_when_it_grows)
 {
-    struct hk_run *run = must_alloc(NULL, 0, 5 * G - 2048, 16);
+    struct hk_run *run = must_alloc(NULL, 0, RUN(5), 16);
 
     run->start = run->base + 64;
     run->usable = 5 * G - 64;
@@ -390,7 +393,7 @@ END_TEST
 
 START_TEST(resized_run_is_not_cached)
 {
-    struct hk_run *run = must_alloc(NULL, 0, 10 * G, 16);
+    struct hk_run *run = must_alloc(NULL, 0, RUN(10), 16);
 
     ck_assert(hk_l25_resize(run, 10 * G + G / 2));
     kill_and_cache(&cache, 0, run);
@@ -405,7 +408,7 @@ START_TEST(runs_that_grow_have_room)
     struct hk_run *run[4];
 
     for (size_t i = 0; i < 4; i++) {
-        run[i] = hk_l25_alloc_roomy(5 * G);
+        run[i] = hk_l25_alloc_roomy(RUN(5));
         ck_assert_ptr_nonnull(run[i]);
         ck_assert_uint_eq(run[i]->state, HK_RUN_LIVE);
         ck_assert_ptr_eq(hk_pagemap_desc(run[i]->base), run[i]);
@@ -425,7 +428,7 @@ END_TEST
 
 START_TEST(a_run_outgrows_its_tier)
 {
-    struct hk_run *run = hk_l25_alloc_roomy(100 * G);
+    struct hk_run *run = hk_l25_alloc_roomy(RUN(100));
 
     ck_assert_ptr_nonnull(run);
     stamp(run->base, 100 * G, 7);
@@ -439,7 +442,7 @@ END_TEST
 
 START_TEST(killed_once_alone)
 {
-    struct hk_run *run = must_alloc(NULL, 0, 100 * G, 16);
+    struct hk_run *run = must_alloc(NULL, 0, RUN(100), 16);
 
     ck_assert(hk_l25_kill_alone(run));
     ck_assert_uint_eq(run->state, HK_RUN_DEAD);
@@ -452,7 +455,7 @@ END_TEST
 /* As when its pages move elsewhere, and when they could not. */
 START_TEST(a_run_that_is_lent)
 {
-    struct hk_run *run = must_alloc(NULL, 0, 100 * G, 16);
+    struct hk_run *run = must_alloc(NULL, 0, RUN(100), 16);
     size_t mapped = hk_arena_counters()->mapped_bytes;
 
     stamp(run->base, 100 * G, 7);
@@ -487,7 +490,7 @@ START_TEST(flush_gives_all_to_the_arena)
     struct hk_run *run[4];
 
     for (size_t i = 0; i < 4; i++)
-        run[i] = must_alloc(&cache, 0, (5 + i) * G, 16);
+        run[i] = must_alloc(&cache, 0, RUN(5 + i), 16);
     for (int i = 0; i < 4; i++)
         kill_and_cache(&cache, 0, run[i]);
     hk_l25_flush(&cache);
@@ -501,10 +504,10 @@ END_TEST
 
 START_TEST(idle_shard_expires_at_the_second_call)
 {
-    kill_and_cache(NULL, 0, must_alloc(NULL, 0, 20 * G, 16));
+    kill_and_cache(NULL, 0, must_alloc(NULL, 0, RUN(20), 16));
     hk_l25_expire(false);
     ck_assert_uint_eq(hk_l25_shared_bytes(), 20 * G);
-    kill_and_cache(NULL, 0, must_alloc(NULL, 0, 20 * G, 16)); /* used in between */
+    kill_and_cache(NULL, 0, must_alloc(NULL, 0, RUN(20), 16)); /* used in between */
     hk_l25_expire(false);
     ck_assert_uint_eq(hk_l25_shared_bytes(), 20 * G);
     hk_l25_expire(false);
@@ -516,7 +519,7 @@ END_TEST
 START_TEST(expire_all)
 {
     for (unsigned shard = 0; shard < HK_L25_NR_SHARDS; shard++)
-        kill_and_cache(NULL, shard, must_alloc(NULL, (shard + 1) % 4, (20 + shard) * G, 16));
+        kill_and_cache(NULL, shard, must_alloc(NULL, (shard + 1) % 4, RUN(20 + shard), 16));
     hk_l25_expire(true);
     ck_assert_uint_eq(hk_l25_shared_bytes(), 0);
     ck_assert_uint_eq(hk_arena_used_bytes(), 0);
@@ -528,19 +531,19 @@ END_TEST
 START_TEST(nth_map_refused)
 {
     fake_os_fail(FAKE_MAP, (unsigned)_i, ENOMEM);
-    struct hk_run *run = hk_l25_alloc(&cache, 0, 6 * G, 16);
+    struct hk_run *run = hk_l25_alloc(&cache, 0, RUN(6), 16);
     check_cache();
     if (run)
         kill_and_cache(&cache, 0, run);
     hk_l25_flush(&cache);
     ck_assert_uint_eq(hk_arena_used_bytes(), 0);
-    must_alloc(&cache, 0, 6 * G, 16);
+    must_alloc(&cache, 0, RUN(6), 16);
 }
 END_TEST
 
 START_TEST(no_memory)
 {
-    struct hk_run *run = must_alloc(&cache, 0, 60 * G, 16);
+    struct hk_run *run = must_alloc(&cache, 0, RUN(60), 16);
     size_t used, meta_bytes;
 
     fake_os_fail_all(FAKE_MAP, ENOMEM);
@@ -549,21 +552,21 @@ START_TEST(no_memory)
     used = hk_arena_used_bytes();
     meta_bytes = hk_meta_mapped_bytes();
     for (int i = 0; i < 10000; i++)
-        ck_assert_ptr_null(hk_l25_alloc(&cache, 0, 60 * G, 16));
+        ck_assert_ptr_null(hk_l25_alloc(&cache, 0, RUN(60), 16));
     ck_assert_uint_eq(hk_arena_used_bytes(), used);
     ck_assert_uint_eq(hk_meta_mapped_bytes(), meta_bytes);
     kill_and_cache(&cache, 0, run);
-    ck_assert_ptr_eq(must_alloc(&cache, 0, 60 * G, 16), run);
+    ck_assert_ptr_eq(must_alloc(&cache, 0, RUN(60), 16), run);
     ck_assert(!hk_l25_resize(run, 100 * G));
     ck_assert(hk_l25_resize(run, 20 * G)); /* a shrink needs nothing */
     fake_os_fail_all(FAKE_MAP, 0);
-    must_alloc(&cache, 0, 60 * G, 16);
+    must_alloc(&cache, 0, RUN(60), 16);
 }
 END_TEST
 
 START_TEST(no_descriptor)
 {
-    must_alloc(NULL, 0, G, 16);
+    must_alloc(NULL, 0, RUN(1), 16);
     size_t used = hk_arena_used_bytes();
     fake_os_fail_all(FAKE_MAP, ENOMEM);
     while (hk_meta_alloc(sizeof(struct hk_run)))
@@ -682,9 +685,9 @@ static void lose_a_run(void)
 
 START_TEST(check_finds_damage)
 {
-    struct hk_run *first = must_alloc(NULL, 0, 20 * G, 16);
+    struct hk_run *first = must_alloc(NULL, 0, RUN(20), 16);
 
-    damaged = must_alloc(NULL, 0, 20 * G, 16);
+    damaged = must_alloc(NULL, 0, RUN(20), 16);
     kill_and_cache(NULL, 3, first);
     kill_and_cache(NULL, 3, damaged);
     must_panic(revive_in_shard, "l25: run in a shard");
