@@ -16,7 +16,7 @@
 #include <string.h>
 
 #define TICK_EVERY 16                      /* slow-path events between two looks at the clock */
-#define KEPT_AT_THREAD_EXIT (4 * HK_MIB)   /* dirty bytes, while other threads run */
+#define KEPT_AT_THREAD_EXIT (4 * HK_MIB)   /* dirty bytes at least, while other threads run */
 #define KEPT_WHEN_ALONE (512 * HK_KIB)     /* when the last other thread is gone */
 #define MAX_HELD_HEAPS 16                  /* of which it is worth knowing what they hold */
 #define TICK_NS UINT64_C(20000000)         /* work at most this often */
@@ -185,11 +185,22 @@ void hk_ace_tick(struct hk_heap *heap)
         tick_slow(heap);
 }
 
+/* Where threads come and go their number stays and the next one wants the memory; where they only go nobody does. */
+static size_t kept_at_thread_exit(void)
+{
+    static size_t seen_most; /* threads at once since one was last alone; relaxed, a hint */
+    size_t nr = hk_load_relaxed(&hk_heaps_counters()->nr_active);
+    size_t most = hk_max(hk_load_relaxed(&seen_most), nr + 1); /* and the one that ends */
+
+    hk_store_relaxed(&seen_most, hk_heap_is_alone() ? 0 : most);
+    return hk_heap_is_alone() ? KEPT_WHEN_ALONE
+                              : hk_max(KEPT_AT_THREAD_EXIT, hk_policy()->purge_floor_bytes / most * nr);
+}
+
 void hk_ace_thread_ended(void)
 {
-    size_t keep = hk_heap_is_alone() ? KEPT_WHEN_ALONE : KEPT_AT_THREAD_EXIT;
+    size_t keep = hk_max(kept_at_thread_exit(), hk_ace_live_bytes() / 10);
 
-    keep = hk_max(keep, hk_ace_live_bytes() / 10);
     if (hk_span_dirty_bytes() + hk_arena_dirty_bytes() > keep)
         purge_to(keep / 8 * 7);
 }

@@ -78,7 +78,7 @@ void hk_ace_obey(struct hk_heap *heap);
 size_t hk_ace_purge(struct hk_heap *heap);
 /* Once a second from the background thread: what other threads' ticks would do if they had any. */
 void hk_ace_background(struct hk_heap *heap);
-/* A thread ended: what it left dirty is nobody's hot memory, so little of it is kept. */
+/* A thread ended: of what is dirty little is kept if its like do not come back. */
 void hk_ace_thread_ended(void);
 /* Relaxed adds; blocks that have no box below. */
 struct hk_ace_counters {

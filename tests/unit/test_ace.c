@@ -1425,6 +1425,34 @@ START_TEST(an_ended_thread_leaves_little_dirty)
 }
 END_TEST
 
+/* Half of the threads are left: half of the bound; one and another: the least. */
+START_TEST(threads_that_go_take_their_share_along)
+{
+    struct hk_heap *more[6];
+
+    for (int i = 0; i < 6; i++)
+        more[i] = hk_heap_adopt();
+    get_many(60000, 400);
+    put_many(400);
+    hk_heap_flush_all(self);
+    hk_l25_flush(&self->l25);
+    ck_assert_uint_gt(hk_ace_cached_bytes(), 20 * HK_MIB);
+    hk_heap_park(more[0]);
+    hk_ace_thread_ended(); /* 7 of 8 */
+    ck_assert_uint_gt(hk_ace_cached_bytes(), 20 * HK_MIB);
+    for (int i = 1; i < 4; i++)
+        hk_heap_park(more[i]);
+    hk_ace_thread_ended(); /* 4 of 8 */
+    ck_assert_uint_le(hk_ace_cached_bytes(), 16 * HK_MIB);
+    ck_assert_uint_gt(hk_ace_cached_bytes(), 8 * HK_MIB);
+    hk_heap_park(more[4]);
+    hk_heap_park(more[5]);
+    hk_ace_thread_ended(); /* 2 of 8: between the least and the next */
+    ck_assert_uint_le(hk_ace_cached_bytes(), 8 * HK_MIB);
+    ck_assert_uint_gt(hk_ace_cached_bytes(), 3 * HK_MIB);
+}
+END_TEST
+
 /* ---- no memory ----------------------------------------------------------------------------- */
 
 START_TEST(alloc_gives_up_its_caches_first)
@@ -1910,6 +1938,7 @@ int main(void)
     tcase_add_test(tc, parcels_leave_with_a_tick);
     tcase_add_test(tc, purge_gives_everything_back);
     tcase_add_test(tc, an_ended_thread_leaves_little_dirty);
+    tcase_add_test(tc, threads_that_go_take_their_share_along);
 
     tc = new_case(suite, "refusals", setup, teardown);
     tcase_add_test(tc, alloc_gives_up_its_caches_first);
