@@ -736,12 +736,6 @@ size_t hk_ace_usable(const void *p, const void *site)
     return bytes;
 }
 
-/* A block is kept while it fits and is not twice what is needed; below 64 bytes moving gains nothing. */
-static bool keeps_small(size_t usable, size_t n)
-{
-    return n <= usable && (usable <= 64 || n > usable / 2);
-}
-
 static bool keeps_big(size_t usable, size_t n)
 {
     return n <= usable && n > usable / 2 + HK_GRANULE;
@@ -770,7 +764,7 @@ static bool resize_block(struct hk_block *b, size_t n)
     if (b->word == HK_PM_EMPTY)
         return false;
     if (b->word >= HK_PM_KINDS || b->word == HK_PM_GUARD)
-        return keeps_small(b->usable, n);
+        return hk_ace_keeps_small(b->usable, n);
     if (n <= HK_FAST_MAX / 2 || b->word == HK_PM_LOOSE)
         return n <= b->usable && b->word == HK_PM_LOOSE; /* else: shrunk out of its tier */
     if (b->word == HK_PM_RUN)

@@ -52,6 +52,11 @@ bool hk_ace_resize(struct hk_heap *heap, void *p, size_t n, const void *site);
 /* A block above 64 KiB stays as it is when n bytes are wanted of it: fits, and not half empty. Outside slow
  * sections too: it takes no lock and changes nothing. */
 bool hk_ace_keeps(const void *p, size_t n);
+/* The same of a small one, of which half may be empty, and more up to 64 bytes, where moving gains nothing. False for 0. */
+HK_INLINE bool hk_ace_keeps_small(size_t usable, size_t n)
+{
+    return n - 1 < usable && (usable <= 64 || n > usable / 2);
+}
 /* realloc for p != NULL, n > 0. NULL: the old block is untouched. */
 void *hk_ace_realloc(struct hk_heap *heap, void *p, size_t n, const void *site);
 size_t hk_ace_usable(const void *p, const void *site);

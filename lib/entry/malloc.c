@@ -24,8 +24,10 @@
 /* The same function under another name: its attributes too, where the compiler can copy them. */
 #if __has_attribute(copy)
 #define ALIAS_OF(name) __attribute__((visibility("default"), alias(#name), copy(name)))
+#define HERE(name)     __attribute__((visibility("hidden"), alias(#name), copy(name)))
 #else
 #define ALIAS_OF(name) __attribute__((visibility("default"), alias(#name)))
+#define HERE(name)     __attribute__((visibility("hidden"), alias(#name)))
 #endif
 #define CALLER() __builtin_return_address(0)
 
@@ -376,6 +378,9 @@ HK_EXPORT void free(void *p)
     hk_entry_free(p, CALLER());
 }
 
+/* Not through the PLT, whoever replaces free. */
+extern __typeof(free) free_here HERE(free);
+
 HK_EXPORT void *calloc(size_t count, size_t size)
 {
     size_t n;
@@ -474,11 +479,41 @@ static void *realloc_at(void *p, size_t n, const void *site)
     return moved;
 }
 
+/* The old block goes by free itself: its fast path is the only code that puts blocks into magazines outside of slow sections. */
+static HK_NOINLINE void *move_small(void *fresh, void *p, size_t bytes)
+{
+    memcpy(fresh, p, bytes);
+    free_here(p);
+    return fresh;
+}
+
+static HK_NOINLINE void *realloc_other(void *p, size_t n, const void *site)
+{
+    return hk_ace_keeps(p, n) ? p : realloc_at(p, n, site);
+}
+
+/*
+ * A small block of the thread's own stays, or moves from one magazine to another; a new one is a malloc, for programs that know
+ * no other call than realloc. Nothing is saved on the stack here.
+ */
+HK_INLINE void *realloc_fast(void *p, size_t n, const void *site)
+{
+    size_t size = p ? hk_heap_own_size(p) : 0;
+    void *fresh;
+
+    if (p && size == 0)
+        return realloc_other(p, n, site);
+    if (hk_ace_keeps_small(size, n))
+        return p;
+    fresh = hk_heap_alloc_fast(n);
+    if (HK_UNLIKELY(!fresh))
+        return realloc_at(p, n, site);
+    return p ? move_small(fresh, p, hk_min(n, size)) : fresh;
+}
+
 HK_EXPORT void *realloc(void *p, size_t n)
 {
-    if (hk_heap_keeps(p, n) || hk_ace_keeps(p, n))
-        return p;
-    return realloc_at(p, n, CALLER());
+    return realloc_fast(p, n, CALLER());
 }
 
 HK_EXPORT void *reallocarray(void *p, size_t count, size_t size)
@@ -489,7 +524,7 @@ HK_EXPORT void *reallocarray(void *p, size_t count, size_t size)
         errno = ENOMEM;
         return NULL;
     }
-    return realloc_at(p, n, CALLER());
+    return realloc_fast(p, n, CALLER());
 }
 
 HK_EXPORT void free_sized(void *p, size_t size);
@@ -517,6 +552,14 @@ HK_EXPORT void cfree(void *p)
 
 /* ---- aligned ------------------------------------------------------------------------------- */
 
+/* align: a power of two. */
+HK_INLINE void *alloc_aligned(size_t n, size_t align, const void *site)
+{
+    void *p = align <= 16 ? hk_heap_alloc_fast(n) : hk_heap_alloc_aligned_fast(n, align);
+
+    return HK_LIKELY(p) ? p : hk_entry_alloc(n, align, false, site);
+}
+
 HK_EXPORT int posix_memalign(void **out, size_t align, size_t n)
 {
     int saved = errno;
@@ -524,7 +567,7 @@ HK_EXPORT int posix_memalign(void **out, size_t align, size_t n)
 
     if (!hk_is_pow2(align) || align % sizeof(void *))
         return EINVAL;
-    p = hk_entry_alloc(n, align, false, CALLER());
+    p = alloc_aligned(n, align, CALLER());
     errno = saved; /* reports by value, on failure too */
     if (!p)
         return ENOMEM;
@@ -538,7 +581,7 @@ HK_EXPORT void *aligned_alloc(size_t align, size_t n)
         errno = EINVAL;
         return NULL;
     }
-    return hk_entry_alloc(n, align, false, CALLER());
+    return alloc_aligned(n, align, CALLER());
 }
 
 /* As glibc: any alignment, rounded up to a power of two. */
@@ -550,7 +593,7 @@ HK_EXPORT void *memalign(size_t align, size_t n)
     }
     while (!hk_is_pow2(align))
         align = align ? align + (align & -align) : 1;
-    return hk_entry_alloc(n, align, false, CALLER());
+    return alloc_aligned(n, align, CALLER());
 }
 
 HK_EXPORT void *valloc(size_t n)
@@ -590,8 +633,13 @@ size_t hk_entry_trim(size_t keep_bytes)
 
 HK_EXPORT size_t malloc_usable_size(void *p)
 {
+    size_t size;
+
     if (!p)
         return 0;
+    size = hk_heap_own_size(p); /* some programs ask at each malloc and free */
+    if (HK_LIKELY(size))
+        return size;
     if (HK_UNLIKELY(hk_thread_is_panicking()))
         return emergency_size(p);
     return usable_size(p, CALLER());

@@ -33,26 +33,36 @@ HK_INLINE void hk_cursor_move(struct hk_class_record *r, ptrdiff_t blocks)
 #endif
 }
 
-/* NULL: the caller takes the slow path. */
-HK_INLINE void *hk_heap_alloc_fast(size_t n)
+HK_INLINE void *hk_heap_pop_fast(struct hk_class_record *r)
 {
-    struct hk_heap *heap = hk_heap_self;
-    size_t i = n - 1;
-    struct hk_class_record *r;
-    void **cursor;
-    void *p;
+    void **cursor = r->cursor;
+    void *p = cursor[-1];
 
-    if (HK_UNLIKELY(i >= heap->max_fast))
-        return NULL;
-    r = (struct hk_class_record *)((char *)heap + heap->class_offset[i >> 4]);
-    cursor = r->cursor;
-    p = cursor[-1];
     if (HK_UNLIKELY(!p))
         return NULL;
     hk_cursor_move(r, -1);
     if (HK_CHECKS)
         *hk_mark_of(p) = 0;
     return p;
+}
+
+/* NULL: the caller takes the slow path. */
+HK_INLINE void *hk_heap_alloc_fast(size_t n)
+{
+    struct hk_heap *heap = hk_heap_self;
+    size_t i = n - 1;
+
+    if (HK_UNLIKELY(i >= heap->max_fast))
+        return NULL;
+    return hk_heap_pop_fast((struct hk_class_record *)((char *)heap + heap->class_offset[i >> 4]));
+}
+
+/* The same with align a power of two above 16. */
+HK_INLINE void *hk_heap_alloc_aligned_fast(size_t n, size_t align)
+{
+    unsigned class = HK_LIKELY(n - 1 < hk_heap_self->max_fast) ? hk_size_to_aligned_class(n, align) : HK_NR_CLASSES;
+
+    return HK_LIKELY(class < HK_NR_CLASSES) ? hk_heap_pop_fast(&hk_heap_self->record[class]) : NULL;
 }
 
 /*
@@ -99,21 +109,21 @@ HK_INLINE bool hk_heap_free_checked(void *p, bool sized, size_t size)
     return true;
 }
 
-/* realloc that stays: p is a live block of this heap that fits n and is more than half used. False: look
- * closer. */
-HK_INLINE bool hk_heap_keeps(void *p, size_t n)
+/* For realloc: the bytes of p if it is a live block of this heap, else 0. */
+HK_INLINE size_t hk_heap_own_size(void *p)
 {
     uintptr_t a = (uintptr_t)p;
     struct hk_class_record *r;
 
     if (HK_UNLIKELY(a >> HK_ROOT_SHIFT >= HK_ROOT_ENTRIES))
-        return false;
+        return 0;
     r = (struct hk_class_record *)hk_load_relaxed(
         &hk_pagemap_leaf(a)->word[hk_pagemap_index(a)]);
     if ((uintptr_t)r - (uintptr_t)hk_heap_self >= sizeof(struct hk_class_record) * HK_NR_CLASSES)
-        return false;
-    return hk_size_starts_block(r->magic, (uint32_t)a & r->mask) && *hk_mark_of(p) != r->magic &&
-           n <= r->size && n > r->size / 2;
+        return 0;
+    if (!hk_size_starts_block(r->magic, (uint32_t)a & r->mask) || *hk_mark_of(p) == r->magic)
+        return 0;
+    return r->size;
 }
 
 /* False: the caller takes the slow path; nothing has changed. */

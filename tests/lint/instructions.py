@@ -32,6 +32,10 @@ WORKLOADS = {
     "1M": (1000, 120, 120),
     "batch": (50000, 50, 37),
     "random": (100000, 48, 36),
+    "realloc": (20000, 58, 46),
+    "grow": (20000, 166, 142),
+    "aligned": (20000, 110, 98),
+    "usable": (20000, 101, 89),
 }
 # Slow paths that follow the clock or the samples may move a mean by this much: 47.0 to 47.3 and 34.9 to
 # 35.3 in 60 runs of the random row, where one in 50 operations takes one.

@@ -1217,7 +1217,7 @@ START_TEST(sampled_blocks_are_of_no_thread)
         ck_assert_ptr_nonnull(p[i]);
         ck_assert_uint_eq(hk_class_of_word(hk_pagemap_word(p[i])), c);
         ck_assert(hk_heap_is_sampled_word(hk_pagemap_word(p[i])));
-        ck_assert(!free_fast(p[i]) && !hk_heap_keeps(p[i], 16) && !holds(p[i]));
+        ck_assert(!free_fast(p[i]) && hk_heap_own_size(p[i]) == 0 && !holds(p[i]));
     }
     ck_assert(!hk_heap_is_sampled_word(hk_pagemap_word(get(100))));
     ck_assert(!hk_heap_is_sampled_word(HK_PM_RUN) && !hk_heap_is_sampled_word(HK_PM_UNKNOWN));
