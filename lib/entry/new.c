@@ -350,24 +350,37 @@ void *hk_new_array_nothrow(size_t bytes, const void *tag)
     return HK_LIKELY(p != NULL) ? p : new_nothrow_slow(bytes, tag, CALLER(), HK_ORIGIN_NEW_ARRAY);
 }
 
+HK_INLINE void *aligned_fast(size_t bytes, size_t align)
+{
+    return HK_LIKELY(align > 16 && hk_is_pow2(align)) ? hk_heap_alloc_aligned_fast(bytes, align) : NULL;
+}
+
 void *hk_new_aligned(size_t bytes, size_t align)
 {
-    return new_slow(bytes, align, CALLER(), HK_ORIGIN_ALIGNED_NEW);
+    void *p = aligned_fast(bytes, align);
+
+    return HK_LIKELY(p != NULL) ? p : new_slow(bytes, align, CALLER(), HK_ORIGIN_ALIGNED_NEW);
 }
 
 void *hk_new_array_aligned(size_t bytes, size_t align)
 {
-    return new_slow(bytes, align, CALLER(), HK_ORIGIN_ALIGNED_NEW_ARRAY);
+    void *p = aligned_fast(bytes, align);
+
+    return HK_LIKELY(p != NULL) ? p : new_slow(bytes, align, CALLER(), HK_ORIGIN_ALIGNED_NEW_ARRAY);
 }
 
 void *hk_new_aligned_nothrow(size_t bytes, size_t align, const void *tag)
 {
-    return new_aligned_nothrow_slow(bytes, align, tag, CALLER(), HK_ORIGIN_ALIGNED_NEW);
+    void *p = aligned_fast(bytes, align);
+
+    return HK_LIKELY(p != NULL) ? p : new_aligned_nothrow_slow(bytes, align, tag, CALLER(), HK_ORIGIN_ALIGNED_NEW);
 }
 
 void *hk_new_array_aligned_nothrow(size_t bytes, size_t align, const void *tag)
 {
-    return new_aligned_nothrow_slow(bytes, align, tag, CALLER(), HK_ORIGIN_ALIGNED_NEW_ARRAY);
+    void *p = aligned_fast(bytes, align);
+
+    return HK_LIKELY(p != NULL) ? p : new_aligned_nothrow_slow(bytes, align, tag, CALLER(), HK_ORIGIN_ALIGNED_NEW_ARRAY);
 }
 
 /* free preserves errno, and so do these; those that jump to it let it see delete's caller. */
