@@ -471,6 +471,32 @@ static void unwatch(struct hk_class_record *r, struct hk_class_slabs *cs)
     cs->cap_in_use = 0;
 }
 
+/* Both ends of the magazine were hit: it is too small. */
+static bool grow(struct hk_heap *heap, unsigned class, const struct hk_class_policy *policy)
+{
+    struct hk_class_record *r = &heap->record[class];
+    struct hk_class_slabs *cs = &heap->slabs[class];
+    unsigned most = (unsigned)hk_min(cs->cap, policy->cap_max);
+
+    if (soft_cap(r, cs) < most) { /* was lowered */
+        r->limit = cs->bottom + 1 + hk_min(most, soft_cap(r, cs) * 2u + 1);
+    } else if (cs->cap >= policy->cap_max || !set_capacity(heap, class, cs->cap * 2u + 1)) {
+        return false;
+    }
+    hk_count_add(&heap->stats.nr_grown, 1);
+    return true;
+}
+
+/* Blocks came home and found no room: next time they are refilled from there, not by way of their slabs. */
+static void grow_for_parcels(struct hk_heap *heap, unsigned class)
+{
+    struct hk_class_slabs *cs = &heap->slabs[class];
+
+    if (HK_UNLIKELY(cs->nr_overflows > cs->cap / 2))
+        (void)grow(heap, class, &hk_policy()->class[class]);
+    cs->nr_overflows = 0;
+}
+
 /* The magazine is empty. */
 static void *fill_and_pop(struct hk_heap *heap, unsigned class)
 {
@@ -478,7 +504,7 @@ static void *fill_and_pop(struct hk_heap *heap, unsigned class)
     void **limit = open_gap(r, &heap->slabs[class]);
     void *p;
 
-    hk_heap_drain_locked(heap, heap, DRAIN_BYTES);
+    hk_heap_drain_for(heap, class, DRAIN_BYTES);
     p = pop(r);
     if (p)
         hk_count_add(&heap->stats.nr_drained, 1);
@@ -487,6 +513,7 @@ static void *fill_and_pop(struct hk_heap *heap, unsigned class)
     if (!p && refill(heap, class))
         p = pop(r);
     close_gap(r, &heap->slabs[class], limit);
+    grow_for_parcels(heap, class);
     return p;
 }
 
@@ -590,22 +617,6 @@ void hk_heap_flush_watched(struct hk_heap *heap, unsigned class)
     hk_heap_flush_class(heap, class, used - 1);
     memset(r->cursor, 0, (used - 1) * sizeof *r->cursor);
     watch(r, cs);
-}
-
-/* Both ends of the magazine were hit: it is too small. */
-static bool grow(struct hk_heap *heap, unsigned class, const struct hk_class_policy *policy)
-{
-    struct hk_class_record *r = &heap->record[class];
-    struct hk_class_slabs *cs = &heap->slabs[class];
-    unsigned most = (unsigned)hk_min(cs->cap, policy->cap_max);
-
-    if (soft_cap(r, cs) < most) { /* was lowered */
-        r->limit = cs->bottom + 1 + hk_min(most, soft_cap(r, cs) * 2u + 1);
-    } else if (cs->cap >= policy->cap_max || !set_capacity(heap, class, cs->cap * 2u + 1)) {
-        return false;
-    }
-    hk_count_add(&heap->stats.nr_grown, 1);
-    return true;
 }
 
 /*

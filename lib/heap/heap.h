@@ -24,9 +24,9 @@
  * words are no thread's own, so that free and realloc of such a block take the slow path by themselves.
  *
  * Remote free: the sender collects pointers in a parcel per owner and pushes it on the owner's inbox (one
- * CAS per parcel). The owner empties the inbox at a refill; when the inbox holds more than
- * HK_INBOX_MAX_BYTES or its heap is parked, the sender does. A slab may change owner while a parcel
- * travels; whoever opens it sends such a block on.
+ * CAS per parcel). A refill takes parcels from the inbox until its magazine is full; when some are left over
+ * the magazine grows. When the inbox holds more than HK_INBOX_MAX_BYTES or its heap is parked, the sender
+ * empties it. A slab may change owner while a parcel travels; whoever opens it sends such a block on.
  *
  * Who may run with whom:
  *   owner's malloc, free (fast)   anything: they touch the magazines only
@@ -77,6 +77,7 @@ struct hk_class_slabs {
     uint16_t idle_used;      /* slots in use at the last idle look */
     uint16_t idle_refills;
     uint16_t cap_in_use;     /* what the limit stands for while the class is watched (hk_heap_flush_idle), else 0 */
+    uint16_t nr_overflows;   /* blocks of parcels that the last drain gave to slabs for want of room; wraps */
     uint16_t nr_gaps;        /* slots at the bottom, in use, that hold no block (heap.c, "Gaps") */
     /* Under the lock; read relaxed by the counters. Block counts wrap at 2^32. */
     uint32_t nr_slabs;       /* of this heap */

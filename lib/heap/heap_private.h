@@ -30,6 +30,8 @@ void hk_heap_flush_watched(struct hk_heap *heap, unsigned class);
 /* Takes blocks home from the inbox, about max_bytes of them (0: all). The lock is held; `self` is the
  * caller's heap, which may be this one, or NULL. */
 void hk_heap_drain_locked(struct hk_heap *self, struct hk_heap *heap, size_t max_bytes);
+/* By the owner, until its magazine of the class is full. */
+void hk_heap_drain_for(struct hk_heap *heap, unsigned class, size_t max_bytes);
 /* The same for another heap, if its lock is free. */
 void hk_heap_try_drain(struct hk_heap *self, struct hk_heap *heap);
 void hk_heap_send_all(struct hk_heap *heap);

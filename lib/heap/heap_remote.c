@@ -139,8 +139,8 @@ bool hk_heap_free_remote(struct hk_heap *heap, void *p, uintptr_t word)
         send_single(owner, p, class, size);
         return true;
     }
-    /* Relaxed: a thief may have made its heap a moment ago; before its number is seen another outbox serves. */
-    box = &heap->outbox[hk_load_relaxed(&owner->id) % HK_NR_OUTBOXES];
+    /* By its address: nothing is read that the owner writes. */
+    box = &heap->outbox[(uintptr_t)owner / HK_HEAP_ALIGN % HK_NR_OUTBOXES];
     if (HK_UNLIKELY(box->owner != owner || !box->parcel) && !open_parcel(heap, box, owner))
         return true;
     add_block(box->parcel, p, class, size);
@@ -163,6 +163,7 @@ static void take_home(struct hk_heap *self, struct hk_heap *heap, struct hk_slab
         *r->cursor++ = p;
         hk_heap_count_down(heap, slab->class, 1);
     } else {
+        heap->slabs[slab->class].nr_overflows += self == heap;
         hk_heap_give_block(heap, slab, p);
     }
 }
@@ -210,16 +211,33 @@ static struct hk_parcel *next_pending(struct hk_heap *heap)
     return b;
 }
 
-void hk_heap_drain_locked(struct hk_heap *self, struct hk_heap *heap, size_t max_bytes)
+/* Bytes that came home; 0: nothing waits. */
+static size_t drain_parcel(struct hk_heap *self, struct hk_heap *heap)
 {
     void *astray[HK_PARCEL_BLOCKS];
-    struct hk_parcel *b;
-    size_t bytes = 0;
+    struct hk_parcel *b = next_pending(heap);
+    size_t bytes = b ? b->bytes : 0;
 
-    while ((max_bytes == 0 || bytes < max_bytes) && (b = next_pending(heap)) != NULL) {
-        bytes += b->bytes;
+    if (b)
         forward(self, astray, unpack(self, heap, b, astray));
-    }
+    return bytes;
+}
+
+void hk_heap_drain_locked(struct hk_heap *self, struct hk_heap *heap, size_t max_bytes)
+{
+    size_t bytes = 0, more;
+
+    while ((max_bytes == 0 || bytes < max_bytes) && (more = drain_parcel(self, heap)) != 0)
+        bytes += more;
+}
+
+void hk_heap_drain_for(struct hk_heap *heap, unsigned class, size_t max_bytes)
+{
+    const struct hk_class_record *r = &heap->record[class];
+    size_t bytes = 0, more;
+
+    while (bytes < max_bytes && r->cursor < r->limit && (more = drain_parcel(heap, heap)) != 0)
+        bytes += more;
 }
 
 /* A lock that is taken is held by the owner on a slow path, or by somebody who drains: either empties the

@@ -950,6 +950,31 @@ START_TEST(drain_into_a_full_magazine_goes_to_the_slabs)
 }
 END_TEST
 
+/* A consumer's frees: the producer's magazine grows until whole parcels fit, and its slabs are left alone. */
+START_TEST(magazine_grows_for_parcels)
+{
+    unsigned c = hk_size_to_class(64);
+    size_t nr_refills = 0;
+
+    make_heaps(2);
+    for (int round = 0; round < 40; round++) {
+        become(heap[0]);
+        get_many(64, 10 * HK_PARCEL_BLOCKS);
+        if (round == 19)
+            nr_refills = heap[0]->stats.nr_refills;
+        become(heap[1]);
+        put_many(10 * HK_PARCEL_BLOCKS);
+    }
+    ck_assert_uint_ge(heap[0]->slabs[c].cap, HK_PARCEL_BLOCKS);
+    ck_assert_uint_le(heap[0]->slabs[c].cap, hk_policy()->class[c].cap_max);
+    ck_assert_uint_le(heap[0]->stats.nr_refills, nr_refills + 40); /* for what waits in the outbox */
+    become(heap[0]);
+    check_all();
+    flush_everything(2);
+    nothing_is_lost();
+}
+END_TEST
+
 /* ---- park, adopt, steal -------------------------------------------------------------------- */
 
 START_TEST(parked_heap_keeps_slabs_only)
@@ -1871,6 +1896,7 @@ int main(void)
     tcase_add_test(tc, one_malloc_brings_home_no_flood);
     tcase_add_test(tc, reclaim_empties_the_inboxes_of_others);
     tcase_add_test(tc, drain_into_a_full_magazine_goes_to_the_slabs);
+    tcase_add_test(tc, magazine_grows_for_parcels);
 
     tc = new_case(suite, "park", setup, teardown);
     tcase_add_test(tc, parked_heap_keeps_slabs_only);
