@@ -698,6 +698,8 @@ void hk_ace_free(struct hk_heap *heap, void *p, const void *site)
             return;
         complain(&about_free, verdict, p, &b, site);
     }
+    if (HK_UNLIKELY(hk_config.safe_free) && b.word >= HK_PM_KINDS && hk_heap_holds(p, b.word))
+        complain(&about_free, HK_BLOCK_DEAD, p, &b, site);
     if (b.word >= HK_PM_KINDS)
         free_small(heap, p, &b);
     else if (b.word == HK_PM_RUN)

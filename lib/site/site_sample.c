@@ -190,7 +190,8 @@ uint64_t hk_site_sample(const struct hk_site_sample *s, const void *p)
                                     .block_bytes = s->block_bytes,
                                     .nr_calls = s->nr_calls,
                                     .thread = s->thread};
-    hk_add_relaxed(&nr_large, s->nr_calls != 0);
+    if (s->nr_calls)
+        hk_add_relaxed(&nr_large, 1);
     note_birth(slot, s, &r->life);
     publish(r, p);
     conclude(slot, s->now_ns);
@@ -339,7 +340,8 @@ void hk_site_sample_lay(const void *q, const struct hk_site_life *life, size_t b
         return;
     }
     r->life = *life;
-    hk_add_relaxed(&nr_large, life->nr_calls != 0);
+    if (life->nr_calls)
+        hk_add_relaxed(&nr_large, 1);
     note_growth(slot, &r->life, bytes);
     note_size(slot, &r->life, bytes);
     publish(r, q);
