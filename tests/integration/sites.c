@@ -624,7 +624,7 @@ static int many_large_blocks(void)
     CHECK_EQ(COUNT(kept), a.allocs);
     CHECK_EQ(COUNT(kept), b.allocs);
     CHECK(a.samples > 100 && b.samples > 100);
-    double off = (double)a.live_bytes / (double)right - 1, bound = 4 / root((double)(a.samples - a.samples_ended));
+    double off = (double)a.live_bytes / (double)right - 1, bound = 6 / root((double)(a.samples - a.samples_ended));
     CHECK(off < bound && off > -bound);
     CHECK_EQ(0, b.live_bytes);
     return PASS;
