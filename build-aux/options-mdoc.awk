@@ -3,7 +3,6 @@
 #
 #   awk -f options-mdoc.awk -v what=options    lib/config/options.def    each option, in sections
 #   awk -f options-mdoc.awk -v what=SUPERSEDED lib/config/legacy.def     names, and what took their place
-#   awk -f options-mdoc.awk -v what=RESERVED   lib/config/legacy.def     names, and what for
 #
 # An entry is X(...) or XSET(...), over several lines; a comment of one line before entries is a section's title.
 

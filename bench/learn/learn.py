@@ -5,9 +5,10 @@
 Does learning pay? PROGRAM is bench/learn/workloads, LIBRARY the built libhakmem.so. TABLE is one of
 
   arms       every arm of every learnt knob, fixed by its option, on every workload: what there is to gain
+  dropped    the same for knobs that are not learnt: what there is not
   adaptive   per workload: the default, the best fixed arm of all knobs, and what learning reaches: once frozen
              (a second run that loads the policy file of the first) and while it still learns
-  phases     workloads in turn: each knob's fixed arms against the learner (ucb1 and elo)
+  phases     workloads in turn: each knob's fixed arms, and pairs of them, against the learner (ucb1 and elo)
   flipper    the same with turns shorter than a window: an adversary
   regret     cost of the learner over time against the best fixed arm's: DIRECTORY/regret.svg
 
@@ -21,16 +22,28 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import time
 
 MEMORY = 312e-6
 ARMS = {
     "PURGE_DELAY_MS": ["50", "300", "1000", "4000"],
     "PURGE_CAP_BYTES": ["16M", "32M", "64M", "128M"],
-    "MMAP_THRESHOLD": ["256K", "512K", "1M", "2M"],
-    "WMAX_LARGE": ["1.125", "1.25", "1.5", "2.0"],
 }
-WORKLOADS = ["burst", "steady", "buffers", "runs", "huge", "mid", "cold", "tiny", "handoff", "larson"]
-LEARN = {"MODE": "learning", "LEARN_WINDOW_MS": "200"}
+# The workloads that should show each.
+DROPPED = {
+    "MMAP_THRESHOLD": (["256K", "512K", "1M", "2M"], "buffers runs huge"),
+    "WMAX_LARGE": (["1.0", "1.125", "1.25", "1.5", "2.0"], "buffers runs huge"),
+    "WMAX_MID": (["1.0", "1.25", "2.0"], "mid"),
+    "TINY_MAG_CAP": (["32", "128", "512", "2048"], "tiny cold larson"),
+    "TINY_REFILL_COUNT_HOT": (["8", "16", "64"], "tiny handoff larson"),
+    "REMOTE_BATCH_BYTES": (["4K", "16K", "64K", "256K"], "handoff"),
+    "TINY_MUST_ADOPT": (["0", "1"], "handoff larson"),
+    "CAP_MID": (["16", "64", "256"], "mid cold"),
+    "CAP_LARGE": (["1", "4", "16"], "runs huge"),
+    "BIGCACHE_AGE_MS": (["100", "1000", "10000"], "buffers huge"),
+}
+WORKLOADS = ["burst", "gaps", "steady", "lull", "buffers", "runs", "huge", "mid", "cold", "tiny", "handoff", "larson"]
+LEARN = {"MODE": "learning", "LEARN_WINDOW_MS": "500", "LEARN_MIN_SAMPLES": "64"}
 
 
 class Bench:
@@ -42,14 +55,16 @@ class Bench:
         """{name: (objective, cpu, faults, MiB) per round}, and the learner's line."""
         env = dict(os.environ, LD_PRELOAD=self.library)
         env.update({"HAKMEM_" + k: v for k, v in settings.items()})
+        start = time.monotonic()
         text = subprocess.run([self.program, str(spans)] + names, env=env, capture_output=True, text=True,
                               check=True).stdout
+        elapsed = time.monotonic() - start  # more than asked for: the last turn is ended
         scores = {}
         for line in text.splitlines():
             if line.startswith("#"):
                 continue
             name, rounds, cpu, faults, kib = line.split()
-            share = float(str(spans).split("/")[0]) / (len(names) if "/" in str(spans) else 1)
+            share = elapsed / (len(names) if "/" in str(spans) else 1)
             memory = float(kib) / 1024 * share * MEMORY
             scores[name] = tuple(x / float(rounds) for x in (float(cpu) + memory, float(cpu), float(faults))) \
                 + (float(kib) / 1024,)
@@ -84,6 +99,16 @@ def arms(b, names):
                 show(value, score, best)
 
 
+def dropped(b, names):
+    for knob, (values, where) in DROPPED.items():
+        for name in (n for n in where.split() if n in names):
+            scores = [s[name] for s in b.medians([{knob: v} for v in values], b.seconds, [name])]
+            best = min(s[0] for s in scores)
+            print(f"{knob.lower()} on {name}: spread {max(s[0] for s in scores) / best:.2f}")
+            for score, value in zip(scores, values):
+                show(value, score, best)
+
+
 def best_fixed(b, name):
     """Coordinate descent over the arms, as a person would: the best arm of each knob, together."""
     settings = [{}] + [{k: v} for k in ARMS for v in ARMS[k]]
@@ -115,9 +140,12 @@ def adaptive(b, names):
 
 
 def in_turn(b, names, slice_seconds):
-    spans = f"{10 * b.seconds}/{slice_seconds}"
-    settings = [{}] + [{k: v} for k in ARMS for v in ARMS[k]] + [LEARN, dict(LEARN, LEARNER="elo")]
-    runs = [b.run(s, spans, names) for s in settings]
+    fixed = [{}] + [{k: v} for k in ARMS for v in ARMS[k]]
+    fixed += [{"PURGE_DELAY_MS": d, "PURGE_CAP_BYTES": c} for d in ("50", "1000", "4000") for c in ("16M", "128M")]
+    settings = fixed + [LEARN, dict(LEARN, LEARNER="elo")]
+    # What is fixed costs the same in every turn: two of them will do.
+    runs = [b.run(s, f"{2 * len(names) * slice_seconds if s in fixed else 30 * b.seconds}/{slice_seconds}", names)
+            for s in settings]
     default = runs[0][0]
 
     def total(scores):  # of each workload, relative to the default
@@ -198,10 +226,12 @@ def main(argv):
         print(f"== {table}", flush=True)
         if table == "arms":
             arms(b, only or WORKLOADS)
+        elif table == "dropped":
+            dropped(b, only or WORKLOADS)
         elif table == "adaptive":
             adaptive(b, only or WORKLOADS)
         elif table == "phases":
-            in_turn(b, only or ["burst", "buffers", "huge"], 3)
+            in_turn(b, only or ["gaps", "lull", "buffers"], 9)
         elif table == "flipper":
             in_turn(b, only or ["buffers", "cold"], 0.3)
         elif table == "regret":

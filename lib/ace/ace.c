@@ -616,6 +616,8 @@ static void free_run(struct hk_heap *heap, void *p, struct hk_block *b, const vo
 
     if (HK_UNLIKELY(!hk_l25_kill(run)))
         complain(&about_free, HK_BLOCK_DEAD, p, b, site);
+    if (HK_UNLIKELY(run->followed))
+        hk_l25_unfollow(run);
     hk_l25_cache_run(heap ? &heap->l25 : NULL, heap ? heap->id : 0, run);
     trim_if_over(heap);
 }
@@ -707,6 +709,8 @@ void hk_ace_free(struct hk_heap *heap, void *p, const void *site)
             return;
         complain(&about_free, verdict, p, &b, site);
     }
+    if (HK_UNLIKELY(hk_config.safe_free) && b.word >= HK_PM_KINDS && hk_heap_holds(p, b.word))
+        complain(&about_free, HK_BLOCK_DEAD, p, &b, site);
     if (b.word >= HK_PM_KINDS)
         free_small(heap, p, &b);
     else if (b.word == HK_PM_RUN)
@@ -719,6 +723,35 @@ void hk_ace_free(struct hk_heap *heap, void *p, const void *site)
         free_empty(p, &b, site);
     else
         free_big(heap, p, &b, site);
+}
+
+/* ---- followed ------------------------------------------------------------------------------ */
+
+bool hk_ace_is_large(const void *p)
+{
+    uintptr_t word = hk_pagemap_word(p);
+
+    return word == HK_PM_RUN || word == HK_PM_BIG;
+}
+
+bool hk_ace_follow(void *p)
+{
+    uintptr_t word = hk_pagemap_word(p);
+
+    if (word == HK_PM_RUN)
+        hk_l25_follow(hk_pagemap_desc(p));
+    else if (word == HK_PM_BIG)
+        ((struct hk_big *)hk_pagemap_desc(p))->followed = 1;
+    return word == HK_PM_RUN || word == HK_PM_BIG;
+}
+
+bool hk_ace_follows(const void *p)
+{
+    uintptr_t word = hk_pagemap_word(p);
+
+    if (word == HK_PM_RUN)
+        return ((const struct hk_run *)hk_pagemap_desc(p))->followed;
+    return word == HK_PM_BIG && ((const struct hk_big *)hk_pagemap_desc(p))->followed;
 }
 
 /* ---- realloc ------------------------------------------------------------------------------- */

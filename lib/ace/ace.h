@@ -60,6 +60,13 @@ HK_INLINE bool hk_ace_keeps_small(size_t usable, size_t n)
 /* realloc for p != NULL, n > 0. NULL: the old block is untouched. */
 void *hk_ace_realloc(struct hk_heap *heap, void *p, size_t n, const void *site);
 size_t hk_ace_usable(const void *p, const void *site);
+/* A live block above the classes: its free will take the slow path, until which hk_ace_follows is true. False: another
+ * block. A realloc that moves it ends that. */
+bool hk_ace_follow(void *p);
+/* Of any pointer. */
+bool hk_ace_follows(const void *p);
+/* Above the classes? Of a live block. */
+bool hk_ace_is_large(const void *p);
 size_t hk_ace_good_size(size_t n);
 /* The size class that serves such a request; HK_NR_CLASSES: none, it is larger. */
 unsigned hk_ace_class(size_t n, size_t align);

@@ -307,6 +307,7 @@ static void set_live(struct hk_big *big, const struct hk_big_range *range)
     big->base = range->base;
     big->bytes = range->bytes;
     big->arena = range->arena;
+    big->followed = 0;
     big->guarded = range->guarded || install_guard(big->base, big->bytes);
     hk_add_relaxed(&hk_ace_counters.live_bytes, big->bytes);
     hk_add_relaxed(&hk_ace_counters.nr_live, 1);

@@ -34,6 +34,7 @@ struct hk_big {
     uint8_t arena;            /* the range is the arena's; else a mapping of its own */
     uint8_t guarded;          /* the range ends in a guard page */
     uint8_t repeats;          /* its site asked for the same size before */
+    uint8_t followed;         /* the profile wants to hear of its end */
     const void *site;
     struct hk_loan *loan;     /* of a mapping of its own; else NULL */
     struct hk_big *next_free; /* under the lock */

@@ -23,13 +23,11 @@ static const struct {
 } knobs[HK_NR_KNOBS] = {
     [HK_KNOB_PURGE_DELAY] = {"purge_delay_ms", {50, 300, 1000, 4000}, 0},
     [HK_KNOB_CACHE_FLOOR] = {"purge_cap_bytes", {16 << 10, 32 << 10, 64 << 10, 128 << 10}, 10},
-    [HK_KNOB_THRESHOLD] = {"mmap_threshold", {256, 512, 1024, 2048}, 10},
-    [HK_KNOB_WMAX] = {"wmax_large", {1125, 1250, 1500, 2000}, 0},
 };
 
 /* Whole settings, from thrifty to roomy. */
 static const struct hk_arms strategies[HK_ELO_STRATEGIES] = {
-    {{0, 0, 3, 0}}, {{0, 1, 3, 1}}, {{1, 1, 3, 1}}, {{1, 1, 2, 2}}, {{2, 2, 3, 2}}, {{3, 3, 2, 3}},
+    {{0, 0}}, {{0, 3}}, {{1, 1}}, {{3, 1}}, {{2, 2}}, {{3, 3}},
 };
 
 size_t hk_acectl_value(enum hk_knob knob, unsigned arm)
@@ -71,10 +69,6 @@ void hk_acectl_apply(const struct hk_acectl *ctl, struct hk_policy *policy)
     if (ctl->options.turns[HK_KNOB_CACHE_FLOOR])
         policy->purge_floor_bytes =
             hk_acectl_value(HK_KNOB_CACHE_FLOOR, now->of[HK_KNOB_CACHE_FLOOR]);
-    if (ctl->options.turns[HK_KNOB_THRESHOLD])
-        policy->big_threshold = hk_acectl_value(HK_KNOB_THRESHOLD, now->of[HK_KNOB_THRESHOLD]);
-    if (ctl->options.turns[HK_KNOB_WMAX])
-        policy->wmax_large = (unsigned)hk_acectl_value(HK_KNOB_WMAX, now->of[HK_KNOB_WMAX]);
 }
 
 /* ---- lessons ------------------------------------------------------------------------------- */
@@ -289,8 +283,7 @@ static void note_arm(struct hk_acectl *ctl, struct hk_acectl_lesson *lesson, uin
         return;
     }
     if (hk_ucb1_is_settled(bandit, TRIALS_TO_SETTLE)) {
-        lesson->nr_calm++;
-        hk_ucb1_restart(bandit, bandit->incumbent);
+        lesson->nr_calm++; /* what was tried stays known: the next turn is short */
         next_knob(ctl, lesson);
     }
 }
@@ -437,8 +430,6 @@ static void view_values(const struct hk_policy *policy, struct hk_acectl_view *v
 {
     view->knob[HK_KNOB_PURGE_DELAY].value = policy->purge_delay_ns;
     view->knob[HK_KNOB_CACHE_FLOOR].value = policy->purge_floor_bytes;
-    view->knob[HK_KNOB_THRESHOLD].value = policy->big_threshold;
-    view->knob[HK_KNOB_WMAX].value = policy->wmax_large;
 }
 
 static void view_knobs(const struct hk_acectl *ctl, struct hk_acectl_view *view)

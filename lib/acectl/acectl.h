@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: MIT
 /*
- * acectl: what to learn. Four knobs of the policy, each with a few settings (arms), turned one at a time while
+ * acectl: what to learn. Two knobs of the policy, each with a few settings (arms), turned one at a time while
  * the program runs; what a setting costs is told by counters that slow paths keep.
  *
  *   knob          arms                       what it moves
  *   purge delay   50 300 1000 4000 ms        refaults against memory that lies dirty
  *   cache floor   16 32 64 128 MiB           faults of big blocks against cached memory (BigCache's budget)
- *   threshold     256 K, 512 K, 1 M, 2 M     runs of granules or mappings of their own
- *   W_MAX large   1.125 1.25 1.5 2.0         hits in the caches of big blocks against slack
+ *
+ * Those of which no arm is best everywhere, with a spread beyond 10 %: DESIGN.md has the others, measured and left alone.
  *
  * Cost of a window, in ns per MiB that slow paths handed out: pages that will fault in (2 us each), calls that
  * gave memory back (5 us each), and the memory that was cached meanwhile (one core costs as much as 3.2 GiB: 312 ns
@@ -41,7 +41,7 @@
 #define HK_ACECTL_ARMS 4
 #define HK_ACECTL_MAX_SNAPSHOTS 64 /* see hk_policy_update */
 
-enum hk_knob { HK_KNOB_PURGE_DELAY, HK_KNOB_CACHE_FLOOR, HK_KNOB_THRESHOLD, HK_KNOB_WMAX, HK_NR_KNOBS };
+enum hk_knob { HK_KNOB_PURGE_DELAY, HK_KNOB_CACHE_FLOOR, HK_NR_KNOBS };
 
 /* An arm per knob. */
 struct hk_arms {
@@ -110,7 +110,7 @@ struct hk_acectl_view {
     uint64_t windows, trials, adopted, broken_off, shifts, recalled;
     uint64_t cost, usual_cost; /* ns per MiB handed out: of the last window; on the settings adopted */
     struct {
-        uint64_t value;       /* in force: ns, bytes, bytes, thousandths */
+        uint64_t value;       /* in force: ns, bytes */
         uint64_t learns;      /* 0: the user has set it, or it is switched off */
         uint64_t arm;
         uint64_t pulls[HK_ACECTL_ARMS]; /* trials of each arm that are remembered in this context */
@@ -130,7 +130,7 @@ bool hk_acectl_set_prior(struct hk_acectl *ctl, const struct hk_arms *arms);
 struct hk_arms hk_acectl_best(const struct hk_acectl *ctl);
 /* The user has set it: the knob is let alone from now on. */
 void hk_acectl_release(struct hk_acectl *ctl, enum hk_knob knob);
-/* In the option's unit: ms, bytes, bytes, thousandths. */
+/* In the option's unit: ms, bytes. */
 size_t hk_acectl_value(enum hk_knob knob, unsigned arm);
 /* HK_ACECTL_ARMS: the value is no arm. */
 unsigned hk_acectl_arm_of(enum hk_knob knob, size_t value);

@@ -69,12 +69,18 @@ enum hk_option {
 
 extern struct hk_config hk_config;
 
-/* Every malloc and free takes the slow path. */
 #define HK_GUARD_EXACT_BYTES (16 * HK_KIB)
+/* Every allocation is counted by guard. */
 HK_INLINE bool hk_config_is_exact(const struct hk_config *config)
 {
     return config->secure ||
            (config->guard != HK_GUARD_OFF && config->guard_rate_bytes < HK_GUARD_EXACT_BYTES);
+}
+
+/* Every malloc and free takes the slow path. */
+HK_INLINE bool hk_config_is_slow(const struct hk_config *config)
+{
+    return config->safe_free || hk_config_is_exact(config);
 }
 
 extern struct hk_lock hk_config_lock;

@@ -71,6 +71,8 @@ int hk_entry_load_policy(const char *path);
 int hk_entry_get_arms(struct hk_arms *arms);
 int hk_entry_set_arms(const struct hk_arms *arms);
 
+/* Who allocates and frees, to the profile: unlike the kernel's number it is the same after fork. */
+uint32_t hk_entry_owner_number(const struct hk_heap *heap);
 /* What the heap has gathered goes to the site table. */
 void hk_entry_tell_sites(struct hk_heap *heap);
 /* Gives memory back until keep_bytes stay cached; returns bytes. */

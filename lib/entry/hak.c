@@ -57,9 +57,11 @@ static void *alloc_for(size_t size, const void *site)
 {
     void *p = hk_heap_alloc_fast(size);
 
+    if (!p && size > HK_FAST_MAX) /* counted by hk_entry_alloc */
+        hk_site_label(site);
     if (!p)
         p = hk_entry_alloc(size, 16, false, site);
-    if (p && size <= HK_FAST_MAX) /* larger ones are counted by hk_entry_alloc */
+    if (p && size <= HK_FAST_MAX)
         hk_site_note_label(site, size);
     return p;
 }
@@ -125,8 +127,9 @@ static hak_site_t as_public(const struct hk_site_slot *slot)
         .module = (const void *)(uintptr_t)slot->base,
     };
 
+    site.frees = hk_min(site.frees, site.allocs); /* the one may be estimated, the other exact */
     site.average_bytes = site.allocs ? site.total_bytes / site.allocs : 0;
-    if (slot->size_p50.count == 0) { /* few blocks, all large: sizes are noted now and then */
+    if (slot->size_p50.count == 0) { /* large blocks, and no samples */
         site.size_p50 = site.average_bytes;
         site.size_p99 = site.max_bytes;
     }

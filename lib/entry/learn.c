@@ -73,8 +73,6 @@ static bool is_preset(enum hk_option option)
 static const enum hk_option option_of[HK_NR_KNOBS] = {
     [HK_KNOB_PURGE_DELAY] = HK_OPTION_purge_delay_ms,
     [HK_KNOB_CACHE_FLOOR] = HK_OPTION_purge_cap_bytes,
-    [HK_KNOB_THRESHOLD] = HK_OPTION_mmap_threshold,
-    [HK_KNOB_WMAX] = HK_OPTION_wmax_large,
 };
 
 /* What the user has set by now is his; and delays that he has switched off stay off. */
@@ -136,16 +134,7 @@ static unsigned learn_mode(void)
 
 static size_t preset_of(enum hk_knob knob)
 {
-    switch (knob) {
-    case HK_KNOB_PURGE_DELAY:
-        return hk_config.purge_delay_ms;
-    case HK_KNOB_CACHE_FLOOR:
-        return hk_config.purge_cap_bytes;
-    case HK_KNOB_THRESHOLD:
-        return hk_config.mmap_threshold_bytes;
-    default:
-        return hk_config.wmax_large_thousandths;
-    }
+    return knob == HK_KNOB_PURGE_DELAY ? hk_config.purge_delay_ms : hk_config.purge_cap_bytes;
 }
 
 /* Watched without having asked for it: nothing that takes more memory than the promise (ace.h). */

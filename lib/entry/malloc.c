@@ -5,6 +5,7 @@
 #include "ace/ace.h"
 #include "base/panic.h"
 #include "config/config.h"
+#include "entry/large.h"
 #include "entry/malloc_h.h"
 #include "export/export.h"
 #include "guard/guard.h"
@@ -30,8 +31,6 @@
 #define HERE(name)     __attribute__((visibility("hidden"), alias(#name)))
 #endif
 #define CALLER() __builtin_return_address(0)
-
-#define MAX_PENDING_SITES 304 /* calls gathered before the site table hears of them */
 
 /* M_PERTURB: fill byte, 0 for none. Then no fast path is taken. */
 static uint8_t perturb;
@@ -72,46 +71,6 @@ static void fill_new(void *p, size_t n, bool zero)
         memset(p, byte ^ 0xff, n); /* as glibc: the complement on malloc, the byte on free */
 }
 
-void hk_entry_tell_sites(struct hk_heap *heap)
-{
-    unsigned nr = heap ? heap->site_pending.nr_allocs : 0;
-    size_t bytes;
-
-    if (nr == 0)
-        return;
-    bytes = heap->site_pending.bytes;
-    hk_site_note_allocs(heap->site_pending.site, nr, bytes, heap->site_pending.max_bytes, heap->last_tick_ns);
-    if (heap->ticks % 64 == 0) /* the quantiles cost more than the counts */
-        hk_site_note_size(heap->site_pending.site, bytes / nr);
-    hk_heap_count_large(heap, nr, bytes);
-    heap->site_pending.nr_allocs = 0;
-    heap->site_pending.bytes = 0;
-}
-
-static inline void add_pending(struct hk_heap *heap, size_t n)
-{
-    heap->site_pending.nr_allocs++;
-    heap->site_pending.bytes += n;
-    if (n > heap->site_pending.max_bytes)
-        heap->site_pending.max_bytes = n;
-}
-
-/* Gathers calls from one site, so that the shared table is touched once for many. */
-static void note_site(struct hk_heap *heap, const void *site, size_t n)
-{
-    if (HK_UNLIKELY(!heap)) {
-        hk_site_note_allocs(site, 1, n, n, 0);
-        return;
-    }
-    if (HK_UNLIKELY(heap->site_pending.site != site ||
-                    heap->site_pending.nr_allocs >= MAX_PENDING_SITES)) {
-        hk_entry_tell_sites(heap);
-        heap->site_pending.site = site;
-        heap->site_pending.bytes = heap->site_pending.max_bytes = 0;
-    }
-    add_pending(heap, n);
-}
-
 static HK_COLD void *alloc_guarded(struct hk_heap *heap, size_t n, size_t align, const void *site)
 {
     void *p = hk_entry_guard_alloc(heap, n, align, n, site);
@@ -139,7 +98,7 @@ static void *alloc_inside(size_t n, size_t align, bool zero, const void *site)
     if (HK_UNLIKELY(heap && heap->sampling.attention))
         hk_entry_sample_attend(heap);
     if (p && n > HK_FAST_MAX)
-        note_site(heap, site, n);
+        hk_entry_note_large(heap, p, n, site);
     if (p)
         fill_new(p, n, zero);
     return p;
@@ -185,12 +144,12 @@ static HK_NOINLINE void *malloc_run(size_t n, const void *site)
     struct hk_run *run;
 
     if (n - HK_FAST_MAX - 1 >= heap->max_run || heap->site_pending.site != site ||
-        heap->site_pending.nr_allocs >= MAX_PENDING_SITES || !hk_thread_enter_light())
+        heap->site_pending.nr_allocs >= HK_MAX_PENDING_SITES || !hk_thread_enter_light())
         return alloc_slow(n, 16, false, site);
     run = hk_l25_pop(&heap->l25, n);
     if (HK_LIKELY(run)) {
         run->site = site;
-        add_pending(heap, n);
+        hk_entry_add_pending(heap, n);
         if (HK_UNLIKELY(!hk_thread_try_leave_light(heap)))
             return leave_with(hk_run_start(run));
         return hk_run_start(run);
@@ -231,6 +190,8 @@ static void free_inside(void *p, enum hk_origin origin, size_t size, const void 
         hk_entry_sample_passes(heap);
     if (HK_UNLIKELY(is_followed(p)))
         hk_entry_sample_freed(heap, p);
+    if (HK_UNLIKELY(hk_ace_follows(p)))
+        hk_entry_large_freed(heap, p);
     if (HK_UNLIKELY(hk_config.secure))
         hk_secure_free(heap, p, origin, size, site);
     else
@@ -432,7 +393,8 @@ static void *realloc_inside(void *p, size_t n, const void *site)
     if (HK_UNLIKELY(heap && n <= HK_FAST_MAX && heap->sampling.searching) ||
         HK_UNLIKELY(is_followed(p)))
         return realloc_with_sample(heap, p, n, site);
-    moved = hk_ace_realloc(heap, p, n, site);
+    moved = n > HK_FAST_MAX || hk_ace_follows(p) ? hk_entry_large_realloc(heap, p, n, site)
+                                                 : hk_ace_realloc(heap, p, n, site);
     if (HK_UNLIKELY(heap && heap->sampling.attention))
         hk_entry_sample_attend(heap);
     return moved;

@@ -2,7 +2,7 @@
 /*
  * policy_file: what was learnt, as text, for the same program's next start.
  *
- *     hakmem-policy 1
+ *     hakmem-policy 2
  *     build-id 5f3a...          of the main program; "none" if it has none
  *     purge_delay_ms 300        one line per knob, in the order of enum hk_knob
  *     ...
@@ -110,7 +110,7 @@ static size_t format(char text[MAX_TEXT], const struct hk_arms *arms)
     size_t n;
 
     dl_iterate_phdr(find_build_id, &id);
-    n = (size_t)snprintf(text, MAX_TEXT, "hakmem-policy 1\nbuild-id %s\n", id.hex);
+    n = (size_t)snprintf(text, MAX_TEXT, "hakmem-policy 2\nbuild-id %s\n", id.hex);
     for (unsigned k = 0; k < HK_NR_KNOBS; k++)
         n += (size_t)snprintf(text + n, MAX_TEXT - n, "%s %zu\n", hk_acectl_knob_name((enum hk_knob)k),
                               hk_acectl_value((enum hk_knob)k, arms->of[k]));
@@ -138,7 +138,7 @@ static const char *parse(const char *text, size_t n, struct hk_arms *arms)
 {
     char again[MAX_TEXT];
 
-    if (n < 16 || memcmp(text, "hakmem-policy 1\n", 16) != 0)
+    if (n < 16 || memcmp(text, "hakmem-policy 2\n", 16) != 0)
         return "not a policy file of this version";
     for (unsigned k = 0; k < HK_NR_KNOBS; k++) {
         unsigned arm = hk_acectl_arm_of((enum hk_knob)k, value_of(text, hk_acectl_knob_name((enum hk_knob)k)));

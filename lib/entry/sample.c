@@ -174,9 +174,9 @@ static void tell_probe_end(const void *p)
         hk_probe_free(p);
 }
 
-static uint32_t owner_number(const struct hk_heap *heap)
+uint32_t hk_entry_owner_number(const struct hk_heap *heap)
 {
-    return heap ? heap->id + 1 : 0; /* unlike the kernel's, it is the same after fork */
+    return heap ? heap->id + 1 : 0;
 }
 
 /* Guarded if one is due, else of the sampled heap; NULL without a profile, or no memory. */
@@ -192,7 +192,7 @@ HK_NOINLINE void *hk_entry_sample_alloc(struct hk_heap *heap, size_t n, size_t a
 {
     struct hk_sampling *s = &heap->sampling;
     unsigned class = hk_ace_class(n, align);
-    struct hk_site_sample sample = {.thread = owner_number(heap), .bytes = (uint32_t)n};
+    struct hk_site_sample sample = {.thread = hk_entry_owner_number(heap), .bytes = n};
     void *p;
 
     if (!is_wanted(s, class)) {
@@ -222,12 +222,12 @@ HK_NOINLINE void *hk_entry_sample_alloc(struct hk_heap *heap, size_t n, size_t a
 void hk_entry_sample_freed(struct hk_heap *heap, const void *p)
 {
     tell_probe_end(p);
-    hk_site_sample_freed(p, owner_number(heap), hk_os_now_ns());
+    hk_site_sample_freed(p, hk_entry_owner_number(heap), hk_os_now_ns());
 }
 
 void hk_entry_sample_resized(struct hk_heap *heap, const void *p, size_t n, bool moves)
 {
     if (moves)
         tell_probe_end(p);
-    hk_site_sample_resized(p, n, moves, owner_number(heap), hk_os_now_ns());
+    hk_site_sample_resized(p, n, moves, hk_entry_owner_number(heap), hk_os_now_ns());
 }

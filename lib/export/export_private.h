@@ -40,7 +40,7 @@ extern const struct hk_export_member hk_export_members[HK_EXPORT_NR_MEMBERS];
 extern struct hak_stats_field hk_export_site_fields[];
 extern const size_t hk_export_nr_site_fields;
 
-#define HK_EXPORT_EVO_FIELDS 39
+#define HK_EXPORT_EVO_FIELDS 25
 extern struct hak_stats_field hk_export_evo_fields[HK_EXPORT_EVO_FIELDS]; /* of struct hk_acectl_view */
 
 /* export_file.c */

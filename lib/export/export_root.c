@@ -205,8 +205,7 @@ KEPT struct hak_stats_field hk_export_evo_fields[HK_EXPORT_EVO_FIELDS] = {
     F("windows", windows, COUNTER), F("trials", trials, COUNTER), F("adopted", adopted, COUNTER),
     F("broken_off", broken_off, COUNTER), F("shifts", shifts, COUNTER), F("recalled", recalled, COUNTER),
     F("cost_ns_per_mib", cost, NS), F("usual_ns_per_mib", usual_cost, NS),
-    KNOB("purge_delay_ns", HK_KNOB_PURGE_DELAY), KNOB("purge_cap_bytes", HK_KNOB_CACHE_FLOOR),
-    KNOB("mmap_threshold", HK_KNOB_THRESHOLD), KNOB("wmax_large", HK_KNOB_WMAX)};
+    KNOB("purge_delay_ns", HK_KNOB_PURGE_DELAY), KNOB("purge_cap_bytes", HK_KNOB_CACHE_FLOOR)};
 #undef ROW
 
 static field option_fields[] = {{"type", 0, 1, HAK_KIND_ENUM, 0}, {"offset", 0, 2, HAK_KIND_NUMBER, 0}};

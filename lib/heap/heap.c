@@ -44,9 +44,16 @@ void hk_heap_setup(struct hk_heap *heap)
     hk_heap_obey(heap);
 }
 
+void hk_heap_set_runs(struct hk_heap *heap, bool fast)
+{
+    size_t below = hk_min(HK_L25_MAX, hk_policy()->big_threshold - 1);
+
+    heap->max_run = fast ? hk_max(below, HK_FAST_MAX) - HK_FAST_MAX : 0;
+}
+
 void hk_heap_obey(struct hk_heap *heap)
 {
-    heap->max_run = hk_max(hk_min(HK_L25_MAX, hk_policy()->big_threshold - 1), HK_FAST_MAX) - HK_FAST_MAX;
+    hk_heap_set_runs(heap, true);
 }
 
 void hk_heap_count_large(struct hk_heap *heap, unsigned nr, size_t bytes)

@@ -180,6 +180,16 @@ struct hk_heap {
     bool depot;  /* no thread's: the depot, or the sampled heap */
     struct hk_sampling sampling;
     bool orphan;                   /* its thread is in the parent; written by fork and hk_heap_inherit */
+    /* Of those blocks, the one whose end is waited for (entry/large.c). */
+    struct {
+        const void *block;
+        uint64_t serial;           /* of the sample; 0: none, these calls are nobody's */
+        size_t first_bytes;        /* its size */
+        uint32_t weight;           /* it stands for so many calls for each of these */
+        uint32_t nr_chosen;        /* since tick_ns */
+        uint32_t share;            /* of those, all of which are followed; 0: not started */
+        uint64_t tick_ns;
+    } large;
     uint64_t shuffled;             /* state of the order of refills, mode secure; 0: not started */
     uint64_t given_bytes;          /* as stats: taken by refills, and by blocks above 64 KiB */
     uint32_t events[HK_NR_EVENTS]; /* as stats; may wrap: refills by kind, then large blocks */
@@ -227,9 +237,11 @@ extern HK_HIDDEN struct hk_heap *hk_heap_sampled;
 /* Is p, a block start, dead in some magazine, batch or slab? word: its page-map word. */
 bool hk_heap_holds(const void *p, uintptr_t word);
 
-/* Owner only: sends batches that are older than a tick, empties the inbox. */
 /* Takes over what the policy says and the heap keeps a copy of. */
 void hk_heap_obey(struct hk_heap *heap);
+/* May requests above max_fast be served on the fast path? */
+void hk_heap_set_runs(struct hk_heap *heap, bool fast);
+/* Owner only: sends batches that are older than a tick, empties the inbox. */
 void hk_heap_tick(struct hk_heap *heap);
 /* Owner only: flushes magazines unused since the last call, gives up their partial slabs if shared. */
 void hk_heap_flush_idle(struct hk_heap *heap);

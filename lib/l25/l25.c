@@ -65,6 +65,7 @@ static struct hk_run *finish_run(struct hk_run *run, char *base, unsigned class,
     set_colour(run, 0);
     run->class = run->made_as = (uint8_t)class;
     run->zero = zero;
+    run->followed = 0;
     hk_trace(HK_TRACE_RUN, class, (uintptr_t)base);
     hk_add_relaxed(&class_counters[class].nr_runs, 1);
     hk_add_relaxed(&class_counters[class].nr_granules, run->nr_granules);
@@ -310,6 +311,19 @@ void hk_l25_cache_run(struct hk_l25_cache *cache, unsigned shard, struct hk_run 
         return;
     }
     to_shard(&shards[shard % NR_SHARDS], run);
+}
+
+void hk_l25_follow(struct hk_run *run)
+{
+    run->followed = 1;
+    run->class = HK_L25_NO_CLASS;
+}
+
+void hk_l25_unfollow(struct hk_run *run)
+{
+    run->followed = 0;
+    if (run->nr_granules == hk_l25_class_granules[run->made_as]) /* else it was resized meanwhile */
+        run->class = run->made_as;
 }
 
 bool hk_l25_resize(struct hk_run *run, size_t n)

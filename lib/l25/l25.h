@@ -43,8 +43,9 @@ struct hk_run {
     const void *site;       /* call site of the block, for reports */
     uint32_t nr_granules;
     uint32_t state;         /* enum hk_run_state */
-    uint8_t class;          /* HK_L25_NO_CLASS once it was resized: it never enters a cache */
+    uint8_t class;          /* HK_L25_NO_CLASS once it was resized: it never enters a cache; and while it is followed */
     uint8_t made_as;        /* its class at first, which counts it */
+    uint8_t followed;       /* 1: the profile wants to hear of the block's end */
     uint8_t zero;           /* never touched since the kernel zeroed it */
 };
 
@@ -88,6 +89,12 @@ struct hk_run *hk_l25_alloc(struct hk_l25_cache *cache, unsigned shard, size_t n
 struct hk_run *hk_l25_alloc_roomy(size_t n);
 /* After a successful kill (l25_inline.h). */
 void hk_l25_cache_run(struct hk_l25_cache *cache, unsigned shard, struct hk_run *run);
+/*
+ * A live run's free will take the slow path, because it seems to fit no cache; which costs the fast one nothing. Until
+ * unfollow, after a successful kill.
+ */
+void hk_l25_follow(struct hk_run *run);
+void hk_l25_unfollow(struct hk_run *run);
 /* Grows (to any size) or shrinks a live run in place so that n bytes fit; false: it cannot. */
 bool hk_l25_resize(struct hk_run *run, size_t n);
 /*

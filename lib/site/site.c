@@ -110,7 +110,8 @@ static struct hk_site_slot *note(const void *site, unsigned n, size_t bytes, siz
     }
     hk_add_relaxed(&slot->nr_allocs, n);
     hk_add_relaxed(&slot->total_bytes, bytes);
-    hk_add_relaxed(&slot->live_bytes, bytes);
+    if (hk_load_relaxed(&slot->labelled))
+        hk_add_relaxed(&slot->live_bytes, bytes);
     hk_site_raise_max(&slot->max_bytes, max_bytes);
     if (now_ns)
         hk_store_relaxed(&slot->last_ns, now_ns);
@@ -122,19 +123,25 @@ void hk_site_note_allocs(const void *site, unsigned n, size_t bytes, size_t max_
     (void)note(site, n, bytes, max_bytes, now_ns);
 }
 
-void hk_site_note_label(const void *site, size_t bytes)
+void hk_site_label(const void *site)
 {
-    struct hk_site_slot *slot = note(site, 1, bytes, bytes, 0);
+    struct hk_site_slot *slot = hk_site_find(site, true, 0);
 
     if (slot && !hk_load_relaxed(&slot->labelled))
         hk_store_relaxed(&slot->labelled, (uint32_t)1);
+}
+
+void hk_site_note_label(const void *site, size_t bytes)
+{
+    hk_site_label(site);
+    (void)note(site, 1, bytes, bytes, 0);
 }
 
 void hk_site_note_free(const void *site, size_t bytes)
 {
     struct hk_site_slot *slot = hk_site_find(site, false, 0);
 
-    if (!slot)
+    if (!slot || !hk_load_relaxed(&slot->labelled))
         return;
     hk_add_relaxed(&slot->nr_frees, 1);
     hk_sub_relaxed(&slot->live_bytes, bytes);

@@ -3,9 +3,11 @@
  * site: who allocates what, and for what. A bounded table from call site (a return address, or a label the
  * program gives) to numbers of three kinds, fed by entry, never by a fast path:
  *
- *   exact      labelled calls, and every block above 64 KiB, where a hash is nothing against the page faults
+ *   exact      labelled calls, and every allocation above 64 KiB, where a hash is nothing against the page faults
  *   estimated  blocks up to 64 KiB: each sample stands for a number of bytes that refills took from slabs
- *              (entry/sample.c), and so for bytes / size blocks; unbiased for what passed through refills
+ *              (entry/sample.c), and so for bytes / size blocks; unbiased for what passed through refills.
+ *              Of larger ones what became of them: a sample stands for some of the calls that are counted
+ *              exactly (entry/large.c), for itself alone as long as they come at a moderate rate
  *   observed   of the samples themselves: sizes, lifetimes, who freed them, did they grow by realloc
  *
  * A live sample has a record, found by its address when it is freed: 16 segments of 1024, the next one used
@@ -60,11 +62,11 @@ struct hk_site_slot {
     uint64_t nr_allocs;
     uint64_t nr_frees;  /* of blocks freed through a labelled call */
     uint64_t total_bytes;
-    uint64_t live_bytes;
+    uint64_t live_bytes; /* of a labelled site; else 0 */
     uint64_t max_bytes; /* largest request, sampled ones included */
     /* Estimated; not for a labelled site, whose calls are all counted. Bytes as asked for. */
-    uint64_t est_allocs; /* in 2^-HK_SITE_COUNT_BITS */
-    uint64_t est_frees;  /* the same */
+    uint64_t est_allocs; /* in 2^-HK_SITE_COUNT_BITS; without those of nr_allocs, as est_bytes */
+    uint64_t est_frees;  /* the same, with them */
     uint64_t est_bytes;
     uint64_t est_live_bytes;
     /* Observed: samples. */
@@ -93,32 +95,58 @@ struct hk_site_sample {
     const void *site;
     uint64_t now_ns;
     uint64_t weight_bytes; /* what it stands for, in bytes of blocks; 0: for itself alone */
-    uint32_t bytes;        /* asked for */
-    uint32_t block_bytes;  /* what a block of its class takes */
+    size_t bytes;          /* asked for */
+    size_t block_bytes;    /* what a block of its class takes */
+    uint32_t nr_calls;     /* that it stands for and hk_site_note_allocs counts; 0: as weight_bytes says */
     uint32_t thread;       /* allocating */
     uint32_t height;       /* of the stack, at the call */
 };
 
-/* n blocks, bytes together, the largest max_bytes. now_ns: 0 if not known. */
+/* A sample between two addresses. */
+struct hk_site_life {
+    const void *site;
+    uint64_t serial;       /* of the sample, never 0 */
+    uint64_t born_ns;
+    uint64_t weight_bytes;
+    size_t bytes;
+    size_t block_bytes;
+    uint32_t nr_calls;
+    uint32_t thread;
+    bool grown;
+};
+
+/* n blocks above 64 KiB, bytes together, the largest max_bytes. now_ns: 0 if not known. */
 void hk_site_note_allocs(const void *site, unsigned n, size_t bytes, size_t max_bytes, uint64_t now_ns);
 /* One block of a site that the program labels: counted exactly, whatever samples say. */
 void hk_site_note_label(const void *site, size_t bytes);
+/* The same before one that hk_site_note_allocs will hear of. */
+void hk_site_label(const void *site);
+/* Of a labelled site. */
 void hk_site_note_free(const void *site, size_t bytes);
-/* n sizes of blocks above the samples' range that average to this. */
-void hk_site_note_size(const void *site, size_t bytes);
 
-/* p lives until hk_site_sample_freed. False: no room, the sample counts for nothing. */
-bool hk_site_sample(const struct hk_site_sample *sample, const void *p);
+/* p lives until hk_site_sample_freed. Its serial number; 0: no room, the sample counts for nothing. */
+uint64_t hk_site_sample(const struct hk_site_sample *sample, const void *p);
+/* The sample, of a block that was at p, stands for so much more, whether it still lives or not. */
+void hk_site_sample_weigh(const void *site, const void *p, uint64_t serial, uint32_t nr_calls, uint64_t bytes);
 /* Nothing happens when p has no record. */
 void hk_site_sample_freed(const void *p, uint32_t thread, uint64_t now_ns);
 /* realloc: now of `bytes`, at the same place, or (ended) copied elsewhere. */
 void hk_site_sample_resized(const void *p, size_t bytes, bool ended, uint32_t thread, uint64_t now_ns);
+
+/*
+ * Around a realloc that may move the block before anybody can be told: lift takes the sample at p away, false: there is
+ * none; lay puts it at q, now of `bytes`. Or it ends.
+ */
+bool hk_site_sample_lift(const void *p, struct hk_site_life *life);
+void hk_site_sample_lay(const void *q, const struct hk_site_life *life, size_t bytes, uint64_t now_ns);
+void hk_site_sample_end(const struct hk_site_life *life, uint32_t thread, uint64_t now_ns);
 
 /* Slot i < HK_SITE_SLOTS as a copy; false: free. */
 bool hk_site_read(unsigned i, struct hk_site_slot *out);
 uint64_t hk_site_dropped(void);         /* events without a slot */
 uint64_t hk_site_dropped_samples(void); /* samples without a record */
 uint64_t hk_site_nr_samples(void);      /* with one, ever */
+unsigned hk_site_nr_large(void);        /* with one now, and nr_calls */
 /* HK_PURPOSE_UNKNOWN until the 10th observation. now_ns: for the age of those that live. */
 enum hk_site_purpose hk_site_infer(const struct hk_site_slot *slot, uint64_t now_ns);
 /* Static string. */

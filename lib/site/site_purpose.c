@@ -28,18 +28,18 @@ static enum hk_site_purpose by_size(const struct hk_site_slot *slot)
 
 /*
  * What a block becomes tells more than how long it lives, and that more than its size. The first rule that holds:
- * half of the samples grew; half went to another thread; three quarters were brief, or long, or are old by
- * now; else the size.
+ * a third of the samples grew (of a buffer that doubles, half of the bytes are in the last size, which does not);
+ * half went to another thread; three quarters were brief, or long, or are old by now; else the size.
  */
 enum hk_site_purpose hk_site_infer(const struct hk_site_slot *slot, uint64_t now_ns)
 {
     uint64_t nr = hk_load_relaxed(&slot->nr_samples);
 
-    if (hk_load_relaxed(&slot->nr_allocs) + nr < MIN_OBSERVATIONS)
+    if (hk_max(hk_load_relaxed(&slot->nr_allocs), nr) < MIN_OBSERVATIONS) /* samples of counted calls are among them */
         return HK_PURPOSE_UNKNOWN;
     if (nr < MIN_SAMPLES)
         return by_size(slot);
-    if (hk_load_relaxed(&slot->nr_grown) * 2 >= nr)
+    if (hk_load_relaxed(&slot->nr_grown) * 3 >= nr)
         return HK_PURPOSE_GROWS;
     if (hk_load_relaxed(&slot->nr_handed) * 2 >= nr)
         return HK_PURPOSE_HAND_OFF;

@@ -12,19 +12,14 @@
 /* One sampled block. Whoever moved `block` to BUSY owns the rest. */
 struct record {
     const void *block; /* NULL: free. CAS acquire Y1, store release Y2 */
-    const void *site;
-    uint64_t born_ns;
-    uint64_t weight_bytes;
-    uint32_t bytes;
-    uint32_t block_bytes;
-    uint32_t thread;
-    uint32_t grown;
+    struct hk_site_life life;
 };
 
 /* Untouched pages cost nothing: a segment is used when those before it are crowded. */
 static HK_LARGE_BSS struct record records[SEGMENTS][SEGMENT_RECORDS];
 static uint32_t nr_segments = 1; /* only grows */
 static uint64_t nr_samples, nr_dropped_samples;
+static uint32_t nr_large; /* records of life.nr_calls */
 static uint32_t nr_inside; /* records and quantiles taken now; relaxed: fork_child alone acts on it */
 
 static struct record *probe(const void *p, unsigned segment, unsigned i)
@@ -71,16 +66,24 @@ static struct record *take_free(const void *p)
 
 /* ---- what a sample stands for -------------------------------------------------------------- */
 
-static uint64_t est_count(const struct record *r)
+static uint64_t est_count(const struct hk_site_life *life)
 {
-    if (r->weight_bytes == 0)
+    if (life->nr_calls)
+        return (uint64_t)life->nr_calls << HK_SITE_COUNT_BITS;
+    if (life->weight_bytes == 0)
         return UINT64_C(1) << HK_SITE_COUNT_BITS;
-    return (r->weight_bytes << HK_SITE_COUNT_BITS) / r->block_bytes;
+    return (life->weight_bytes << HK_SITE_COUNT_BITS) / life->block_bytes;
 }
 
-static uint64_t est_bytes(const struct record *r)
+static uint64_t est_bytes(const struct hk_site_life *life)
 {
-    return r->weight_bytes == 0 ? r->bytes : r->weight_bytes * r->bytes / r->block_bytes;
+    uint64_t product;
+
+    if (life->weight_bytes == 0)
+        return life->bytes;
+    if (__builtin_mul_overflow(life->weight_bytes, (uint64_t)life->bytes, &product))
+        return life->weight_bytes / life->block_bytes * life->bytes;
+    return product / life->block_bytes;
 }
 
 /* ---- quantiles ----------------------------------------------------------------------------- */
@@ -115,14 +118,6 @@ static void add_both(struct hk_site_slot *slot, struct hk_p2 *p50, struct hk_p2 
     end_quantiles(slot);
 }
 
-void hk_site_note_size(const void *site, size_t bytes)
-{
-    struct hk_site_slot *slot = hk_site_find(site, false, 0);
-
-    if (slot)
-        add_both(slot, &slot->size_p50, &slot->size_p99, bytes);
-}
-
 /* ---- birth --------------------------------------------------------------------------------- */
 
 /* Another module lies where the slot's was: the numbers are not this site's. */
@@ -137,13 +132,20 @@ static struct hk_site_slot *of_this_module(struct hk_site_slot *slot, const stru
     return hk_site_renew(slot, s->site);
 }
 
-static void note_birth(struct hk_site_slot *slot, const struct hk_site_sample *s, const struct record *r)
+static void note_estimates(struct hk_site_slot *slot, const struct hk_site_life *life)
 {
-    if (!hk_load_relaxed(&slot->labelled)) {
-        hk_add_relaxed(&slot->est_allocs, est_count(r));
-        hk_add_relaxed(&slot->est_bytes, est_bytes(r));
-        hk_add_relaxed(&slot->est_live_bytes, est_bytes(r));
-    }
+    if (hk_load_relaxed(&slot->labelled))
+        return;
+    hk_add_relaxed(&slot->est_live_bytes, est_bytes(life));
+    if (life->nr_calls)
+        return; /* counted exactly */
+    hk_add_relaxed(&slot->est_allocs, est_count(life));
+    hk_add_relaxed(&slot->est_bytes, est_bytes(life));
+}
+
+static void note_birth(struct hk_site_slot *slot, const struct hk_site_sample *s, const struct hk_site_life *life)
+{
+    note_estimates(slot, life);
     hk_add_relaxed(&slot->nr_samples, 1);
     hk_add_relaxed(&slot->born_ms, s->now_ns / 1000000);
     hk_or_relaxed(&slot->paths, UINT64_C(1) << (hk_site_mix(s->height) % 64));
@@ -157,9 +159,18 @@ static void conclude(struct hk_site_slot *slot, uint64_t now_ns)
     hk_store_relaxed(&slot->purpose, (uint32_t)hk_site_infer(slot, now_ns));
 }
 
-bool hk_site_sample(const struct hk_site_sample *s, const void *p)
+/* The record's next owner finds it empty. */
+static void vacate(struct record *r)
+{
+    if (r->life.nr_calls)
+        hk_sub_relaxed(&nr_large, 1);
+    publish(r, NULL);
+}
+
+uint64_t hk_site_sample(const struct hk_site_sample *s, const void *p)
 {
     struct hk_site_slot *slot = hk_site_find(s->site, true, s->now_ns);
+    uint64_t serial;
     struct record *r;
 
     hk_site_sample_freed(p, s->thread, s->now_ns); /* of a block whose free nobody told us */
@@ -168,35 +179,38 @@ bool hk_site_sample(const struct hk_site_sample *s, const void *p)
     r = slot ? take_free(p) : NULL;
     if (!r) {
         hk_add_relaxed(&nr_dropped_samples, 1);
-        return false;
+        return 0;
     }
-    r->site = s->site;
-    r->born_ns = s->now_ns;
-    r->weight_bytes = s->weight_bytes;
-    r->bytes = s->bytes;
-    r->block_bytes = s->block_bytes;
-    r->thread = s->thread;
-    r->grown = 0;
-    note_birth(slot, s, r);
+    serial = hk_add_relaxed(&nr_samples, 1) + 1;
+    r->life = (struct hk_site_life){.site = s->site,
+                                    .serial = serial,
+                                    .born_ns = s->now_ns,
+                                    .weight_bytes = s->weight_bytes,
+                                    .bytes = s->bytes,
+                                    .block_bytes = s->block_bytes,
+                                    .nr_calls = s->nr_calls,
+                                    .thread = s->thread};
+    if (s->nr_calls)
+        hk_add_relaxed(&nr_large, 1);
+    note_birth(slot, s, &r->life);
     publish(r, p);
-    hk_add_relaxed(&nr_samples, 1);
     conclude(slot, s->now_ns);
-    return true;
+    return serial;
 }
 
 /* ---- life and death ------------------------------------------------------------------------ */
 
-static void note_end(struct hk_site_slot *slot, const struct record *r, uint32_t thread, uint64_t now_ns)
+static void note_end(struct hk_site_slot *slot, const struct hk_site_life *life, uint32_t thread, uint64_t now_ns)
 {
-    uint64_t lifetime = now_ns > r->born_ns ? now_ns - r->born_ns : 0;
+    uint64_t lifetime = now_ns > life->born_ns ? now_ns - life->born_ns : 0;
 
     if (!hk_load_relaxed(&slot->labelled)) {
-        hk_add_relaxed(&slot->est_frees, est_count(r));
-        hk_sub_relaxed(&slot->est_live_bytes, est_bytes(r));
+        hk_add_relaxed(&slot->est_frees, est_count(life));
+        hk_sub_relaxed(&slot->est_live_bytes, est_bytes(life));
     }
     hk_add_relaxed(&slot->nr_ended, 1);
-    hk_sub_relaxed(&slot->born_ms, r->born_ns / 1000000);
-    if (thread != r->thread)
+    hk_sub_relaxed(&slot->born_ms, life->born_ns / 1000000);
+    if (thread != life->thread)
         hk_add_relaxed(&slot->nr_handed, 1);
     if (lifetime < HK_SITE_SHORT_NS)
         hk_add_relaxed(&slot->nr_brief, 1);
@@ -216,34 +230,47 @@ static bool has_live_samples(const struct hk_site_slot *slot)
     return hk_load_relaxed(&slot->nr_samples) > nr_ended;
 }
 
+/* The slot of a sample that has not ended; NULL: it was given to another site since. */
+static struct hk_site_slot *slot_of(const struct hk_site_life *life)
+{
+    struct hk_site_slot *slot = hk_site_find(life->site, false, 0);
+
+    return slot && has_live_samples(slot) ? slot : NULL;
+}
+
+void hk_site_sample_end(const struct hk_site_life *life, uint32_t thread, uint64_t now_ns)
+{
+    struct hk_site_slot *slot = slot_of(life);
+
+    if (slot)
+        note_end(slot, life, thread, now_ns);
+}
+
 void hk_site_sample_freed(const void *p, uint32_t thread, uint64_t now_ns)
 {
     struct record *r = take(p, p);
-    struct hk_site_slot *slot;
 
     if (!r)
         return;
-    slot = hk_site_find(r->site, false, 0);
-    if (slot && has_live_samples(slot))
-        note_end(slot, r, thread, now_ns);
-    publish(r, NULL);
+    hk_site_sample_end(&r->life, thread, now_ns);
+    vacate(r);
 }
 
-static void note_growth(struct hk_site_slot *slot, struct record *r, size_t bytes)
+static void note_growth(struct hk_site_slot *slot, struct hk_site_life *life, size_t bytes)
 {
-    if (bytes > r->bytes && !r->grown) {
-        r->grown = 1;
+    if (bytes > life->bytes && !life->grown) {
+        life->grown = true;
         hk_add_relaxed(&slot->nr_grown, 1);
     }
 }
 
 /* In place: what the sample stands for is so many bytes more, or fewer. */
-static void note_size(struct hk_site_slot *slot, struct record *r, size_t bytes)
+static void note_size(struct hk_site_slot *slot, struct hk_site_life *life, size_t bytes)
 {
-    uint64_t before = est_bytes(r), after;
+    uint64_t before = est_bytes(life), after;
 
-    r->bytes = (uint32_t)bytes;
-    after = est_bytes(r);
+    life->bytes = bytes;
+    after = est_bytes(life);
     if (!hk_load_relaxed(&slot->labelled))
         hk_add_relaxed(&slot->est_live_bytes, after - before);
 }
@@ -255,15 +282,70 @@ void hk_site_sample_resized(const void *p, size_t bytes, bool ended, uint32_t th
 
     if (!r)
         return;
-    slot = hk_site_find(r->site, false, 0);
-    if (slot && has_live_samples(slot)) {
-        note_growth(slot, r, bytes);
+    slot = slot_of(&r->life);
+    if (slot) {
+        note_growth(slot, &r->life, bytes);
         if (ended)
-            note_end(slot, r, thread, now_ns);
+            note_end(slot, &r->life, thread, now_ns);
         else
-            note_size(slot, r, bytes);
+            note_size(slot, &r->life, bytes);
     }
-    publish(r, ended ? NULL : p);
+    if (ended)
+        vacate(r);
+    else
+        publish(r, p);
+}
+
+void hk_site_sample_weigh(const void *site, const void *p, uint64_t serial, uint32_t nr_calls, uint64_t bytes)
+{
+    struct hk_site_slot *slot = hk_site_find(site, false, 0);
+    struct record *r = take(p, p);
+    bool lives = r && r->life.serial == serial;
+    uint64_t before = lives ? est_bytes(&r->life) : 0;
+
+    if (lives) {
+        r->life.nr_calls += nr_calls;
+        r->life.weight_bytes += bytes;
+    }
+    if (slot && !hk_load_relaxed(&slot->labelled)) {
+        if (lives)
+            hk_add_relaxed(&slot->est_live_bytes, est_bytes(&r->life) - before);
+        else
+            hk_add_relaxed(&slot->est_frees, (uint64_t)nr_calls << HK_SITE_COUNT_BITS);
+    }
+    if (r)
+        publish(r, p);
+}
+
+/* ---- from one address to another ----------------------------------------------------------- */
+
+bool hk_site_sample_lift(const void *p, struct hk_site_life *life)
+{
+    struct record *r = take(p, p);
+
+    if (!r)
+        return false;
+    *life = r->life;
+    vacate(r);
+    return true;
+}
+
+void hk_site_sample_lay(const void *q, const struct hk_site_life *life, size_t bytes, uint64_t now_ns)
+{
+    struct hk_site_slot *slot = slot_of(life);
+    struct record *r = slot ? take_free(q) : NULL;
+
+    if (!r) {
+        hk_site_sample_end(life, life->thread, now_ns);
+        return;
+    }
+    r->life = *life;
+    if (life->nr_calls)
+        hk_add_relaxed(&nr_large, 1);
+    note_growth(slot, &r->life, bytes);
+    note_size(slot, &r->life, bytes);
+    publish(r, q);
+    conclude(slot, now_ns);
 }
 
 /* ---- numbers, fork ------------------------------------------------------------------------- */
@@ -278,16 +360,25 @@ uint64_t hk_site_dropped_samples(void)
     return hk_load_relaxed(&nr_dropped_samples);
 }
 
+unsigned hk_site_nr_large(void)
+{
+    return hk_load_relaxed(&nr_large);
+}
+
 /* What a thread that is gone had taken is free again. The common case reads one word and touches no page. */
 void hk_site_fork_child(void)
 {
     if (hk_load_relaxed(&nr_inside) == 0)
         return;
     hk_store_relaxed(&nr_inside, 0u);
+    hk_store_relaxed(&nr_large, 0u);
     for (unsigned s = 0; s < nr_segments; s++)
-        for (unsigned i = 0; i < SEGMENT_RECORDS; i++)
-            if (records[s][i].block == BUSY)
-                records[s][i].block = NULL;
+        for (unsigned i = 0; i < SEGMENT_RECORDS; i++) {
+            struct record *r = &records[s][i];
+            if (r->block == BUSY)
+                r->block = NULL;
+            nr_large += r->block && r->life.nr_calls;
+        }
     for (unsigned i = 0; i < HK_SITE_SLOTS; i++)
         hk_site_slots[i].busy = 0;
 }

@@ -67,6 +67,9 @@ static void fill_option(struct hk_policy *policy, unsigned option, const struct 
     case HK_OPTION_cap_mid:
         fill_class_policies(policy, config);
         break;
+    case HK_OPTION_budget_mid:
+        policy->cache_budget_bytes = config->budget_mid_bytes ? config->budget_mid_bytes : SIZE_MAX / 2;
+        break;
     case HK_OPTION_tiny_must_adopt:
         policy->steal = config->tiny_must_adopt;
         break;
@@ -111,12 +114,11 @@ static void fill_policy(struct hk_policy *policy)
 {
     static const uint8_t options[] = {
         HK_OPTION_cap_mid, /* and the others of the classes */
-        HK_OPTION_tiny_must_adopt, HK_OPTION_remote_batch_bytes, HK_OPTION_purge_cap_bytes,
+        HK_OPTION_budget_mid, HK_OPTION_tiny_must_adopt, HK_OPTION_remote_batch_bytes, HK_OPTION_purge_cap_bytes,
         HK_OPTION_mmap_threshold, HK_OPTION_cap_large, HK_OPTION_wmax_mid, HK_OPTION_wmax_large,
         HK_OPTION_limit, HK_OPTION_thp, HK_OPTION_disable_bigcache, HK_OPTION_purge_delay_ms,
     };
 
-    policy->cache_budget_bytes = 4 * HK_MIB;
     policy->idle_flush_ns = UINT64_C(1000000000);
     for (unsigned i = 0; i < sizeof options; i++)
         fill_option(policy, options[i], &hk_config);
@@ -151,7 +153,7 @@ static void init_process(void)
 {
     hk_config_load(environ);
     hk_trace_on = hk_config.trace_ring;
-    fast_paths_off = hk_config_is_exact(&hk_config);
+    fast_paths_off = hk_config_is_slow(&hk_config);
     hk_size_init(hk_os_random(hk_config.seed));
     fill_policy(&hk_policy_builtin);
     hk_policy_set_readers(hk_heap_policy_seen);
@@ -369,7 +371,7 @@ struct hk_heap *hk_thread_heap(void)
 
 void hk_thread_fast_paths(bool on)
 {
-    hk_store_relaxed(&fast_paths_off, !on || hk_config_is_exact(&hk_config)); /* this thread's leave sees it */
+    hk_store_relaxed(&fast_paths_off, !on || hk_config_is_slow(&hk_config)); /* this thread's leave sees it */
 }
 
 bool hk_thread_is_panicking(void)

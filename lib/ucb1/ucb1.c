@@ -48,6 +48,13 @@ static uint32_t dearest(const struct hk_ucb1 *u)
     return most;
 }
 
+/* Twice as dear as the incumbent: a third trial will not make it the better one. */
+static bool is_out(const struct hk_ucb1 *u, unsigned arm)
+{
+    return u->n[arm] >= 2 && u->n[u->incumbent] &&
+           hk_ucb1_mean(u, arm) > 2 * (uint64_t)hk_ucb1_mean(u, u->incumbent) + u->least;
+}
+
 unsigned hk_ucb1_choose(const struct hk_ucb1 *u)
 {
     uint32_t most = dearest(u), best_index = 0;
@@ -59,6 +66,8 @@ unsigned hk_ucb1_choose(const struct hk_ucb1 *u)
         uint32_t gain, index;
         if (u->n[a] == 0)
             return a;
+        if (is_out(u, a))
+            continue;
         gain = (uint32_t)((uint64_t)(most - hk_ucb1_mean(u, a)) * HK_FIXED_ONE / most);
         index = gain + hk_ucb1_bonus(u->nr_trials, u->n[a]);
         if (index > best_index) {
@@ -102,6 +111,7 @@ static bool beats_incumbent(const struct hk_ucb1 *u, uint32_t cost, uint32_t lea
 bool hk_ucb1_note(struct hk_ucb1 *u, unsigned arm, uint32_t cost, uint32_t least)
 {
     remember(u, arm, cost);
+    u->least = least;
     if (arm == u->incumbent)
         return false;
     if (!beats_incumbent(u, cost, least)) {
@@ -121,7 +131,7 @@ bool hk_ucb1_note(struct hk_ucb1 *u, unsigned arm, uint32_t cost, uint32_t least
 bool hk_ucb1_is_settled(const struct hk_ucb1 *u, unsigned times)
 {
     for (unsigned a = first_near(u); a <= last_near(u); a++)
-        if (u->n[a] < times)
+        if (u->n[a] < times && !is_out(u, a))
             return false;
     return u->wins == 0;
 }

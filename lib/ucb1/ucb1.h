@@ -9,7 +9,8 @@
  * N trials in the window, n of them of the arm, means over the window; all with 16 bits behind the point. The
  * incumbent, which the program runs on, changes only by hysteresis: another arm must have been 8 % (and `least`)
  * cheaper three times in a row. Arms are explored one step from the incumbent at a time: settings far from
- * what works are never tried.
+ * what works are never tried; and one that in two trials cost more than twice what the incumbent does is not tried
+ * again as long as the window remembers it.
  *
  * Owner, threads: whoever holds the struct; one at a time. No lock. Failure: none.
  * Invariant (hk_ucb1_check): counts and sums are those of the window.
@@ -34,6 +35,7 @@ struct hk_ucb1 {
     uint8_t rival;                    /* that has won `wins` times in a row */
     uint8_t wins;
     uint8_t n[HK_UCB1_ARMS];
+    uint32_t least;                   /* of the last trial */
     uint64_t sum[HK_UCB1_ARMS];
 };
 

@@ -363,16 +363,14 @@ static const char *differs(const hak_policy_t *expected)
 
 static bool all_have_moved(void)
 {
-    static bool moved[4];
+    static bool moved[2];
     hak_policy_t p;
 
     if (hak.get(&p, sizeof p) != 0)
         return false;
     moved[0] |= p.purge_delay_ms != 300;
     moved[1] |= p.purge_cap_bytes != 32u << 20;
-    moved[2] |= p.mmap_threshold_bytes != 2u << 20;
-    moved[3] |= p.wmax_large_thousandths != 1250;
-    return moved[0] && moved[1] && moved[2] && moved[3];
+    return moved[0] && moved[1];
 }
 
 // In a process whose learner takes other settings ten times a second.
@@ -439,7 +437,7 @@ static uint64_t pulls(void)
 {
     return shown("purge_cap_bytes.n0") + shown("purge_cap_bytes.n1") + shown("purge_cap_bytes.n2") +
            shown("purge_cap_bytes.n3") + shown("purge_delay_ns.n0") + shown("purge_delay_ns.n1") +
-           shown("purge_delay_ns.n2") + shown("mmap_threshold.n2") + shown("mmap_threshold.n3");
+           shown("purge_delay_ns.n2");
 }
 
 static bool has_pulled(void)
@@ -467,8 +465,6 @@ static int the_table_shows_it(void)
     CHECK_EQ(p.last_cost, shown("cost_ns_per_mib"));
     CHECK_EQ(p.purge_delay_ms, shown("purge_delay_ns") / 1000000);
     CHECK_EQ(p.purge_cap_bytes, shown("purge_cap_bytes"));
-    CHECK_EQ(p.mmap_threshold_bytes, shown("mmap_threshold"));
-    CHECK_EQ(p.wmax_large_thousandths, shown("wmax_large"));
     CHECK(pulls() > 0);
     CHECK_EQ(0, hak.set("purge_delay_ms", "300"));
     CHECK_EQ(0, hak.learn());

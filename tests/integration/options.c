@@ -7,6 +7,7 @@
 #include <hakmem/hakmem.h>
 #include <malloc.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
@@ -409,16 +410,16 @@ static int threads_and_forks(void)
 }
 
 // Blocks that the magazine holds come back at once, last in, first out: how many do.
-static size_t kept_in_magazine(void)
+static size_t kept_in_magazine(size_t bytes)
 {
     static void *p[2000];
     size_t kept = 0;
 
     for (size_t i = 0; i < COUNT(p); i++)
-        p[i] = hide(malloc(64));
+        p[i] = hide(malloc(bytes));
     for (size_t i = 0; i < COUNT(p); i++)
         free(p[i]);
-    while (kept < COUNT(p) && hide(malloc(64)) == p[COUNT(p) - 1 - kept])
+    while (kept < COUNT(p) && hide(malloc(bytes)) == p[COUNT(p) - 1 - kept])
         kept++;
     return kept;
 }
@@ -433,14 +434,80 @@ static int magazines_shrink(void)
         if (low)
             CHECK_EQ(0, ctl_set("tiny_mag_cap", "8"));
         for (int round = 0; round < 20; round++)
-            (void)kept_in_magazine();
+            (void)kept_in_magazine(64);
         for (int count = 0; count < 5; count++) {
-            size_t now = kept_in_magazine();
+            size_t now = kept_in_magazine(64);
             kept[low] = now > kept[low] ? now : kept[low];
         }
     }
     CHECK_MSG(kept[0] > 60, "%zu", kept[0]);
     CHECK_MSG(kept[1] <= 8, "%zu", kept[1]);
+    return PASS;
+}
+
+// A magazine that would take more than the budget does not grow.
+static int magazine_budget(void)
+{
+    static const char *const budget[] = {"8K", "none"};
+    size_t kept[2] = {0, 0};
+
+    for (int i = 0; i < 2; i++) {
+        CHECK_EQ(0, ctl_set("budget_mid", budget[i]));
+        for (int round = 0; round < 20; round++) {
+            size_t now = kept_in_magazine(100);
+            kept[i] = now > kept[i] ? now : kept[i];
+        }
+    }
+    CHECK_MSG(kept[0] > 0 && kept[1] > 2 * kept[0], "%zu, %zu", kept[0], kept[1]);
+    return PASS;
+}
+
+// Frees a block twice and writes all of it in between.
+static int free_twice(size_t bytes)
+{
+    void *before = hide(malloc(bytes)), *volatile p = malloc(bytes); // volatile: the compiler knows nothing
+
+    free(p);
+    for (size_t i = 0; i < bytes; i++)
+        ((volatile char *)p)[i] = 1;
+    free(p);
+    return before == NULL;
+}
+
+// How a program ends that does.
+static int end_of_second_free(size_t bytes)
+{
+    char text[24];
+    pid_t child = fork();
+    int status = -1;
+
+    if (child == 0) {
+        snprintf(text, sizeof text, "%zu", bytes);
+        close(STDERR_FILENO);
+        execl("/proc/self/exe", "options", "twice", text, (char *)NULL);
+        _exit(2);
+    }
+    waitpid(child, &status, 0);
+    return WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status);
+}
+
+static int safe_free(void)
+{
+    static const size_t bytes[] = {16, 100, 1024, 5000, 60000};
+
+    if (!getenv("HAKMEM_SAFE_FREE")) {
+        bool missed = false;
+        for (size_t i = 0; i < COUNT(bytes); i++)
+            missed |= end_of_second_free(bytes[i]) == 0;
+        CHECK(missed); // else the option would be for nothing
+        setenv("HAKMEM_SAFE_FREE", "on", 1);
+        execl("/proc/self/exe", "options", "safe_free", (char *)NULL);
+        return FAIL;
+    }
+    for (size_t i = 0; i < COUNT(bytes); i++)
+        CHECK_EQ(SIGABRT, end_of_second_free(bytes[i]));
+    for (int i = 0; i < 1000; i++) // what is right stays right
+        free(hide(malloc((size_t)i * 70)));
     return PASS;
 }
 
@@ -514,6 +581,8 @@ int main(int argc, char **argv)
         {"beyond the limit", limit_exceeded, 30},
         {"HAKMEM_LIMIT", limit_of_the_environment, 0},
         {"tiny_mag_cap", magazines_shrink, 0},
+        {"budget_mid", magazine_budget, 0},
+        {"safe_free", safe_free, 0},
         {"threads and forks", threads_and_forks, 60},
     };
 
@@ -527,5 +596,7 @@ int main(int argc, char **argv)
         printf("1..0 # SKIP not under the library\n");
         return 0;
     }
+    if (argc == 3 && strcmp(argv[1], "twice") == 0)
+        return free_twice(strtoul(argv[2], NULL, 10));
     return harness_main(argc, argv, cases, COUNT(cases));
 }

@@ -275,6 +275,42 @@ static void vectors(void)
     }
 }
 
+static void uploads(void) // above 64 KiB, as the next three
+{
+    pipeline_of(site_a, 1000, 100 * KIB, 900 * KIB);
+}
+
+static void scratch(void)
+{
+    for (int i = 0; i < 4000; i++)
+        free(make(site_a, 80 * KIB, 400 * KIB));
+}
+
+static void archive(void)
+{
+    uint64_t start = now_ms();
+    static void *kept[60];
+
+    for (size_t i = 0; i < COUNT(kept); i++) {
+        void *borrowed = make(site_b, 200 * KIB, 900 * KIB);
+        kept[i] = make(site_a, 200 * KIB, 900 * KIB);
+        free(borrowed);
+    }
+    wait_until(start + 1500);
+    for (size_t i = 0; i < COUNT(kept); i++)
+        free(kept[i]);
+}
+
+static void journals(void)
+{
+    for (int round = 0; round < 20; round++) {
+        void *journal = NULL;
+        for (size_t size = 100 * KIB; size <= 6 * MIB; size *= 2)
+            journal = site_a(journal, size);
+        free(journal);
+    }
+}
+
 // Called too rarely for a judgement.
 static void start_up(void)
 {
@@ -306,6 +342,10 @@ static const struct program {
     {"file server", file_server, HAND_OFF, SMALL, NR_PURPOSES},
     {"builder", builder, GROWS, NR_PURPOSES, NR_PURPOSES},
     {"vectors", vectors, GROWS, SHORT, NR_PURPOSES},
+    {"uploads", uploads, HAND_OFF, NR_PURPOSES, NR_PURPOSES},
+    {"scratch", scratch, SHORT, NR_PURPOSES, NR_PURPOSES},
+    {"archive", archive, LONG, SHORT, NR_PURPOSES},
+    {"journals", journals, GROWS, NR_PURPOSES, NR_PURPOSES},
     {"start-up", start_up, UNKNOWN, UNKNOWN, SMALL},
 };
 

@@ -34,9 +34,9 @@ static void setup(void)
         .cooldown_ns = 180000 * MS,
         .seed = 1,
         .canary_permille = 50,
-        .turns = {true, true, true, true},
-        .nr_arms = {4, 4, 4, 4},
-        .prior = {{1, 1, 3, 1}},
+        .turns = {true, true},
+        .nr_arms = {4, 4},
+        .prior = {{1, 1}},
     };
 }
 
@@ -66,9 +66,9 @@ static void run_seconds(const struct program *p, unsigned seconds)
         step(p);
 }
 
-/* A long delay saves much, the cache floor nothing, small W_MAX hurts. */
+/* A long delay saves much, the cache floor nothing. */
 static const struct program bursty = {
-    .faults = {{80000, 40000, 16000, 4000}, {0, 0, 0, 0}, {90000, 50000, 0, 0}, {19000, 19000, 0, 0}},
+    .faults = {{80000, 40000, 16000, 4000}, {0, 0, 0, 0}},
     .cached_mib = {10, 90, 120, 150},
 };
 static const struct program flat = {
@@ -91,8 +91,6 @@ START_TEST(finds_what_costs_least_and_freezes)
     run_seconds(&bursty, 179);
     ck_assert_uint_eq(ctl.now.of[HK_KNOB_PURGE_DELAY], 3);
     ck_assert_uint_eq(ctl.now.of[HK_KNOB_CACHE_FLOOR], 0); /* memory for nothing */
-    ck_assert_uint_ge(ctl.now.of[HK_KNOB_THRESHOLD], 2);
-    ck_assert_uint_ge(ctl.now.of[HK_KNOB_WMAX], 2);
     ck_assert_int_eq(hk_evo_state(&ctl.evo), HK_EVO_FROZEN);
     size_t trials = ctl.nr_trials;
     run_seconds(&bursty, 100);
@@ -116,7 +114,7 @@ START_TEST(what_the_user_set_is_let_alone)
 {
     struct hk_policy policy;
 
-    options.turns[HK_KNOB_PURGE_DELAY] = options.turns[HK_KNOB_WMAX] = false;
+    options.turns[HK_KNOB_PURGE_DELAY] = false;
     hk_acectl_init(&ctl, &options);
     memset(&policy, 0x55, sizeof policy);
     struct hk_policy before = policy;
@@ -125,11 +123,9 @@ START_TEST(what_the_user_set_is_let_alone)
         ck_assert_uint_eq(ctl.now.of[HK_KNOB_PURGE_DELAY], options.prior.of[HK_KNOB_PURGE_DELAY]);
         hk_acectl_apply(&ctl, &policy);
         ck_assert_uint_eq(policy.purge_delay_ns, before.purge_delay_ns);
-        ck_assert_uint_eq(policy.wmax_large, before.wmax_large);
     }
     ck_assert_uint_eq(policy.purge_floor_bytes, 16 * HK_MIB);
     policy.purge_floor_bytes = before.purge_floor_bytes;
-    policy.big_threshold = before.big_threshold;
     ck_assert_mem_eq(&policy, &before, sizeof policy); /* nothing but the knobs */
     hk_acectl_release(&ctl, HK_KNOB_CACHE_FLOOR);
     hk_acectl_apply(&ctl, &policy);
@@ -225,8 +221,7 @@ END_TEST
 START_TEST(canary_reverts_on_harm)
 {
     static const struct program good_as_it_is = {
-        .faults = {{30000, 3000, 30000, 30000}, {30000, 3000, 30000, 30000}, {30000, 30000, 30000, 3000},
-                   {30000, 3000, 30000, 30000}},
+        .faults = {{30000, 3000, 30000, 30000}, {30000, 3000, 30000, 30000}},
         .cached_mib = {1, 1, 1, 1},
         .kind = 9,
     };
@@ -297,32 +292,30 @@ START_TEST(shown_before_it_begins)
 
     policy.purge_delay_ns = 1;
     policy.purge_floor_bytes = 2;
-    policy.big_threshold = 3;
-    policy.wmax_large = 4;
     options.evo.start = HK_EVO_FROZEN;
     options.evo.learns = false;
-    options.turns[HK_KNOB_WMAX] = false;
-    options.prior.of[HK_KNOB_THRESHOLD] = 1;
+    options.turns[HK_KNOB_CACHE_FLOOR] = false;
+    options.prior.of[HK_KNOB_PURGE_DELAY] = 2;
     hk_acectl_look_before(&options, &policy, &before);
     hk_acectl_init(&ctl, &options);
     hk_acectl_look(&ctl, &policy, &after);
     ck_assert_mem_eq(&before, &after, sizeof before);
     ck_assert_uint_eq(before.state, HK_EVO_FROZEN);
-    ck_assert_uint_eq(before.knob[HK_KNOB_WMAX].value, 4);
+    ck_assert_uint_eq(before.knob[HK_KNOB_CACHE_FLOOR].value, 2);
 }
 END_TEST
 
 START_TEST(arms_and_values)
 {
-    struct hk_arms bad = {{0, 0, 0, HK_ACECTL_ARMS}};
+    struct hk_arms bad = {{0, HK_ACECTL_ARMS}};
 
     for (unsigned k = 0; k < HK_NR_KNOBS; k++)
         for (unsigned a = 0; a < HK_ACECTL_ARMS; a++)
             ck_assert_uint_eq(hk_acectl_arm_of(k, hk_acectl_value(k, a)), a);
-    ck_assert_uint_eq(hk_acectl_arm_of(HK_KNOB_THRESHOLD, 12345), HK_ACECTL_ARMS);
+    ck_assert_uint_eq(hk_acectl_arm_of(HK_KNOB_CACHE_FLOOR, 12345), HK_ACECTL_ARMS);
     hk_acectl_init(&ctl, &options);
     ck_assert(!hk_acectl_set_prior(&ctl, &bad));
-    bad.of[3] = 3;
+    bad.of[1] = 3;
     ck_assert(hk_acectl_set_prior(&ctl, &bad));
     ck_assert_mem_eq(&ctl.now, &bad, sizeof bad);
 }

@@ -63,16 +63,32 @@ START_TEST(events_add_up)
     hk_site_note_allocs(site_at(2), 1, 7, 7, 0);
     hk_site_note_allocs(site_at(1), 1, 300, 300, 0);
     hk_site_note_allocs(site_at(1), 1, 200, 200, 0);
-    hk_site_note_free(site_at(1), 300);
+    hk_site_note_free(site_at(1), 300); /* of no label */
     ck_assert(find(site_at(1), &slot));
     ck_assert_uint_eq(slot.nr_allocs, 3);
-    ck_assert_uint_eq(slot.nr_frees, 1);
+    ck_assert_uint_eq(slot.nr_frees, 0);
     ck_assert_uint_eq(slot.total_bytes, 600);
-    ck_assert_uint_eq(slot.live_bytes, 300);
+    ck_assert_uint_eq(slot.live_bytes, 0);
     ck_assert_uint_eq(slot.max_bytes, 300);
     ck_assert(find(site_at(2), &slot));
     ck_assert_uint_eq(slot.nr_allocs, 1);
     ck_assert_uint_eq(nr_used(), 2);
+}
+END_TEST
+
+START_TEST(labels_add_up)
+{
+    struct hk_site_slot slot;
+
+    hk_site_note_label(site_at(1), 100);
+    hk_site_label(site_at(1));
+    hk_site_note_allocs(site_at(1), 2, 400000, 300000, 0);
+    hk_site_note_free(site_at(1), 300000);
+    ck_assert(find(site_at(1), &slot));
+    ck_assert_uint_eq(slot.nr_allocs, 3);
+    ck_assert_uint_eq(slot.nr_frees, 1);
+    ck_assert_uint_eq(slot.total_bytes, 400100);
+    ck_assert_uint_eq(slot.live_bytes, 100100);
 }
 END_TEST
 
@@ -85,7 +101,7 @@ START_TEST(several_events_at_once)
     ck_assert(find(site_at(3), &slot));
     ck_assert_uint_eq(slot.nr_allocs, 12);
     ck_assert_uint_eq(slot.total_bytes, 5100);
-    ck_assert_uint_eq(slot.live_bytes, 5100);
+    ck_assert_uint_eq(slot.live_bytes, 0); /* samples tell */
     ck_assert_uint_eq(slot.max_bytes, 900);
 }
 END_TEST
@@ -181,8 +197,8 @@ START_TEST(purposes_by_samples)
         uint64_t samples, ended, grown, handed, brief, old;
     } rows[] = {
         {"unknown", 9, 9, 9, 9, 9, 0},          {"small-frequent", 10, 0, 0, 0, 0, 0},
-        {"grows-by-realloc", 10, 5, 5, 5, 5, 0}, {"hand-off", 10, 8, 4, 5, 8, 0},
-        {"short-lived", 20, 15, 9, 9, 15, 0},    {"small-frequent", 20, 14, 9, 9, 14, 0},
+        {"grows-by-realloc", 12, 5, 4, 5, 5, 0}, {"hand-off", 12, 8, 3, 6, 8, 0},
+        {"short-lived", 20, 15, 6, 9, 15, 0},    {"small-frequent", 20, 14, 6, 9, 14, 0},
         {"long-lived", 20, 15, 0, 0, 0, 15},     {"small-frequent", 20, 20, 0, 0, 0, 14},
     };
     struct hk_site_slot slot;
@@ -298,6 +314,86 @@ START_TEST(realloc_of_a_sample)
 }
 END_TEST
 
+/* Of calls that are counted exactly: it tells what became of them. */
+START_TEST(a_sample_of_counted_calls)
+{
+    struct hk_site_sample s = sample_of(site_at(1), 100000, 100000, 100000);
+    struct hk_site_slot slot;
+    uint64_t first, second;
+
+    s.nr_calls = 1;
+    hk_site_note_allocs(site_at(1), 11, 1100000, 100000, 0);
+    first = hk_site_sample(&s, heap_bytes);
+    second = hk_site_sample(&s, heap_bytes + 16);
+    ck_assert_uint_ne(first, second);
+    ck_assert_uint_eq(hk_site_nr_large(), 2);
+    hk_site_sample_weigh(site_at(1), heap_bytes, first, 9, 900000);
+    ck_assert(find(site_at(1), &slot));
+    ck_assert_uint_eq(slot.est_allocs + slot.est_bytes + slot.est_frees, 0);
+    ck_assert_uint_eq(slot.est_live_bytes, 1100000);
+    hk_site_sample_freed(heap_bytes, 1, START_NS);
+    ck_assert(find(site_at(1), &slot));
+    ck_assert_uint_eq(slot.est_live_bytes, 100000);
+    ck_assert_uint_eq(slot.est_frees, UINT64_C(10) << HK_SITE_COUNT_BITS);
+    /* Calls of a sample that has ended have ended; so have those of one whose address another has by now. */
+    hk_site_sample_weigh(site_at(1), heap_bytes, first, 2, 200000);
+    hk_site_sample_weigh(site_at(1), heap_bytes + 16, first, 1, 100000);
+    ck_assert(find(site_at(1), &slot));
+    ck_assert_uint_eq(slot.est_live_bytes, 100000);
+    ck_assert_uint_eq(slot.est_frees, UINT64_C(13) << HK_SITE_COUNT_BITS);
+    ck_assert_uint_eq(hk_site_nr_large(), 1);
+    hk_site_sample_freed(heap_bytes + 16, 1, START_NS);
+    ck_assert_uint_eq(hk_site_nr_large(), 0);
+}
+END_TEST
+
+START_TEST(a_sample_moves)
+{
+    struct hk_site_sample s = sample_of(site_at(1), 100000, 100000, 100000);
+    struct hk_site_slot slot;
+    struct hk_site_life life;
+
+    s.nr_calls = 1;
+    hk_site_sample(&s, heap_bytes);
+    ck_assert(!hk_site_sample_lift(heap_bytes + 16, &life));
+    ck_assert(hk_site_sample_lift(heap_bytes, &life));
+    ck_assert_uint_eq(hk_site_nr_large(), 0);
+    hk_site_sample_freed(heap_bytes, 1, START_NS); /* the address is another block's by now */
+    hk_site_sample_lay(heap_bytes + 16, &life, 300000, START_NS + MS);
+    ck_assert_uint_eq(hk_site_nr_large(), 1);
+    ck_assert(find(site_at(1), &slot));
+    ck_assert_uint_eq(slot.nr_samples, 1);
+    ck_assert_uint_eq(slot.nr_ended, 0);
+    ck_assert_uint_eq(slot.nr_grown, 1);
+    ck_assert_uint_eq(slot.est_live_bytes, 300000);
+    ck_assert(hk_site_sample_lift(heap_bytes + 16, &life));
+    hk_site_sample_end(&life, 2, START_NS + 1000 * MS);
+    ck_assert(find(site_at(1), &slot));
+    ck_assert_uint_eq(slot.nr_ended, 1);
+    ck_assert_uint_eq(slot.nr_long, 1);
+    ck_assert_uint_eq(slot.nr_handed, 1);
+    ck_assert_uint_eq(slot.est_live_bytes, 0);
+}
+END_TEST
+
+/* Products of sizes pass 2^64. */
+START_TEST(a_sample_of_terabytes)
+{
+    struct hk_site_sample s = sample_of(site_at(1), 1, 1, 1);
+    struct hk_site_slot slot;
+
+    s.bytes = s.block_bytes = (size_t)1 << 44;
+    s.weight_bytes = UINT64_C(16) << 44;
+    s.nr_calls = 16;
+    hk_site_sample(&s, heap_bytes);
+    ck_assert(find(site_at(1), &slot));
+    ck_assert_uint_eq(slot.est_live_bytes, UINT64_C(16) << 44);
+    hk_site_sample_freed(heap_bytes, 1, START_NS);
+    ck_assert(find(site_at(1), &slot));
+    ck_assert_uint_eq(slot.est_live_bytes, 0);
+}
+END_TEST
+
 /* The free of the first was never told (a signal handler's). */
 START_TEST(an_address_is_used_again)
 {
@@ -324,7 +420,7 @@ START_TEST(records_are_bounded)
     uint64_t kept = 0;
 
     for (size_t i = 0; i < sizeof heap_bytes; i++)
-        kept += hk_site_sample(&s, heap_bytes + i);
+        kept += hk_site_sample(&s, heap_bytes + i) != 0;
     ck_assert_uint_le(kept, 16384);
     ck_assert_uint_ge(kept, 16384 * 9 / 10);
     ck_assert_uint_eq(hk_site_dropped_samples(), sizeof heap_bytes - kept);
@@ -376,7 +472,7 @@ START_TEST(idle_slots_make_room)
         hk_site_note_allocs(site_at(100000 + i), 2, 300, 200, later);
         ck_assert(find(site_at(100000 + i), &slot));
         ck_assert_uint_eq(slot.nr_allocs, 2); /* nothing of who was there before */
-        ck_assert_uint_eq(slot.live_bytes, 300);
+        ck_assert_uint_eq(slot.total_bytes, 300);
         ck_assert_uint_eq(slot.max_bytes, 200);
     }
     ck_assert_uint_eq(hk_site_dropped(), dropped + 1);
@@ -483,7 +579,7 @@ static void *note(void *arg)
     size_t which = (size_t)(uintptr_t)arg;
 
     for (size_t i = 0; i < NR_ROUNDS; i++) {
-        hk_site_note_allocs(site_at(i % 32), 1, 10 + which, 10 + which, 0);
+        hk_site_note_label(site_at(i % 32), 10 + which);
         hk_site_note_free(site_at(i % 32), 10 + which);
     }
     return NULL;
@@ -593,6 +689,7 @@ int main(void)
 
     tcase_add_test(tc, empty_table);
     tcase_add_test(tc, events_add_up);
+    tcase_add_test(tc, labels_add_up);
     tcase_add_test(tc, several_events_at_once);
     tcase_add_test(tc, no_site_is_dropped);
     tcase_add_test(tc, full_table_drops_and_counts);
@@ -603,6 +700,9 @@ int main(void)
     tcase_add_test(tc, a_sample_stands_for_many);
     tcase_add_test(tc, a_label_takes_no_estimate);
     tcase_add_test(tc, realloc_of_a_sample);
+    tcase_add_test(tc, a_sample_of_counted_calls);
+    tcase_add_test(tc, a_sample_moves);
+    tcase_add_test(tc, a_sample_of_terabytes);
     tcase_add_test(tc, an_address_is_used_again);
     tcase_add_test(tc, records_are_bounded);
     tcase_add_test(tc, paths_are_estimated);

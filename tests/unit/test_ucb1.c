@@ -52,6 +52,9 @@ static double exact_index(const struct hk_ucb1 *u, unsigned arm)
 
     if (arm < first || arm > last)
         return -1;
+    if (arm != u->incumbent && u->n[arm] >= 2 && u->n[u->incumbent] &&
+        (double)(u->sum[arm] / u->n[arm]) > 2.0 * (double)(u->sum[u->incumbent] / u->n[u->incumbent]) + u->least)
+        return -1;
     for (unsigned a = first; a <= last; a++)
         if (u->n[a])
             dearest = fmax(dearest, (double)u->sum[a] / u->n[a]);
@@ -115,6 +118,38 @@ START_TEST(a_tie_moves_nothing)
 }
 END_TEST
 
+START_TEST(twice_as_dear_is_out)
+{
+    static const uint32_t cost[] = {90000, 10000, 11000};
+    struct hk_ucb1 u;
+    unsigned tried = 0;
+
+    hk_ucb1_init(&u, 3, 1);
+    for (unsigned i = 0; i < 60; i++) {
+        unsigned arm = hk_ucb1_choose(&u);
+        tried += arm == 0;
+        hk_ucb1_note(&u, arm, cost[arm], 100);
+    }
+    ck_assert_uint_eq(tried, 2);
+    ck_assert(hk_ucb1_is_settled(&u, 3));
+    /* The window forgets, so it comes back; less than twice, or less than counts, is not out. */
+    for (unsigned i = 0; i < HK_UCB1_WINDOW; i++)
+        hk_ucb1_note(&u, 1, 10000, 100);
+    ck_assert_uint_eq(hk_ucb1_choose(&u), 0);
+    hk_ucb1_init(&u, 3, 1);
+    for (unsigned i = 0; i < 2; i++) {
+        hk_ucb1_note(&u, 0, 20000, 0);
+        hk_ucb1_note(&u, 1, 10000, 0);
+        hk_ucb1_note(&u, 2, 10000, 0);
+    }
+    ck_assert(!hk_ucb1_is_settled(&u, 3));
+    hk_ucb1_note(&u, 0, 20010, 0);
+    hk_ucb1_note(&u, 1, 10000, 0);
+    hk_ucb1_note(&u, 2, 10000, 0);
+    ck_assert(hk_ucb1_is_settled(&u, 3));
+}
+END_TEST
+
 START_TEST(three_wins_in_a_row_not_two)
 {
     struct hk_ucb1 u;
@@ -159,6 +194,7 @@ int main(void)
     tcase_add_loop_test(tc, choices_are_those_of_the_reference, 0, 10);
     tcase_add_test(tc, finds_the_cheapest_and_follows_it);
     tcase_add_test(tc, a_tie_moves_nothing);
+    tcase_add_test(tc, twice_as_dear_is_out);
     tcase_add_test(tc, three_wins_in_a_row_not_two);
     tcase_add_test(tc, check_sees_damage);
     return run_suite(suite);

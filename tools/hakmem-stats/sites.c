@@ -34,6 +34,7 @@ void site_read(const struct table *table, uint32_t row, struct site *site)
     site->key = table_get(table, row, "key");
     site->allocs = table_get(table, row, "allocs") + (table_get(table, row, "est_allocs_256ths") >> 8);
     site->frees = table_get(table, row, "frees") + (table_get(table, row, "est_frees_256ths") >> 8);
+    site->frees = site->frees < site->allocs ? site->frees : site->allocs; /* of large blocks estimated */
     site->live_blocks = site->allocs > site->frees ? site->allocs - site->frees : 0;
     site->total_bytes = table_get(table, row, "total_bytes") + table_get(table, row, "est_bytes");
     site->live_bytes =
