@@ -84,6 +84,12 @@ def unlicensed(root):
             and "SPDX-License-Identifier: MIT" not in path.read_text(errors="replace")[:600]]
 
 
+def half_merged(root):
+    return [f"{name}:{n}: {line}" for path, name in files(root)
+            for n, line in enumerate(path.read_text(errors="replace").split("\n"), 1)
+            if re.match(r"(<{7} \S|>{7} \S|={7}$)", line)]
+
+
 BAD = {
     "Makefile.am": "include tests/unit/Makefile.inc\n",
     "tests/unit/Makefile.inc": "# tests/unit/test_c\nUNIT_TESTS += tests/unit/test_a\n"
@@ -94,6 +100,7 @@ BAD = {
     "tests/unit/d.sh": "",
     "tests/other/Makefile.inc": "",
     "lib/x/long.c": "\n" * 901,
+    "NEWS": "Title\n========\n" + "<" * 7 + " HEAD\nours\n" + "=" * 7 + "\ntheirs\n",
     "lib/x/excused.c": "/* Over 900 lines because it is a table. */\n" + "\n" * 901,
 }
 
@@ -104,6 +111,7 @@ def main():
     tap.clean(includes(SRC), "every Makefile.inc is included")
     tap.clean(too_long(SRC), f"no file above {MAX_LINES} lines without a reason")
     tap.clean(unlicensed(SRC), "every file names its licence")
+    tap.clean(half_merged(SRC), "no conflict that a merge left behind")
     with scratch() as directory:
         bad = write_tree(directory, BAD)
         missing = [v.split()[0] for v in unlisted(bad)]
@@ -113,6 +121,8 @@ def main():
         tap.ok([v.split(":")[0] for v in too_long(bad)] == ["lib/x/long.c"],
                "negative control: a long file, and one with its reason", too_long(bad))
         tap.caught(unlicensed(bad), "tests/unit/test_b.c", "a file without licence")
+        tap.ok([v.split(":")[1] for v in half_merged(bad)] == ["3", "5"],
+               "negative control: what a merge left behind", half_merged(bad))
         tap.ok(not any("test_a.c" in v for v in unlicensed(bad)), "a licensed file is not reported")
     tap.done()
 
