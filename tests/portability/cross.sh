@@ -105,6 +105,21 @@ c_tests() { # c_tests ARCHITECTURE TRIPLET
     done
 }
 
+# Kernels of such machines may have larger pages; qemu-user pretends. The unit tests count pages of 4 KiB, and are left out.
+page_sizes() { # page_sizes ARCHITECTURE TRIPLET
+    for QEMU_PAGESIZE in 16384 65536; do
+        export QEMU_PAGESIZE
+        "$2-gcc" "$src/tests/portability/page_bytes.c" -o "$cross/$1/programs/page_bytes" &&
+            "$cross/$1/programs/page_bytes" $QEMU_PAGESIZE ||
+            { not_ok "$1: pages of $QEMU_PAGESIZE bytes" "qemu does not pretend"; continue; }
+        echo "# pages of $QEMU_PAGESIZE bytes"
+        model "$1" "$2" --ops 1M
+        model "$1" "$2" --ops 1M --threads 4
+        c_tests "$1" "$2"
+    done
+    unset QEMU_PAGESIZE
+}
+
 unit_tests() { # unit_tests ARCHITECTURE IGNORED
     names=$(cd "$src" && ls tests/unit/test_*.c | sed 's/\.c$//')
     # shellcheck disable=SC2086 # one target a word
@@ -150,6 +165,7 @@ for arch in ${*:-$all}; do
     model "$arch" "$triplet" --ops 1M
     model "$arch" "$triplet" --ops 1M --threads 4
     c_tests "$arch" "$triplet"
+    test "$arch" != arm64 || page_sizes "$arch" "$triplet"
     case $arch in arm64 | s390x | ppc64el | i386 | armhf) unit_tests "$arch" "$lacks" ;; esac
 done
 finish
