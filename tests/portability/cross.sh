@@ -105,7 +105,8 @@ c_tests() { # c_tests ARCHITECTURE TRIPLET
     done
 }
 
-# Kernels of such machines may have larger pages; qemu-user pretends. The unit tests count pages of 4 KiB, and are left out.
+# Kernels of such machines may have larger pages; qemu-user pretends. The unit tests count pages of 4 KiB and are left out,
+# and so is what asks for resident pages: mincore answers for the host's, sixteen bytes where one was expected.
 page_sizes() { # page_sizes ARCHITECTURE TRIPLET
     for QEMU_PAGESIZE in 16384 65536; do
         export QEMU_PAGESIZE
