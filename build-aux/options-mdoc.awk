@@ -2,6 +2,7 @@
 # options.def and legacy.def as lists in mdoc, for hakmem.conf(5).
 #
 #   awk -f options-mdoc.awk -v what=options    lib/config/options.def    each option, in sections
+#   awk -f options-mdoc.awk -v what=sample     lib/config/options.def    a file for /etc with everything commented out
 #   awk -f options-mdoc.awk -v what=SUPERSEDED lib/config/legacy.def     names, and what took their place
 #
 # An entry is X(...) or XSET(...), over several lines; a comment of one line before entries is a section's title.
@@ -27,13 +28,15 @@ inside {
         entry = ""
         if (what == "options")
             print_option()
+        else if (what == "sample")
+            print_sample()
         else if (field[2] == what)
             print_legacy()
     }
 }
 
 END {
-    if (any)
+    if (any && what != "sample")
         print ".El"
 }
 
@@ -212,4 +215,35 @@ function print_legacy() {
     }
     print ".It Ic " field[1]
     print_text(escape(unquote(field[3])) ".")
+}
+
+# The default as the file takes it: 64K, not 64 KiB.
+function plain(s) {
+    sub(/;.*/, "", s)
+    gsub(/ KiB/, "K", s)
+    gsub(/ MiB/, "M", s)
+    return s
+}
+
+function print_sample(    n, i, word, line, other) {
+    if (title != "")
+        print "\n# ---- " title " ----"
+    title = ""
+    type = field[2]
+    words = unquote(field[7])
+    gsub(/\/[^|]*/, "", words)
+    other = preset(field[4])
+    other = other ~ /;/ ? " (" substr(other, index(other, ";") + 2) ")" : ""
+    n = split(unquote(field[9]) other (words == "" ? "" : ": " words), word, " ")
+    print ""
+    line = "#"
+    for (i = 1; i <= n; i++) {
+        if (length(line) + 1 + length(word[i]) > 78) {
+            print line
+            line = "#"
+        }
+        line = line " " word[i]
+    }
+    print line
+    print "#" field[1] " = " plain(preset(field[4]))
 }

@@ -301,7 +301,7 @@ static unsigned last_bin(bool dirty)
 {
     for (unsigned w = NR_BINS / 64; w-- > 0;)
         if (arena.occupied[dirty][w])
-            return w * 64 + hk_log2_floor(arena.occupied[dirty][w]);
+            return w * 64 + 63 - (unsigned)__builtin_clzll(arena.occupied[dirty][w]);
     return NR_BINS;
 }
 

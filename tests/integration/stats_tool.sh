@@ -77,6 +77,8 @@ check "a bad threshold" 2 "expected METRIC OP NUMBER" "$tool" show 1 --fail-if '
 check "a bad number in a threshold" 2 "expected METRIC OP NUMBER" "$tool" show 1 --fail-if 'live>2X'
 check "no such process" 3 "no such process" "$tool" show 999999999
 check "a process without the library" 3 "does not use libhakmem" "$tool" show $$
+cp "$0" "$work/words"
+check "a file of another kind is named" 3 "words: no counters" "$tool" diff "$work/words" "$work/words"
 check "no such file" 3 "No such file" "$tool" show "$work/nothing"
 check "a directory" 3 "not a regular file" "$tool" show "$work"
 mkfifo "$work/fifo" && check "a fifo does not hang" 3 "not a regular file" "$tool" show "$work/fifo"
@@ -131,6 +133,9 @@ check "config" 0 "^  mode +balanced +default" "$tool" config "$target"
 check "why: the policy" 0 "purge_delay_ns +300.0ms" "$tool" why "$target"
 check "hist: a bar" 0 "####" "$tool" hist "$target"
 check "top, twice" 0 "$target target" "$tool" top "$target" --count 2 -n 0.1
+"$tool" top "$target" --count 2 -n 0.1 --json >"$work/top.json"
+check "top --json: a line for each look, and no other" 0 "^2 2$" \
+    sh -c "echo \$(grep -c . '$work/top.json') \$(wc -l <'$work/top.json')"
 check "top of all" 0 "$target target" "$tool" top --count 1 --sort rss
 if have script && ldd "$tool" | grep -q ncurses; then
     (sleep 1; printf r; sleep 0.3; printf q) | TERM=xterm timeout 20 \
@@ -146,6 +151,10 @@ fi
 check "a threshold that holds" 0 "mapped" "$tool" show "$target" --fail-if 'live>2G'
 check "a threshold that is breached" 1 "breached: [0-9]+ > 1048576" "$tool" show "$target" --fail-if 'live>1M'
 check "a threshold in percent" 1 "breached" "$tool" show "$target" --fail-if 'live>=10%'
+check "a threshold that one of several processes breaches" 1 "process [0-9]+: threshold .* breached" "$tool" list --fail-if 'live>1M'
+check "a threshold that none breaches" 0 "$target" "$tool" list --fail-if 'live>900G'
+check "a threshold that nobody would look at" 2 "not for this command" "$tool" top --count 1 --fail-if 'live>2G'
+check "doctor of no process" 3 "no such process" "$tool" doctor 4194304
 check "doctor" 0 "huge pages" "$tool" doctor "$target"
 check "doctor sees the library once" 0 "ok +libhakmem" "$tool" doctor "$target"
 check "the program imports no ptrace" 1 "^0$" sh -c "nm -D '$tool' | grep -cw ptrace"
@@ -259,6 +268,8 @@ if have gcore && gcore -o "$work/core" "$target" >"$work/gcore" 2>&1; then
         not_ok "a core dump shows what the process showed" "$(diff "$work/live.txt" "$work/core.txt")"
     fi
     cp "$work/target" "$work/moved"
+    head -c 65536 "$core" >"$work/cut"
+    check "a core dump whose end is missing" 3 "cut: .*the end is missing" "$tool" core "$work/cut"
     check "core --exe" 0 "moved|target|hold_runs" "$tool" core "$core" --exe "$work/moved" sites
 else
     core=

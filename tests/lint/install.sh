@@ -46,6 +46,14 @@ flags=$("$pkg_config" --cflags --libs hakmem)
 test_that "the library is one token that --as-needed cannot drop" \
     sh -c 'case $1 in *-Wl,--push-state,--no-as-needed,-lhakmem,--pop-state*) ;; *) exit 1 ;; esac' - "$flags"
 
+# Each option of the sample, taken out of its comment, is one that the library knows.
+sample=$(find "$work/root" -path '*examples/hakmem.conf')
+sed -n 's/^#\([a-z_0-9]* = \)/\1/p' "$sample" >"$work/sample.conf"
+test_that "the sample of hakmem.conf has every option, and values that are accepted" \
+    sh -c 'test "$(grep -c . "$1")" -eq "$(grep -c "^X[SET]*(" "$2")" && grep -q "^thp = " "$1" &&
+        HAKMEM_CONF=$1 HAKMEM_STRICT=1 LD_PRELOAD=$3 true' - \
+    "$work/sample.conf" "${HK_SRCDIR:-.}/lib/config/options.def" "$libdir/libhakmem.so.0"
+
 cat >"$work/uses.c" <<'C'
 #include <hakmem/hakmem.h>
 #include <stdlib.h>

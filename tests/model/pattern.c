@@ -119,9 +119,9 @@ bool pattern_check(const struct block *b, size_t valid, size_t *at, uint64_t *ex
     }
     size_t words = b->usable / 8;
     size_t tail_end = valid < b->usable ? valid : b->usable;
+    uint64_t tail = word_at(seed, words);
     for (size_t i = words * 8; i < tail_end; i++) {
-        uint64_t tail = word_at(seed, words);
-        unsigned char want = (unsigned char)(tail >> (8 * (i & 7)));
+        unsigned char want = ((const unsigned char *)&tail)[i & 7];
         if (b->ptr[i] != want) {
             *at = i;
             *expected = want;

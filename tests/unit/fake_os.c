@@ -9,7 +9,8 @@
 #include <string.h>
 #include <sys/mman.h>
 
-#define ARENA_PAGES ((size_t)1 << (sizeof(size_t) == 8 ? 20 : 17)) /* 4 GiB; 512 MiB where that is all there is */
+/* 4 GiB; 1.5 GiB, and alignment, are as much as a 32-bit process has in one piece. */
+#define ARENA_PAGES (sizeof(size_t) == 8 ? (size_t)1 << 20 : (size_t)3 << 17)
 
 #define FAKE_GUARD_INSTALL 102 /* Linux 6.13 */
 #define FAKE_GUARD_REMOVE 103
@@ -262,14 +263,15 @@ static char *map_arena(size_t bytes)
 void fake_os_install(void)
 {
     struct hk_os_calls kernel = fake.installed ? fake.kernel : hk_os_calls;
+    size_t page_bytes = hk_os_page_bytes();
+    char *arena = fake.installed ? fake.arena : map_arena(ARENA_PAGES * page_bytes);
 
-    if (fake.installed)
-        munmap(fake.arena, ARENA_PAGES * fake.page_bytes);
     memset(&fake, 0, sizeof fake);
     fake.kernel = kernel;
     fake.installed = true;
-    fake.page_bytes = hk_os_page_bytes();
-    fake.arena = map_arena(ARENA_PAGES * fake.page_bytes);
+    fake.page_bytes = page_bytes;
+    fake.arena = arena;
+    back(arena, ARENA_PAGES * page_bytes, PROT_NONE);
     fake.next_page = 1; /* nothing lies before the first mapping */
     hk_os_calls = (struct hk_os_calls){
         .map = fake_map,

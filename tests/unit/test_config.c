@@ -374,13 +374,13 @@ END_TEST
 
 START_TEST(options_variable)
 {
-    set_environment("HAKMEM_OPTIONS=thp:off,TINY_MAG_CAP:99,cap_mid:3/2/1,limit:2G", NULL);
+    set_environment("HAKMEM_OPTIONS=thp:off,TINY_MAG_CAP:99,cap_mid:3/2/1,limit:1G", NULL);
     silent();
     load();
     is(thp, "off");
     is(tiny_mag_cap, "99");
     is(cap_mid, "3,2,1");
-    is(limit, "2G");
+    is(limit, "1G");
     comes_from(thp, "environment");
     set_environment("HAKMEM_OPTIONS=", NULL);
     silent();

@@ -247,7 +247,11 @@ END_TEST
 /* As a publisher leaves it that fork cut off: the new snapshot is none any more, the pointer still at the old one. */
 START_TEST(a_publisher_that_is_gone)
 {
-    const size_t retired = hk_align_up(sizeof(struct hk_policy), sizeof(uint64_t)); /* behind the snapshot */
+    struct snapshot {
+        struct hk_policy policy;
+        uint64_t retired;
+    };
+    const size_t retired = offsetof(struct snapshot, retired);
     struct hk_policy_stats stats;
     char *cut_off;
 

@@ -241,6 +241,9 @@ int source_core(struct source *source, const char *path, const char *exe, struct
     for (unsigned i = 0; i < core->nr; i++)
         if (core->segments[i].p_type == PT_NOTE)
             read_notes(source, &core->segments[i]);
+    for (unsigned i = 0; i < core->nr; i++)
+        source->is_cut |= core->segments[i].p_filesz > 0 &&
+                          core->segments[i].p_offset + core->segments[i].p_filesz > source->fd_bytes;
     add_segments(source, core);
     name_program(source);
     return 0;

@@ -4,7 +4,9 @@
 #include "maps.h"
 #include "output.h"
 
+#include <errno.h>
 #include <inttypes.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -239,8 +241,10 @@ static void check_process(pid_t pid)
     maps_free(&maps);
 }
 
-void doctor(pid_t pid)
+int doctor(pid_t pid, struct problem *problem)
 {
+    if (pid && kill(pid, 0) != 0 && errno == ESRCH)
+        return problem_set(problem, EXIT_NOTHING, "process %d: no such process", (int)pid);
     if (output.json)
         json_open(NULL, '[');
     check_huge_pages();
@@ -256,4 +260,5 @@ void doctor(pid_t pid)
         json_close(']');
         json_end();
     }
+    return 0;
 }

@@ -3,9 +3,11 @@
 #ifndef DOCTOR_H
 #define DOCTOR_H
 
+#include "problem.h"
+
 #include <sys/types.h>
 
-/* pid 0: the machine alone. Always succeeds; says what it could not look at. */
-void doctor(pid_t pid);
+/* pid 0: the machine alone. Says what it could not look at; EXIT_NOTHING: there is no such process. */
+int doctor(pid_t pid, struct problem *problem);
 
 #endif

@@ -160,7 +160,8 @@ int locate_root(struct source *source, bool thorough, uint64_t *root, struct pro
     if (source->pid)
         return problem_set(problem, EXIT_NOTHING, "process %d: does not use libhakmem",
                            (int)source->pid);
-    return problem_set(problem, EXIT_NOTHING, "no libhakmem in this core dump");
+    return problem_set(problem, EXIT_NOTHING, "no libhakmem in this core dump%s",
+                       source->is_cut ? ", of which the end is missing (ulimit -c, or no room on the disk)" : "");
 }
 
 int locate_export_file(pid_t pid)

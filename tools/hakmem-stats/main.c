@@ -194,6 +194,11 @@ static int check_thresholds(struct arguments *a, const struct capture *capture)
     return code;
 }
 
+static int no_thresholds(struct arguments *a)
+{
+    return a->nr_thresholds ? wrong(a, "--fail-if is not for this command", a->command) : 0;
+}
+
 static void default_file_name(const struct target *t, char *name, size_t bytes)
 {
     snprintf(name, bytes, "hakmem-%llu.snapshot", (unsigned long long)t->capture.root.pid);
@@ -225,7 +230,7 @@ static int write_export(struct arguments *a, struct target *t)
     /* node_exporter reads the file at any time: it is whole or not there. */
     snprintf(temporary, sizeof temporary, "%s.%d.tmp", a->file, (int)getpid());
     if (!freopen(temporary, "wx", stdout))
-        return problem_errno(&a->problem, errno, temporary);
+        return problem_errno(&a->problem, errno, a->file);
     code = function(t, &a->problem);
     if (code == 0 && (fflush(stdout) != 0 || rename(temporary, a->file) != 0))
         code = problem_errno(&a->problem, errno, a->file);
@@ -313,7 +318,7 @@ static int command_diff(struct arguments *a)
 static int command_list(struct arguments *a)
 {
     return a->nr_operands ? wrong(a, "list takes no argument", a->operands[0])
-                          : view_list(&a->problem);
+                          : view_list(a->thresholds, a->nr_thresholds, &a->problem);
 }
 
 static int command_top(struct arguments *a)
@@ -323,23 +328,22 @@ static int command_top(struct arguments *a)
     if (a->nr_operands > 1)
         return wrong(a, "expected one PID at most", a->command);
     options.process = a->nr_operands ? a->operands[0] : NULL;
-    return top(&options, &a->problem);
+    return no_thresholds(a) ? EXIT_USAGE : top(&options, &a->problem);
 }
 
 static int command_doctor(struct arguments *a)
 {
     unsigned pid = 0;
-    int code = 0;
+    int code;
 
     if (a->nr_operands > 1)
         return wrong(a, "expected one PID at most", a->command);
-    if (a->nr_operands)
+    code = no_thresholds(a);
+    if (code == 0 && a->nr_operands)
         code = parse_count(a, a->operands[0], &pid);
     if (code == 0 && pid > INT_MAX)
         code = wrong(a, "not a process", a->operands[0]);
-    if (code == 0)
-        doctor((pid_t)pid);
-    return code;
+    return code ? code : doctor((pid_t)pid, &a->problem);
 }
 
 static command_function *find_command(const char *name)

@@ -23,3 +23,13 @@ int problem_errno(struct problem *problem, int error, const char *what)
 
     return problem_set(problem, code, "%s: %s", what, strerror(error));
 }
+
+int problem_of(struct problem *problem, const char *what)
+{
+    struct problem before = *problem;
+    size_t bytes = strlen(what);
+
+    if (strncmp(before.text, what, bytes) == 0 && before.text[bytes] == ':')
+        return problem->code;
+    return problem_set(problem, before.code, "%.150s: %s", what, before.text);
+}

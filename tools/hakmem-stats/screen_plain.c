@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: MIT
+#include "output.h"
 #include "screen.h"
 
 #include <stdio.h>
@@ -24,7 +25,8 @@ static int wait_plain(double seconds)
     struct timespec pause = {.tv_sec = (time_t)seconds};
 
     pause.tv_nsec = (long)((seconds - (double)pause.tv_sec) * 1e9);
-    puts("");
+    if (!output.json)
+        puts("");
     if (fflush(stdout) != 0)
         return -1;
     nanosleep(&pause, NULL);

@@ -232,7 +232,7 @@ static int write_image(const struct image *image, const char *path, struct probl
     snprintf(temporary, sizeof temporary, "%s.%d.tmp", path, (int)getpid());
     fd = open(temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
     if (fd < 0)
-        return problem_errno(problem, errno, temporary);
+        return problem_errno(problem, errno, path);
     while (done < image->bytes && error == 0) {
         ssize_t n = write(fd, image->data + done, image->bytes - done);
         if (n < 0 && errno != EINTR)

@@ -75,8 +75,9 @@ int source_process(struct source *source, pid_t pid, struct problem *problem)
         return problem_set(problem, EXIT_NOTHING, "process %d: no such process", (int)pid);
     if (error == EACCES || error == EPERM)
         return problem_set(problem, EXIT_PERMISSION,
-                           "process %d: may not be looked at (of another user, or with more privileges); root may",
-                           (int)pid);
+                           "process %d: may not be looked at (%s)", (int)pid,
+                           geteuid() == 0 ? "of more privileges than root has here: a container's, or a security module's"
+                                          : "of another user, or with more privileges; root may");
     if (error) {
         snprintf(what, sizeof what, "process %d", (int)pid);
         return problem_errno(problem, error, what);

@@ -23,6 +23,7 @@ struct source {
     pid_t pid;        /* 0: not a process */
     int fd;           /* core and file; else -1 */
     uint64_t fd_bytes;
+    bool is_cut; /* core: shorter than its headers say */
     void *private;     /* core.c */
     const char *exe;   /* core: takes the place of the program's file; may be NULL */
     char program[256]; /* path of the executable; "" if unknown */

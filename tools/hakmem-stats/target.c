@@ -124,7 +124,7 @@ static int open_process(struct target *t, const char *name, bool thorough, struc
     int code;
 
     if (pid == 0 || pid > INT_MAX)
-        return problem_set(problem, EXIT_NOTHING, "process %s: no such process", name);
+        return problem_set(problem, EXIT_NOTHING, "process %.20s: no such process", name);
     t->pid = (pid_t)pid;
     code = source_process(&t->source, t->pid, problem);
     if (code != 0)
@@ -136,6 +136,7 @@ static int open_process(struct target *t, const char *name, bool thorough, struc
 
 int target_open(struct target *target, const char *name, bool thorough, struct problem *problem)
 {
+    char process[32];
     int code;
 
     memset(target, 0, sizeof *target);
@@ -143,8 +144,11 @@ int target_open(struct target *target, const char *name, bool thorough, struct p
                            : source_file(&target->source, name, problem);
     if (code == 0)
         code = finish(target, problem);
-    if (code != 0)
+    if (code != 0) {
         source_close(&target->source);
+        snprintf(process, sizeof process, "process %.20s", name);
+        problem_of(problem, is_number(name) ? process : name);
+    }
     return code;
 }
 
@@ -162,7 +166,7 @@ int target_open_core(struct target *target, const char *path, const char *exe,
         code = finish(target, problem);
     if (code != 0) {
         source_close(&target->source);
-        return code;
+        return problem_of(problem, path);
     }
     const char *base = strrchr(target->source.program, '/');
     clean_text(base ? base + 1 : target->source.program, sizeof target->source.program / 2,

@@ -79,6 +79,8 @@ static void print_lifetimes(const struct capture *c)
         largest = weights[log2] > largest ? weights[log2] : largest;
     }
     printf("\n%sLifetimes, by the median of each call site%s\n", bold(), plain());
+    if (largest == 0)
+        printf("  no samples yet\n");
     for (unsigned i = 0; i < 63; i++)
         if (weights[i]) {
             printf("  <  %8s %9s  ", human_ns((uint64_t)2 << i, ns), human_count(weights[i], text));

@@ -11,7 +11,21 @@
 
 struct listing {
     unsigned nr, nr_denied;
+    const struct threshold *thresholds;
+    unsigned nr_thresholds;
+    struct problem breach; /* code 0: none yet */
 };
+
+static void check(struct listing *listing, const struct target *t)
+{
+    char name[32];
+
+    for (unsigned i = 0; i < listing->nr_thresholds && listing->breach.code == 0; i++)
+        if (threshold_check(&listing->thresholds[i], &t->capture, &listing->breach) != 0) {
+            snprintf(name, sizeof name, "process %d", (int)t->pid);
+            problem_of(&listing->breach, name);
+        }
+}
 
 /* The learner's state where the library has one. */
 static const char *lifecycle(const struct capture *c, char *text, size_t bytes)
@@ -34,6 +48,7 @@ static void row(struct target *t, void *arg)
     struct listing *listing = arg;
 
     listing->nr++;
+    check(listing, t);
     if (output.json) {
         json_open(NULL, '{');
         json_title(t);
@@ -48,9 +63,9 @@ static void row(struct target *t, void *arg)
            human_bytes(c->rss_bytes, rss));
 }
 
-int view_list(struct problem *problem)
+int view_list(const struct threshold *thresholds, unsigned nr_thresholds, struct problem *problem)
 {
-    struct listing listing = {0};
+    struct listing listing = {.thresholds = thresholds, .nr_thresholds = nr_thresholds};
 
     if (output.json)
         json_open(NULL, '[');
@@ -68,5 +83,6 @@ int view_list(struct problem *problem)
                 listing.nr_denied);
     if (listing.nr == 0)
         return problem_set(problem, EXIT_NOTHING, "no process that uses libhakmem");
-    return 0;
+    *problem = listing.breach;
+    return listing.breach.code;
 }

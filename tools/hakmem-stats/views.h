@@ -8,14 +8,15 @@
 
 #include "sites.h"
 #include "target.h"
+#include "threshold.h"
 
 void view_show(struct target *target);
 void view_hist(struct target *target);
 void view_sites(struct target *target, enum site_order order, unsigned limit);
 void view_why(struct target *target);
 void view_config(struct target *target);
-/* A row per process. Returns an exit status. */
-int view_list(struct problem *problem);
+/* A row per process. Returns an exit status: the first threshold that one of them breaches. */
+int view_list(const struct threshold *thresholds, unsigned nr_thresholds, struct problem *problem);
 /* What grew from a to b. */
 void view_diff(struct target *a, struct target *b, unsigned limit);
 
