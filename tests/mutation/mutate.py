@@ -40,7 +40,7 @@ def judge_order():
     for unit in TSAN_TESTS:
         program = f"tests/unit/test_{unit}"
         must(["make", "-s", "-j2", program], TSAN)
-        if fails(["setarch", "-R", f"./{program}"], TSAN, TEST_ENVIRONMENT, Limits(cpu=300)) == "failed":
+        if fails(["setarch", "-R", f"./{program}"], TSAN, TEST_ENVIRONMENT, Limits(cpu=300, wall=600)) == "failed":
             return f"killed by tsan {unit}"
     return ""
 
