@@ -12,6 +12,7 @@ usage: mutate.py [--mutants N] [--seed N] [--kinds LIST] [--only FILE-PART] [--s
 
 import argparse
 import random
+import signal
 import sys
 import time
 from pathlib import Path
@@ -108,7 +109,8 @@ def main():
     parser.add_argument("--all-tests", action="store_true", help="those too that do not reach the line")
     parser.add_argument("--list", action="store_true")
     arguments = parser.parse_args()
-    begun = time.monotonic()
+    begun, told = time.monotonic(), []
+    signal.signal(signal.SIGTERM, lambda *_: told.append(1)) # ends after the mutant at hand
     mutants, chosen = choose(arguments)
     if arguments.list:
         for m in chosen:
@@ -119,13 +121,15 @@ def main():
     if arguments.again:
         done = [d for d in done if not d[3].startswith(arguments.again)]
         results.write_text("".join("\t".join(d) + "\n" for d in done))
+    drawn = {(m[0], m[1], str(m[2]), m[4].strip()) for m in chosen}
+    done = [d for d in done if (d[0], d[1], d[2], d[4]) in drawn]
     known = {(d[0], d[1], d[2], d[4]) for d in done}
     chosen = [m for m in chosen if (m[0], m[1], str(m[2]), m[4].strip()) not in known]
     print(f"{len(mutants)} mutants, {len(done)} judged, {len(chosen)} left", flush=True)
     tree = Tree()
     tree.count()
     for kind, name, number, old, new in chosen:
-        if time.monotonic() - begun > arguments.seconds:
+        if told or time.monotonic() - begun > arguments.seconds:
             break
         path = COPY / "lib" / name
         text = path.read_text()
