@@ -6,6 +6,7 @@
 
 #include <dlfcn.h>
 #include <hakmem/hakmem.h>
+#include <limits.h>
 #include <malloc.h>
 #include <pthread.h>
 #include <stdlib.h>
@@ -582,6 +583,69 @@ static int sites_end_when_told(void)
     return PASS;
 }
 
+struct wanted_site {
+    const void *site;
+    hak_site_t found;
+};
+
+static int keep_site(const hak_site_t *site, void *wanted_)
+{
+    struct wanted_site *wanted = wanted_;
+
+    if (site->site != wanted->site)
+        return 0;
+    wanted->found = *site;
+    return 1;
+}
+
+// Of blocks above 64 KiB every one counts, cached runs too.
+static int large_blocks_of_a_site(void)
+{
+    static const size_t sizes[] = {100 * KIB, 300 * KIB, 70 * KIB, 5 * MIB, 100 * KIB};
+    int (*each)(int (*)(const hak_site_t *, void *), void *);
+    void *(*alloc_at)(size_t, const void *);
+    static char here;
+    struct wanted_site wanted = {.site = &here};
+    size_t total = 0;
+
+    *(void **)&each = function("hak_site_foreach");
+    *(void **)&alloc_at = function("hak_alloc_at");
+    for (size_t round = 1; round <= 500; round++) {
+        for (size_t i = 0; i < COUNT(sizes); i++) {
+            void *p = alloc_at(sizes[i], &here);
+            CHECK(p != NULL);
+            free(p);
+            total += sizes[i];
+        }
+        if (round != 1 && round != 500)
+            continue;
+        CHECK_EQ(1, each(keep_site, &wanted));
+        CHECK_EQ(round * COUNT(sizes), wanted.found.allocs);
+        CHECK_EQ(total, wanted.found.total_bytes);
+        CHECK_EQ(5 * MIB, wanted.found.max_bytes);
+    }
+    return PASS;
+}
+
+static int narrow_mallinfo(void)
+{
+    void *p = malloc((size_t)3 << 30); // more than an int holds
+    struct mallinfo2 wide = mallinfo2();
+    struct mallinfo (*call)(void);
+
+    *(void **)&call = function("mallinfo");
+    if (!p)
+        return skip("no 3 GiB");
+    struct mallinfo narrow = call();
+    CHECK_EQ(INT_MAX, narrow.hblkhd);
+    CHECK_EQ(INT_MAX, narrow.uordblks);
+    CHECK_EQ(wide.ordblks, narrow.ordblks);
+    CHECK_EQ(wide.hblks, narrow.hblks);
+    free(p);
+    CHECK_EQ(mallinfo2().uordblks, call().uordblks);
+    return PASS;
+}
+
 static const struct test_case cases[] = {
     {"the sum of one thread", one_thread, 30},
     {"the sum of threads at rest", threads_at_rest, 60},
@@ -599,6 +663,8 @@ static const struct test_case cases[] = {
     {"zeroed blocks and good sizes", zeroed_and_good, 30},
     {"trim and purge", trim_keeps_what_it_is_told, 30},
     {"a walk over sites ends when told", sites_end_when_told, 0},
+    {"large blocks of a site", large_blocks_of_a_site, 30},
+    {"mallinfo, when an int is too small", narrow_mallinfo, 0},
 };
 
 int main(int argc, char **argv)

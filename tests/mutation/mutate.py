@@ -7,7 +7,8 @@ the tests do not hold that line. A test that fails is run once more, and only th
 A mutant whose objects are the same to the byte is no mutant (equivalent), one that does not compile neither; neither
 counts. mutate-results holds a line a mutant and is continued by the next call with the same seed.
 
-usage: mutate.py [--mutants N] [--seed N] [--kinds LIST] [--only FILE-PART] [--seconds N] [--again VERDICT] [--all-tests] [--list]
+usage: mutate.py [--mutants N] [--seed N] [--kinds LIST] [--only FILE-PART] [--seconds N] [--again VERDICT] [--longest SECONDS]
+       [--all-tests] [--list]
 """
 
 import argparse
@@ -46,7 +47,7 @@ def judge_order():
     return ""
 
 
-def judge(tree, kind, name, number, everything):
+def judge(tree, kind, name, number, arguments):
     """What killed it, "survived", "equivalent" or "stillborn"."""
     if kind == "order":
         verdict = judge_order()
@@ -57,7 +58,8 @@ def judge(tree, kind, name, number, everything):
         return "stillborn"
     if not differ:
         return "equivalent"
-    stages = sorted(tree.stages, key=lambda s: s.cpu) if everything else tree.who_reaches(name, number)
+    stages = sorted(tree.stages, key=lambda s: s.cpu) if arguments.all_tests else tree.who_reaches(name, number)
+    stages = [s for s in stages if s.cpu <= arguments.longest]
     for stage in stages:
         if stage.unit and not tree.link_unit(stage.unit, MUTANT):
             return "stillborn"
@@ -106,6 +108,8 @@ def main():
     parser.add_argument("--only", default="")
     parser.add_argument("--seconds", type=int, default=10 ** 9, help="begin no mutant after so many")
     parser.add_argument("--again", default="", help="forget the verdicts that begin so, and judge those mutants anew")
+    parser.add_argument("--longest", type=float, default=1e9, help="only tests of so many seconds of processor time; then the "
+                        "survivors --again without")
     parser.add_argument("--all-tests", action="store_true", help="those too that do not reach the line")
     parser.add_argument("--list", action="store_true")
     arguments = parser.parse_args()
@@ -139,7 +143,7 @@ def main():
         path.write_text("\n".join(lines))
         start = time.monotonic()
         try:
-            verdict = judge(tree, kind, name, number, arguments.all_tests)
+            verdict = judge(tree, kind, name, number, arguments)
         finally:
             path.write_text(text)
         done.append([kind, name, str(number), verdict, new.strip()])

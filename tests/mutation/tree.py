@@ -44,7 +44,7 @@ TEST_ENVIRONMENT = {"CK_VERBOSITY": "silent", "CK_FORK": "yes", "CK_TAP_LOG_FILE
 class Limits:
     """Of a test and all that it starts. Processor time: a slow or busy machine kills no mutant."""
     cpu: float = 60
-    idle: int = 15              # seconds in which they hardly do anything: they wait for each other
+    idle: int = 8               # seconds in which they hardly do anything: they wait for each other
     wall: float = 150
     resident: int = 4 << 30
 
@@ -102,7 +102,7 @@ def watch(command, cwd, env=None, limits=Limits()):
             cpu, resident, asleep, _ = session_of(process.pid)
             seen = [*seen[-limits.idle:], (cpu, asleep)]
             # A supervisor that looks at its clock all the time is no work; waiting for the processor is no sleep.
-            stuck = (len(seen) > limits.idle and cpu - seen[0][0] < 0.3 and sum(not s[1] for s in seen) < 4)
+            stuck = (len(seen) > limits.idle and cpu - seen[0][0] < 0.3 and sum(not s[1] for s in seen) < 3)
             verdict = ("too long" if cpu > limits.cpu or now - begun > limits.wall else
                        "stuck" if stuck else "too big" if resident > limits.resident else None)
     end_session(process.pid)
@@ -178,7 +178,10 @@ class Tree:
         stamp, now = TREE / "stamp", source_hash()
         TREE.mkdir(exist_ok=True)
         self.fresh = not stamp.exists() or stamp.read_text() != now
-        copy_source()
+        if self.fresh:
+            copy_source()
+        else: # an earlier call may have ended inside a mutant
+            shutil.copytree(SRC / "lib", COPY / "lib", dirs_exist_ok=True)
         if not (PLAIN / "Makefile").exists():
             PLAIN.mkdir(parents=True, exist_ok=True)
             must(configure, PLAIN)

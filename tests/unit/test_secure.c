@@ -209,6 +209,31 @@ START_TEST(out_of_memory)
 }
 END_TEST
 
+/* Whatever there is no memory for: the block stays where it is, with the size asked for. */
+START_TEST(a_shrink_never_fails)
+{
+    static const size_t to[] = {1, 100, 5000, 70000};
+    char *p = get(3 * HK_MIB), *q;
+
+    memset(p, 0x5a, 3 * HK_MIB);
+    fake_os_fail_all(FAKE_MAP, ENOMEM);
+    while (hk_secure_alloc(self, to[_i], 16, false, SITE))
+        ; /* all that is left */
+    ck_assert_ptr_null(hk_secure_realloc(self, p, 4 * HK_MIB, SITE));
+    ck_assert_uint_eq(hk_secure_usable(p, SITE), 3 * HK_MIB);
+    q = hk_secure_realloc(self, p, to[_i], SITE);
+    ck_assert_ptr_eq(q, p);
+    ck_assert_uint_eq(hk_secure_usable(p, SITE), to[_i]);
+    for (size_t i = 0; i < to[_i]; i++)
+        ck_assert(p[i] == 0x5a);
+    fake_os_fail_all(FAKE_MAP, 0);
+    q = hk_secure_realloc(self, p, to[_i], SITE); /* there is memory again */
+    ck_assert_ptr_nonnull(q);
+    ck_assert_int_eq(q[to[_i] - 1], 0x5a);
+    put(q);
+}
+END_TEST
+
 /* No two neighbours come one after the other all the time. */
 START_TEST(refills_are_shuffled)
 {
@@ -437,6 +462,7 @@ int main(void)
     tcase_add_test(tc, blocks_of_nothing);
     tcase_add_test(tc, big_blocks_and_their_fences);
     tcase_add_test(tc, out_of_memory);
+    tcase_add_loop_test(tc, a_shrink_never_fails, 0, 4);
     tcase_add_test(tc, refills_are_shuffled);
     tcase_add_test(tc, geometries_change);
     tcase_add_test(tc, threads);
