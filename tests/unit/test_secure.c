@@ -209,6 +209,23 @@ START_TEST(out_of_memory)
 }
 END_TEST
 
+START_TEST(a_guarded_block_is_resized_in_its_page)
+{
+    char *p = hk_guard_alloc(100, 16, SITE, 1);
+    size_t usable;
+
+    ck_assert_ptr_nonnull(p);
+    usable = hk_secure_usable(p, SITE);
+    ck_assert(!hk_secure_resize(p, 100000, SITE));
+    ck_assert_uint_eq(hk_secure_usable(p, SITE), usable);
+    ck_assert(hk_secure_resize(p, usable - 8, SITE));
+    ck_assert_uint_eq(hk_guard_slot_at(p)->asked, usable - 8);
+    ck_assert(!hk_secure_resize(p, 1, SITE)); /* more than half of it would lie idle */
+    ck_assert_uint_eq(hk_guard_slot_at(p)->asked, usable - 8);
+    put(p);
+}
+END_TEST
+
 /* Whatever there is no memory for: the block stays where it is, with the size asked for. */
 START_TEST(a_shrink_never_fails)
 {
@@ -462,6 +479,7 @@ int main(void)
     tcase_add_test(tc, blocks_of_nothing);
     tcase_add_test(tc, big_blocks_and_their_fences);
     tcase_add_test(tc, out_of_memory);
+    tcase_add_test(tc, a_guarded_block_is_resized_in_its_page);
     tcase_add_loop_test(tc, a_shrink_never_fails, 0, 4);
     tcase_add_test(tc, refills_are_shuffled);
     tcase_add_test(tc, geometries_change);
