@@ -90,7 +90,8 @@ static void add_block(struct hk_parcel *b, void *p, unsigned class, size_t bytes
     hk_store_release(&b->count, b->count + 1); /* V2 release, pairs with V1 */
 }
 
-/* A thread without a heap borrows the depot's parcels. */
+/* A thread without a heap borrows the depot's parcels. Where there was no memory for the depot either, the owner
+ * counts the loss: without its lock, a count that it adds at that moment may go. */
 static void send_single(struct hk_heap *owner, void *p, unsigned class, size_t bytes)
 {
     struct hk_heap *depot = hk_heap_depot();
@@ -102,6 +103,8 @@ static void send_single(struct hk_heap *owner, void *p, unsigned class, size_t b
         if (!b)
             hk_count_add(&depot->stats.nr_lost, 1);
         hk_unlock(&depot->lock);
+    } else {
+        hk_add_relaxed(&owner->stats.nr_lost, 1);
     }
     if (!b)
         return;

@@ -12,8 +12,10 @@ command -v gcovr >/dev/null || { echo "no gcovr" >&2; exit 1; }
 
 mkdir -p coverage-build
 if test ! -f coverage-build/Makefile; then
-    (cd coverage-build && "$src/configure" --quiet CC=gcc CXX=g++ \
-        LDFLAGS=--coverage CFLAGS="-O0 -g --coverage -fprofile-update=atomic -include $src/tests/coverage/dump.h") >coverage-build.log 2>&1
+    # A branch is one of the source's. With -fexceptions (for a new_handler that throws through C) each call has a second
+    # one, into the unwinder.
+    (cd coverage-build && "$src/configure" --quiet CC="${COVERAGE_CC:-gcc}" CXX="${COVERAGE_CXX:-g++}" LDFLAGS=--coverage \
+        CFLAGS="-O0 -g --coverage -fprofile-update=atomic -fno-exceptions -include $src/tests/coverage/dump.h") >coverage-build.log 2>&1
 fi
 # COVERAGE_KEEP: what earlier calls reached counts too.
 test -n "${COVERAGE_KEEP-}" || rm -rf coverage-parts

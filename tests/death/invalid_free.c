@@ -321,6 +321,7 @@ static const struct death cases[] = {
     {"free of a mapping without access", wild, FREE_UNKNOWN, 0, WILD_NO_ACCESS, 0},
     {"free of a mapped file", wild, FREE_UNKNOWN, 0, WILD_FILE, 0},
     {"free of shared memory", wild, FREE_UNKNOWN, 0, WILD_SHARED, 0},
+    {"free of the program break", wild, FREE_UNKNOWN, 0, WILD_BREAK, 0},
     {"free of NULL + 8", wild, FREE_MISALIGNED, 8, WILD_ADDRESS, 0},
     {"free of NULL + 16", wild, FREE_UNKNOWN, 16, WILD_ADDRESS, 0},
     {"free of NULL + 4096", wild, FREE_UNKNOWN, 4096, WILD_ADDRESS, 0},

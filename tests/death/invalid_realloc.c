@@ -160,6 +160,7 @@ static const struct death cases[] = {
     {"realloc of code", wild, REALLOC_UNKNOWN, 0, WILD_CODE, 0},
     {"realloc of unmapped memory", wild, REALLOC_UNKNOWN, 0, WILD_UNMAPPED, 0},
     {"realloc of the program's mapping", wild, REALLOC_UNKNOWN, 0, WILD_MAPPED, 0},
+    {"realloc of the program break", wild, REALLOC_UNKNOWN, 0, WILD_BREAK, 0},
     {"realloc of a mapping without access", wild, REALLOC_UNKNOWN, 0, WILD_NO_ACCESS, 0},
     {"realloc of NULL + 8", wild, REALLOC_MISALIGNED, 8, WILD_ADDRESS, 0},
     {"realloc of NULL + 16", wild, REALLOC_UNKNOWN, 16, WILD_ADDRESS, 0},

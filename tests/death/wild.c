@@ -85,6 +85,10 @@ void *wild_pointer(enum wild which, size_t address)
         return file_mapping();
     case WILD_SHARED:
         return mapping(PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1);
+    case WILD_BREAK: // just behind what might be libc's heap
+        if (sbrk(8192) == (void *)-1)
+            skip_case("no program break");
+        return sbrk(0);
     default:
         return hide((void *)address);
     }

@@ -25,6 +25,7 @@ enum wild {
     WILD_NO_ACCESS,
     WILD_FILE,
     WILD_SHARED,
+    WILD_BREAK,
     WILD_ADDRESS, // `size` of the case is the address
 };
 

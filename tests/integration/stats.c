@@ -6,6 +6,7 @@
 
 #include <dlfcn.h>
 #include <hakmem/hakmem.h>
+#include <limits.h>
 #include <malloc.h>
 #include <pthread.h>
 #include <stdlib.h>
@@ -482,6 +483,169 @@ static int reasons_of_refills(void)
     return PASS;
 }
 
+// --- the library's own calls, at the edges of what they promise ---
+
+static int expand_in_place_or_not(void)
+{
+    static const size_t sizes[] = {1, 40, 1000, 40000, 70000, 300000, 3 * MIB, 70 * MIB};
+    int (*expand)(void *, size_t);
+
+    *(void **)&expand = function("hak_expand");
+    CHECK_EQ(0, expand(NULL, 10));
+    for (size_t i = 0; i < COUNT(sizes); i++)
+        for (unsigned times = 0; times < 4; times++) {
+            const size_t wanted[] = {sizes[i] * 2, sizes[i] / 3, 0, PTRDIFF_MAX};
+            unsigned char *p = malloc(sizes[i]);
+            size_t before = malloc_usable_size(p);
+            p[0] = 7;
+            int done = expand(p, wanted[times]);
+            CHECK(done == 0 || done == 1);
+            CHECK_EQ(7, p[0]);
+            CHECK(done ? malloc_usable_size(p) >= wanted[times] : malloc_usable_size(p) == before);
+            CHECK(wanted[times] != PTRDIFF_MAX || !done);
+            free(p);
+        }
+    return adds_up("after expanding");
+}
+
+static int zeroed_and_good(void)
+{
+    void *(*zalloc)(size_t), *volatile p;
+    size_t (*good)(size_t), (*usable)(const void *);
+
+    *(void **)&zalloc = function("hak_zalloc");
+    *(void **)&good = function("hak_good_size");
+    *(void **)&usable = function("hak_usable_size");
+    for (size_t n = 0; n < 200000; n = n * 2 + 1) {
+        memset(p = malloc(n), 0xee, n);
+        free(p);
+        unsigned char *q = zalloc(n);
+        for (size_t i = 0; i < n; i++)
+            CHECK_EQ(0, q[i]);
+        CHECK(good(n) >= n && usable(q) >= n && usable(q) <= good(n));
+        CHECK_EQ(good(n), good(good(n)));
+        free(q);
+    }
+    errno = 0;
+    CHECK(zalloc(SIZE_MAX) == NULL);
+    CHECK_EQ(ENOMEM, errno);
+    CHECK_EQ(0, usable(NULL));
+    return PASS;
+}
+
+static int trim_keeps_what_it_is_told(void)
+{
+    size_t (*trim)(size_t), (*purge)(void);
+
+    *(void **)&trim = function("hak_trim");
+    *(void **)&purge = function("hak_purge");
+    for (size_t i = 0; i < 400; i++)
+        slot[i] = memset(malloc(100 * KIB), 1, 100 * KIB);
+    clear(0, 400);
+    uint64_t cached = now().cached + now().dirty;
+    CHECK_EQ(0, trim(SIZE_MAX));
+    CHECK_EQ(cached, now().cached + now().dirty);
+    CHECK(purge() > 0);
+    CHECK(now().cached + now().dirty < cached / 4);
+    return adds_up("after purging");
+}
+
+static int count_and_stop(const hak_site_t *site, void *left)
+{
+    (void)site;
+    return --*(int *)left == 0 ? 5 : 0;
+}
+
+static int sites_end_when_told(void)
+{
+    int (*each)(int (*)(const hak_site_t *, void *), void *);
+    void *(*alloc_at)(size_t, const void *);
+    void (*free_at)(void *, size_t, const void *);
+    const char *(*purpose)(const void *);
+    static char here[3];
+
+    *(void **)&each = function("hak_site_foreach");
+    *(void **)&alloc_at = function("hak_alloc_at");
+    *(void **)&free_at = function("hak_free_at");
+    *(void **)&purpose = function("hak_site_purpose");
+    for (size_t i = 0; i < sizeof here; i++)
+        for (size_t n = 0; n < 20; n++)
+            free_at(alloc_at(100 * (n + 1), &here[i]), 100 * (n + 1), &here[i]);
+    free_at(NULL, 0, &here[0]);
+    int left = 2;
+    CHECK_EQ(5, each(count_and_stop, &left));
+    CHECK_EQ(0, left);
+    left = 1 << 30;
+    CHECK_EQ(0, each(count_and_stop, &left));
+    CHECK((1 << 30) - left >= 3);
+    CHECK_EQ(0, strcmp("unknown", purpose(&left))); // nobody's site
+    CHECK(purpose(&here[0]) != NULL);
+    return PASS;
+}
+
+struct wanted_site {
+    const void *site;
+    hak_site_t found;
+};
+
+static int keep_site(const hak_site_t *site, void *wanted_)
+{
+    struct wanted_site *wanted = wanted_;
+
+    if (site->site != wanted->site)
+        return 0;
+    wanted->found = *site;
+    return 1;
+}
+
+// Of blocks above 64 KiB every one counts, cached runs too.
+static int large_blocks_of_a_site(void)
+{
+    static const size_t sizes[] = {100 * KIB, 300 * KIB, 70 * KIB, 5 * MIB, 100 * KIB};
+    int (*each)(int (*)(const hak_site_t *, void *), void *);
+    void *(*alloc_at)(size_t, const void *);
+    static char here;
+    struct wanted_site wanted = {.site = &here};
+    size_t total = 0;
+
+    *(void **)&each = function("hak_site_foreach");
+    *(void **)&alloc_at = function("hak_alloc_at");
+    for (size_t round = 1; round <= 500; round++) {
+        for (size_t i = 0; i < COUNT(sizes); i++) {
+            void *p = alloc_at(sizes[i], &here);
+            CHECK(p != NULL);
+            free(p);
+            total += sizes[i];
+        }
+        if (round != 1 && round != 500)
+            continue;
+        CHECK_EQ(1, each(keep_site, &wanted));
+        CHECK_EQ(round * COUNT(sizes), wanted.found.allocs);
+        CHECK_EQ(total, wanted.found.total_bytes);
+        CHECK_EQ(5 * MIB, wanted.found.max_bytes);
+    }
+    return PASS;
+}
+
+static int narrow_mallinfo(void)
+{
+    void *p = malloc((size_t)3 << 30); // more than an int holds
+    struct mallinfo2 wide = mallinfo2();
+    struct mallinfo (*call)(void);
+
+    *(void **)&call = function("mallinfo");
+    if (!p)
+        return skip("no 3 GiB");
+    struct mallinfo narrow = call();
+    CHECK_EQ(INT_MAX, narrow.hblkhd);
+    CHECK_EQ(INT_MAX, narrow.uordblks);
+    CHECK_EQ(wide.ordblks, narrow.ordblks);
+    CHECK_EQ(wide.hblks, narrow.hblks);
+    free(p);
+    CHECK_EQ(mallinfo2().uordblks, call().uordblks);
+    return PASS;
+}
+
 static const struct test_case cases[] = {
     {"the sum of one thread", one_thread, 30},
     {"the sum of threads at rest", threads_at_rest, 60},
@@ -495,6 +659,12 @@ static const struct test_case cases[] = {
     {"KPIs", kpis, 0},
     {"printed", printed, 0},
     {"refills say where from", reasons_of_refills, 0},
+    {"expanded in place, or not at all", expand_in_place_or_not, 30},
+    {"zeroed blocks and good sizes", zeroed_and_good, 30},
+    {"trim and purge", trim_keeps_what_it_is_told, 30},
+    {"a walk over sites ends when told", sites_end_when_told, 0},
+    {"large blocks of a site", large_blocks_of_a_site, 30},
+    {"mallinfo, when an int is too small", narrow_mallinfo, 0},
 };
 
 int main(int argc, char **argv)

@@ -21,6 +21,7 @@ OPERATION = re.compile(r"\bhk_(load|store|exchange|add|sub|and|or|cas|fetch\w*)_
                        r"__ATOMIC_(ACQUIRE|RELEASE|ACQ_REL|SEQ_CST|CONSUME)")
 OPPOSITE = {"release": {"acquire"}, "acquire": {"release"}, "acq_rel": {"acquire", "release"},
             "fence": {"fence"}, "full fence": {"fence"}}
+ANY = re.compile(r"\bhk_(load|store|exchange|add|sub|and|or|cas|fetch)\w*_\w+\s*\(")
 REACH = 8  # lines between the end of a label's comment and its operation
 VOCABULARY = "lib/sync/atomic.h"  # defines the operations; uses none
 
@@ -40,16 +41,24 @@ def order_of(operation):
     return "full fence" if order == "seq_cst" else "acquire" if order == "consume" else order
 
 
-def unmet(order, end, operations):
-    """Nothing near a label's comment does what the label says."""
+def unmet(order, end, operations, own, owned):
+    """Nothing near a label's comment does what the label says. own: the line of an operation whose comment it is, which
+    then is the one that has to. owned: the lines of operations with such comments, which do it for no other."""
     wanted = {"fence"} if "fence" in order else {"acquire", "release"} if order == "acq_rel" else {order}
-    return not any(end - 1 <= line <= end + REACH and wanted <= sides(did) for line, did in operations)
+    first, last = (own, own) if own else (end - 1, end + REACH)
+    return not any(first <= line <= last and wanted <= sides(did) and (own or line not in owned) for line, did in operations)
+
+
+def own_line(text, comment):
+    """Where the comment stands behind an operation; else 0."""
+    start = text.rfind("\n", 0, comment.start()) + 1
+    return text.count("\n", 0, comment.start()) + 1 if ANY.search(text[start:comment.start()]) else 0
 
 
 def read_file(path, name):
-    """Labels {name: (order, partners, place)} with the lines where their comments end."""
+    """Labels {name: (order, partners, place)} with the lines where their comments end, and own_line."""
     text = path.read_text()
-    labels, ends = [], []
+    labels, ends, owns = [], [], []
     for comment in COMMENT.finditer(text):
         words = re.sub(r"\s+", " ", re.sub(r"\n[ \t]*(\*|//)?", " ", comment.group(0)))
         for match in LABEL.finditer(words):
@@ -58,7 +67,8 @@ def read_file(path, name):
             partners = re.findall(r"[A-Z]+\d+[a-z]?", partners.group(1)) if partners else []
             labels.append((match.group(1), match.group(2), partners, f"{name}:{line}"))
             ends.append(text.count("\n", 0, comment.end()) + 1)
-    return text, labels, ends
+            owns.append(own_line(text, comment))
+    return text, labels, ends, owns
 
 
 def violations(root):
@@ -67,7 +77,7 @@ def violations(root):
         name = str(path.relative_to(root))
         if name == VOCABULARY:
             continue
-        text, labels, ends = read_file(path, name)
+        text, labels, ends, owns = read_file(path, name)
         for label, order, partners, place in labels:
             if label in table and (table[label][0], set(table[label][1])) != (order, set(partners)):
                 found.append(f"{place}: {label} is not what it is in {table[label][2]}")
@@ -76,8 +86,8 @@ def violations(root):
             table[label] = (order, partners, place)
         code = strip_comments(text, keep_strings=False)
         operations = [(code.count("\n", 0, m.start()) + 1, order_of(m)) for m in OPERATION.finditer(code)]
-        for (label, order, _, place), end in zip(labels, ends):
-            if unmet(order, end, operations):
+        for (label, order, _, place), end, own in zip(labels, ends, owns):
+            if unmet(order, end, operations, own, set(owns)):
                 found.append(f"{place}: {label}: no operation that is {order} stands beside it")
         for match in OPERATION.finditer(code):
             line = code.count("\n", 0, match.start()) + 1
@@ -128,6 +138,11 @@ void f(void)
     /* B1 release, pairs with B2 */
     hk_store_relaxed(&x, 1);
     hk_load_acquire(&x); /* B2 acquire, pairs with B1 */
+    hk_load_relaxed(&y); /* B3 acquire, pairs with B1 */
+    hk_load_acquire(&z); /* B4 acquire, pairs with B1 */
+    /* B5 acquire, pairs with B1 */
+    hk_load_relaxed(&v);
+    hk_load_acquire(&w); /* B6 acquire, pairs with B1 */
 """,
 }
 GOOD = {
@@ -159,6 +174,8 @@ def main():
         tap.caught(found, "A5 names no partner", "a label without partner")
         tap.caught(found, "A5 is not what it is", "a label with two meanings")
         tap.caught(found, "B1: no operation that is release", "an operation weaker than its label")
+        tap.caught(found, "B3: no operation that is acquire", "the same with a strong one on the next line")
+        tap.caught(found, "B5: no operation that is acquire", "the same, the strong one with a label of its own")
         tap.caught(found, r"a.c:25: hk_load_acquire\( has no label", "an operation without label")
     with scratch() as directory:
         tap.clean(violations(write_tree(directory, GOOD)), "good labels are not reported")

@@ -1,247 +1,72 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
-"""Mutation testing: changes one thing in the library, builds it in a tree of its own (mutate-tree/) and runs tests, the
-quickest and nearest first, until one fails. A mutant that no test notices is a survivor: the tests do not hold that line.
+"""Mutation testing: changes one thing in the library (mutants.py), builds it in a tree of its own (tree.py, mutate-tree/)
+and runs the tests that reach the line, the quickest first, until one fails. A mutant that no test notices is a survivor:
+the tests do not hold that line. A test that fails is run once more, and only then has killed.
 
-  condition    if (X) becomes if (!(X))
-  comparison   < <= > >= == != && || become their neighbours
-  order        acquire and release become relaxed; found by the labels' lint, else under the thread sanitizer
-  statement    a call or an assignment is removed
-
-A mutant whose library is the same to the byte is no mutant (equivalent), one that does not compile neither; neither
+A mutant whose objects are the same to the byte is no mutant (equivalent), one that does not compile neither; neither
 counts. mutate-results holds a line a mutant and is continued by the next call with the same seed.
 
-usage: mutate.py [--mutants N] [--seed N] [--kinds LIST] [--only FILE-PART] [--seconds N] [--trust] [--list]
+usage: mutate.py [--mutants N] [--seed N] [--kinds LIST] [--only FILE-PART] [--seconds N] [--again VERDICT] [--longest SECONDS]
+       [--all-tests] [--list]
 """
 
 import argparse
-import hashlib
-import os
 import random
-import re
-import shutil
-import subprocess
+import signal
 import sys
 import time
 from pathlib import Path
 
-SRC = Path(os.environ.get("HK_SRCDIR", ".")).resolve()
-TREE = Path("mutate-tree").resolve()
-PLAIN, TSAN = TREE / "build", TREE / "build-tsan"
-
-# Where a pointer is judged and where blocks and snapshots change hands: all kinds of mutants.
-CHECKS = """ace/ace.c ace/ace_big.c ace/ace_loan.c entry/malloc.c heap/heap_inline.h heap/heap_remote.c l25/l25_inline.h
-pagemap/pagemap.c pagemap/pagemap.h policy/policy.c slab/slab.c sync/lock.c""".split()
-# Memory orders alone: the rest decides how much is cached, and when it goes, where another number is no fault.
-ORDERS = """arena/arena.c batch/batch.c bigcache/bigcache.c heap/heap.c heap/heap_park.c l25/l25.c meta/meta.c span/span.c
-thread/thread.c""".split()
-FILES = CHECKS + ORDERS
-# Such decisions in the files of the first list.
-DECISIONS = re.compile(r"tick|trim|purge|cache|budget|resident|watch|background|bytes|obey|limit|timed|set_live|counter|"
-                       r"good_size|perturb|option|mallopt|tell_sites|site|fill_")
-FUNCTION = re.compile(r"^(?!#|typedef|extern|_Static)[A-Za-z_].*?\b(\w+)\((?!.*;$)")
-SECONDS = 40
-
-CONDITION = re.compile(r"\b(?:if|while) \(")
-COMPARISON = {" < ": " <= ", " <= ": " < ", " > ": " >= ", " >= ": " > ", " == ": " != ", " != ": " == ",
-              " && ": " || ", " || ": " && "}
-ORDER = re.compile(r"\bhk_(load|store|exchange|sub|cas)_(acquire|release|acq_rel)\(")
-STATEMENT = re.compile(r"^\s+(?!return|goto|break|continue|case|else|static|struct|const|size_t|unsigned|int|bool|u?int\d+_t|"
-                       r"void|char|enum|if|for|while|do|switch|typedef|extern)[\w>.\[\]*()&-]+( [-+|&]?= .*|\(.*\));$")
+from mutants import all_mutants
+from tree import COPY, PLAIN, TEST_ENVIRONMENT, TSAN, TSAN_TESTS, MUTANT, Limits, Tree, must, watch
 
 
-def closing(text, start):
-    """Index of the parenthesis that closes the one at `start`, or -1."""
-    depth = 0
-    for i in range(start, len(text)):
-        depth += {"(": 1, ")": -1}.get(text[i], 0)
-        if depth == 0:
-            return i
-    return -1
+def fails(command, cwd, env, limits):
+    """How a test fails twice, or "". What takes too long is not tried again: it takes too long."""
+    verdict = watch(command, cwd, env, limits)[0]
+    if verdict == "failed" and watch(command, cwd, env, limits)[0] == "passed":
+        return ""
+    return "" if verdict == "passed" else verdict
 
 
-def code_of(line, inside):
-    """The line with comments and strings blanked, and whether a comment goes on."""
-    out, i = [], 0
-    while i < len(line):
-        if inside:
-            end = line.find("*/", i)
-            stop = len(line) if end < 0 else end + 2
-            inside = end < 0
-            out.append(" " * (stop - i))
-            i = stop
-        elif line.startswith("/*", i):
-            inside = True
-        elif line.startswith("//", i):
-            out.append(" " * (len(line) - i))
-            i = len(line)
-        elif line[i] == '"':
-            end = line.find('"', i + 1)
-            stop = len(line) if end < 0 else end + 1
-            out.append(" " * (stop - i))
-            i = stop
-        else:
-            out.append(line[i])
-            i += 1
-    return "".join(out), inside
-
-
-def mutants_of_line(line, code):
-    """(kind, new line) for each thing that can be changed."""
-    found = []
-    match = CONDITION.search(code)
-    if match:
-        start = match.end() - 1
-        end = closing(code, start)
-        if end > 0:
-            found.append(("condition", line[:start + 1] + "!(" + line[start + 1:end] + ")" + line[end:]))
-    if "for (" not in code and not code.lstrip().startswith(("#", "_Static")):
-        for old, new in COMPARISON.items():
-            at = code.find(old)
-            while at >= 0:
-                found.append(("comparison", line[:at] + new + line[at + len(old):]))
-                at = code.find(old, at + 1)
-    for match in ORDER.finditer(code):
-        name = "__atomic_exchange_n_relaxed(" if match[1] == "exchange" else f"hk_{match[1]}_relaxed("
-        found.append(("order", line[:match.start()] + name + line[match.end():]))
-    if STATEMENT.match(code.rstrip()) and "ASSERT" not in code and "__atomic" not in code:
-        indent = len(line) - len(line.lstrip())
-        found.append(("statement", line[:indent] + ";"))
-    return found
-
-
-def all_mutants():
-    found = []
-    for name in FILES:
-        inside, function = False, ""
-        for number, line in enumerate((SRC / "lib" / name).read_text().split("\n"), 1):
-            code, inside = code_of(line, inside)
-            seen = set()
-            match = FUNCTION.match(code)
-            function = match[1] if match else function
-            for kind, new in mutants_of_line(line, code):
-                if kind != "order" and (name in ORDERS or DECISIONS.search(function)):
-                    continue
-                if new != line and new not in seen:
-                    seen.add(new)
-                    found.append((kind, name, number, line, new))
-    return found
-
-
-# ---- building and running --------------------------------------------------------------------------------------------
-
-
-def run(command, cwd, seconds=SECONDS, env=None):
-    """Exit status, None: it took too long. A mutant that loops must not outlive its test."""
-    with subprocess.Popen(command, cwd=cwd, shell=isinstance(command, str), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-                          stdin=subprocess.DEVNULL, start_new_session=True, env={**os.environ, **(env or {})}) as process:
-        try:
-            return process.wait(seconds)
-        except subprocess.TimeoutExpired:
-            return None
-        finally:
-            try:
-                os.killpg(process.pid, 9)
-            except ProcessLookupError:
-                pass
-
-
-def prepare(directory, options):
-    if not (directory / "Makefile").exists():
-        directory.mkdir(parents=True)
-        if run([str(TREE / "src/configure"), "--quiet", "--disable-static", *options], directory, 300) != 0:
-            sys.exit(f"configure failed in {directory}")
-    if run(["make", "-s", "-j2", "libhakmem.la"] if directory == PLAIN else ["make", "-s", "-j2", "libhakmem_core.la"], directory, 900) != 0:
-        sys.exit(f"make failed in {directory}")
-
-
-def copy_tree():
-    shutil.rmtree(TREE / "src", ignore_errors=True)
-    keep = shutil.ignore_patterns(".git", "build*", "autom4te.cache", "*.o", "*.lo", "debian", "bench-results*", "mutate-tree", "corpus")
-    shutil.copytree(SRC, TREE / "src", ignore=lambda d, names: keep(d, [n for n in names if n != "build-aux"]), symlinks=True)
-    (TREE / "src/tests/fuzz/corpus").mkdir(parents=True, exist_ok=True)
-    # An earlier call may have ended inside a mutant: its objects are newer than the file that is whole again.
-    for name in FILES:
-        (TREE / "src/lib" / name).touch()
-
-
-def library_hash():
-    data = (PLAIN / ".libs/libhakmem.so.0.0.0").read_bytes()
-    return hashlib.sha256(data).hexdigest()
-
-
-UNIT_OF = {"ace": ["ace", "any_policy"], "entry": ["ace"], "pagemap": ["pagemap", "slab"], "heap": ["heap", "slab", "ace"],
-           "thread": ["options"], "policy": ["policy", "any_policy"], "span": ["span", "slab"], "arena": ["arena", "ace"],
-           "bigcache": ["bigcache", "ace"], "batch": ["batch", "ace"], "l25": ["l25", "ace"], "slab": ["slab", "heap"]}
-TSAN_TESTS = ["sync", "heap", "l25", "policy", "any_policy"]
-INTEGRATION = ["semantics", "stats", "early", "signals"]
-
-
-def stages(kind, name):
-    """(label, directory, things to make, command, environment), in the order in which they are tried."""
-    box = name.split("/")[0]
-    test = {"CK_VERBOSITY": "silent", "CK_FORK": "yes"}
-    library = {"HK_LIB": str(PLAIN / ".libs/libhakmem.so.0"), "HK_BUILDDIR": str(PLAIN), "HK_SRCDIR": str(TREE / "src")}
-    preload = {**library, "LD_PRELOAD": library["HK_LIB"]}
-    if kind == "order":
-        yield "lint labels", TREE / "src", [], [sys.executable, "tests/lint/labels.py"], {"HK_SRCDIR": str(TREE / "src")}
-        for unit in TSAN_TESTS:
-            program = f"tests/unit/test_{unit}"
-            yield f"tsan {unit}", TSAN, [program], ["setarch", "-R", f"./{program}"], test
-    for unit in UNIT_OF.get(box, [box]):
+def judge_order():
+    """The labels' lint reads the source; what it lets through goes to the thread sanitizer."""
+    env = {"HK_SRCDIR": str(COPY)}
+    if fails([sys.executable, "tests/lint/labels.py"], COPY, env, Limits()):
+        return "killed by lint labels"
+    if not (TSAN / "Makefile").exists():
+        TSAN.mkdir(parents=True)
+        must([str(COPY / "configure"), "--quiet", "--disable-static", "CC=clang", "CXX=clang++", "--enable-sanitizer=thread",
+              "CFLAGS=-O1 -g0"], TSAN)
+    for unit in TSAN_TESTS:
         program = f"tests/unit/test_{unit}"
-        yield f"unit {unit}", PLAIN, [program], [f"./{program}"], test
-    yield "death", PLAIN, ["tests/death/death"], ["./tests/death/death"], library
-    model = ["./tests/model/model", "--quiet", "--seed", "3", "--ops"]
-    yield "model", PLAIN, ["tests/model/model"], [*model, "1M"], preload
-    yield "model, threads", PLAIN, ["tests/model/model"], [*model, "1M", "--threads", "3"], preload
-    for unit in ["ace", "heap", "export", "any_policy"]:
-        if unit not in UNIT_OF.get(box, [box]):
-            program = f"tests/unit/test_{unit}"
-            yield f"unit {unit}", PLAIN, [program], [f"./{program}"], test
-    for program in INTEGRATION:
-        path = f"tests/integration/{program}"
-        yield f"integration {program}", PLAIN, [path], [f"./{path}"], library
+        must(["make", "-s", "-j2", program], TSAN)
+        if fails(["setarch", "-R", f"./{program}"], TSAN, TEST_ENVIRONMENT, Limits(cpu=300, wall=600)) == "failed":
+            return f"killed by tsan {unit}"
+    return ""
 
 
-def judge(kind, name, base):
+def judge(tree, kind, name, number, arguments):
     """What killed it, "survived", "equivalent" or "stillborn"."""
-    if kind != "order":
-        if run(["make", "-s", "libhakmem.la"], PLAIN, 200) != 0:
+    if kind == "order":
+        verdict = judge_order()
+        if verdict:
+            return verdict
+    differ = tree.build(name)
+    if differ is None or differ and not tree.link_library(MUTANT):
+        return "stillborn"
+    if not differ: # a machine may order more than it is asked to
+        return "survived" if kind == "order" else "equivalent"
+    stages = sorted(tree.stages, key=lambda s: s.cpu) if arguments.all_tests else tree.who_reaches(name, number)
+    stages = [s for s in stages if s.cpu <= arguments.longest]
+    for stage in stages:
+        if stage.unit and not tree.link_unit(stage.unit, MUTANT):
             return "stillborn"
-        if library_hash() == base:
-            return "equivalent"
-    built = set()
-    for label, directory, programs, command, env in stages(kind, name):
-        if directory not in built and directory != TREE / "src":
-            targets = ["libhakmem.la"] if directory == PLAIN else ["libhakmem_core.la"]
-            if run(["make", "-s", *targets], directory, 200) != 0:
-                return "stillborn"
-            built.add(directory)
-        if programs and run(["make", "-s", *programs], directory, 200) != 0:
-            return "stillborn"
-        status = run(command, directory, SECONDS, env)
-        if status is None and label.startswith("tsan"):
-            continue # slow at any time: says nothing
-        if status != 0:
-            return f"killed by {label}" + (" (too long)" if status is None else "")
-    return "survived"
-
-
-def baseline():
-    for kind in ("order", "statement"):
-        for box in sorted({f.split("/")[0] for f in FILES}):
-            for label, directory, programs, command, env in stages(kind, box + "/"):
-                if (label, "done") in BASE_DONE:
-                    continue
-                BASE_DONE.add((label, "done"))
-                if programs and run(["make", "-s", *programs], directory, 600) != 0:
-                    sys.exit(f"cannot build {programs}")
-                if run(command, directory, SECONDS * 3, env) not in (0, 77):
-                    sys.exit(f"without a mutation {label} fails already")
-
-
-BASE_DONE = set()
+        how = fails(stage.command, PLAIN, stage.env, Limits(cpu=20 + 10 * stage.cpu))
+        if how:
+            return f"killed by {stage.label}" + (f" ({how})" if how != "failed" else "")
+    return "survived" if stages else "survived (no test reaches it)"
 
 
 def choose(arguments):
@@ -257,21 +82,22 @@ def choose(arguments):
 
 
 def summary(results):
-    total, killed = {}, {}
-    for line in results:
-        kind, verdict = line.split("\t")[0], line.split("\t")[3]
+    total, killed, who = {}, {}, {}
+    for kind, _, _, verdict, _ in results:
         if verdict in ("equivalent", "stillborn"):
+            who[verdict] = who.get(verdict, 0) + 1
             continue
-        total[kind] = total.get(kind, 0) + 1
-        killed[kind] = killed.get(kind, 0) + verdict.startswith("killed")
-    for kind in sorted(total):
+        for k in (kind, "all"):
+            total[k] = total.get(k, 0) + 1
+            killed[k] = killed.get(k, 0) + verdict.startswith("killed")
+        who[verdict] = who.get(verdict, 0) + 1
+    for kind in total:
         print(f"{kind}: {killed[kind]} of {total[kind]} killed ({100 * killed[kind] / total[kind]:.1f} %)")
-    if total:
-        print(f"all: {sum(killed.values())} of {sum(total.values())} killed "
-              f"({100 * sum(killed.values()) / sum(total.values()):.1f} %)")
+    for verdict, n in sorted(who.items(), key=lambda w: -w[1]):
+        print(f"{n:4} {verdict}")
     for line in results:
-        if line.split("\t")[3] == "survived":
-            print("survivor: " + line.rstrip("\n"))
+        if line[3].startswith("survived"):
+            print("survivor: " + "\t".join(line))
 
 
 def main():
@@ -281,43 +107,49 @@ def main():
     parser.add_argument("--kinds", default="condition,comparison,order,statement")
     parser.add_argument("--only", default="")
     parser.add_argument("--seconds", type=int, default=10 ** 9, help="begin no mutant after so many")
-    parser.add_argument("--trust", action="store_true", help="do not run the tests without a mutation first")
+    parser.add_argument("--again", default="", help="forget the verdicts that begin so, and judge those mutants anew")
+    parser.add_argument("--longest", type=float, default=1e9, help="only tests of so many seconds of processor time; then the "
+                        "survivors --again without")
+    parser.add_argument("--all-tests", action="store_true", help="those too that do not reach the line")
     parser.add_argument("--list", action="store_true")
     arguments = parser.parse_args()
+    begun, told = time.monotonic(), []
+    signal.signal(signal.SIGTERM, lambda *_: told.append(1)) # ends after the mutant at hand
     mutants, chosen = choose(arguments)
-    print(f"{len(mutants)} mutants in {len(FILES)} files, {len(chosen)} chosen", flush=True)
     if arguments.list:
         for m in chosen:
             print(*m, sep="\t")
         return
     results = Path("mutate-results")
-    done = results.read_text().splitlines() if results.exists() else []
-    known = {tuple(line.split("\t")[i] for i in (0, 1, 2, 4)) for line in done}
-    begun = time.time()
-    copy_tree()
-    prepare(PLAIN, ["CFLAGS=-O1 -g0", "LDFLAGS=-Wl,--build-id=none"])
-    prepare(TSAN, ["CC=clang", "CXX=clang++", "--enable-sanitizer=thread", "CFLAGS=-O1 -g0"])
-    if not arguments.trust:
-        baseline()
-    base = library_hash()
+    done = [line.split("\t") for line in results.read_text().splitlines()] if results.exists() else []
+    if arguments.again:
+        done = [d for d in done if not d[3].startswith(arguments.again)]
+        results.write_text("".join("\t".join(d) + "\n" for d in done))
+    drawn = {(m[0], m[1], str(m[2]), m[4].strip()) for m in chosen}
+    done = [d for d in done if (d[0], d[1], d[2], d[4]) in drawn]
+    known = {(d[0], d[1], d[2], d[4]) for d in done}
+    chosen = [m for m in chosen if (m[0], m[1], str(m[2]), m[4].strip()) not in known]
+    print(f"{len(mutants)} mutants, {len(done)} judged, {len(chosen)} left", flush=True)
+    tree = Tree()
+    tree.count()
     for kind, name, number, old, new in chosen:
-        if time.time() - begun > arguments.seconds:
+        if told or time.monotonic() - begun > arguments.seconds:
             break
-        if (kind, name, str(number), new.strip()) in known:
-            continue
-        path = TREE / "src/lib" / name
+        path = COPY / "lib" / name
         text = path.read_text()
         lines = text.split("\n")
+        assert lines[number - 1] == old
         lines[number - 1] = new.replace("__atomic_exchange_n_relaxed(", "hk_exchange_release(" if "acquire(" in old else "hk_exchange_acquire(")
         path.write_text("\n".join(lines))
-        verdict = judge(kind, name, base)
-        path.write_text(text)
-        line = "\t".join((kind, name, str(number), verdict, new.strip()))
-        done.append(line)
+        start = time.monotonic()
+        try:
+            verdict = judge(tree, kind, name, number, arguments)
+        finally:
+            path.write_text(text)
+        done.append([kind, name, str(number), verdict, new.strip()])
         with results.open("a") as f:
-            f.write(line + "\n")
-        print(line, flush=True)
-    run(["make", "-s", "libhakmem.la"], PLAIN, 200)
+            f.write("\t".join(done[-1]) + "\n")
+        print(f"{time.monotonic() - start:.1f} s\t" + "\t".join(done[-1]), flush=True)
     summary(done)
 
 

@@ -1859,11 +1859,27 @@ START_TEST(check_looks_into_every_box)
 }
 END_TEST
 
+/* Its descriptor may be another block's by the next moment. */
+START_TEST(a_dead_big_block_is_no_longer_in_the_page_map)
+{
+    static const size_t sizes[] = {BIG, HUGE};
+
+    hk_policy_builtin.cache_big = _i / 2 != 0;
+    for (int round = 0; round < 3; round++) { /* the second time the site repeats, and the range is cached */
+        char *p = get(sizes[_i % 2]);
+        ck_assert_uint_eq(hk_pagemap_word(p), HK_PM_BIG);
+        put(p);
+        ck_assert_uint_ne(hk_pagemap_word(p), HK_PM_BIG);
+    }
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("ace");
     TCase *tc = new_case(suite, "alloc", setup, teardown);
 
+    tcase_add_loop_test(tc, a_dead_big_block_is_no_longer_in_the_page_map, 0, 4);
     tcase_add_test(tc, sizes_find_their_box);
     tcase_add_test(tc, two_blocks_of_nothing_differ);
     tcase_add_loop_test(tc, before_the_first_block_is_a_fence, 0, 3);

@@ -56,6 +56,20 @@ START_TEST(ratings_keep_their_sum)
 }
 END_TEST
 
+START_TEST(nobody_plays_against_himself)
+{
+    struct hk_elo elo;
+
+    hk_elo_init(&elo, 1, 100);
+    hk_elo_note(&elo, 2, 2, HK_ELO_WIN);
+    for (unsigned s = 0; s < HK_ELO_STRATEGIES; s++)
+        ck_assert_int_eq(elo.rating[s], HK_ELO_START * 65536);
+    hk_elo_init(&elo, 1, 0); /* no temperature is the lowest */
+    hk_elo_note(&elo, 1, 0, HK_ELO_WIN);
+    ck_assert_uint_gt(hk_elo_share(&elo, 1), 65000);
+}
+END_TEST
+
 START_TEST(shares_are_softmax)
 {
     struct hk_elo elo;
@@ -115,6 +129,7 @@ int main(void)
 
     tcase_add_test(tc, ratings_follow_the_formula);
     tcase_add_test(tc, ratings_keep_their_sum);
+    tcase_add_test(tc, nobody_plays_against_himself);
     tcase_add_test(tc, shares_are_softmax);
     tcase_add_test(tc, greedy_takes_the_best_but_for_epsilon);
     tcase_add_test(tc, a_seed_gives_the_same_choices);

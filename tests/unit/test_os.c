@@ -8,7 +8,14 @@
 #include <check.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <stddef.h>
+#include <stdio.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
 
 static size_t page;
 
@@ -267,6 +274,162 @@ START_TEST(shared_file)
 }
 END_TEST
 
+/* The rest in children, with whose limits and filters it ends. */
+static void expect(bool holds, int line)
+{
+    char text[40];
+
+    if (holds)
+        return;
+    snprintf(text, sizeof text, "line %d", line);
+    (void)!write(STDERR_FILENO, text, strlen(text));
+    _exit(1);
+}
+
+#define EXPECT(x) expect((x), __LINE__)
+
+static void must_hold(void (*function)(void))
+{
+    struct child child = run_child(function);
+
+    ck_assert_msg(child_exited_0(&child), "status %x: %s", (unsigned)child.status, child.text);
+}
+
+static void set_limit(int which, rlim_t value)
+{
+    EXPECT(setrlimit(which, &(struct rlimit){value, value}) == 0);
+}
+
+static int next_fd(void)
+{
+    int fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+
+    close(fd);
+    return fd;
+}
+
+static int descriptors; /* that the child may have */
+
+static void share_with_few_descriptors(void)
+{
+    int low = next_fd(), fd;
+    void *view;
+
+    set_limit(RLIMIT_NOFILE, (rlim_t)(descriptors ? descriptors : low + 1));
+    fd = hk_os_share("hakmem-test", page, &view);
+    *(char *)view = 1;
+    if (descriptors) {
+        EXPECT(fd > descriptors / 4 && fd < descriptors && fd > low);
+        EXPECT(next_fd() == low); /* that is the program's */
+    } else {
+        EXPECT(fd == low); /* better than none */
+    }
+    EXPECT(errno == EBADMSG);
+}
+
+START_TEST(shared_file_with_few_descriptors)
+{
+    static const int limits[] = {0, 40, 64, 256, 900};
+
+    descriptors = limits[_i];
+    must_hold(share_with_few_descriptors);
+}
+END_TEST
+
+/* Nothing of it is left: no descriptor, no view, no count. */
+static void share_fails(size_t bytes)
+{
+    struct hk_os_counters before = hk_os_counters;
+    int low = next_fd();
+    void *view = &before;
+
+    EXPECT(hk_os_share("hakmem-test", bytes, &view) == -1);
+    EXPECT(errno == EBADMSG);
+    EXPECT(next_fd() == low);
+    EXPECT(memcmp(&before, &hk_os_counters, sizeof before) == 0);
+    /* A view that was there has gone. */
+    EXPECT(view == &before || hk_os_resident(view, bytes) == 0);
+}
+
+static void share_beyond_file_size(void)
+{
+    signal(SIGXFSZ, SIG_IGN);
+    set_limit(RLIMIT_FSIZE, 0);
+    share_fails(page);
+}
+
+static void share_beyond_address_space(void)
+{
+    set_limit(RLIMIT_AS, (rlim_t)1 << 20); /* less than there is: nothing more */
+    share_fails(64 * page);
+}
+
+START_TEST(shared_file_fails_whole)
+{
+    must_hold(share_beyond_file_size);
+    must_hold(share_beyond_address_space);
+}
+END_TEST
+
+/* The call is refused where `bits` are set in its second argument; none: always. False: no such filters here. */
+static bool refuse_call(unsigned nr, uint32_t bits, int error)
+{
+    struct sock_filter code[] = {
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, nr, 0, 3),
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, args[1])),
+        BPF_JUMP(BPF_JMP | (bits ? BPF_JSET : BPF_JGE) | BPF_K, bits, 0, 1),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | (uint32_t)error),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+    };
+    struct sock_fprog program = {sizeof code / sizeof *code, code};
+
+    if (__BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__ || prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0 ||
+        prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program, 0, 0) != 0) {
+        errno = EBADMSG;
+        return false;
+    }
+    return true;
+}
+
+static void share_without_files(void)
+{
+    if (refuse_call(SYS_memfd_create, 0, ENOSYS))
+        share_fails(page);
+}
+
+static void share_on_linux_6_2(void)
+{
+    void *view;
+
+    if (!refuse_call(SYS_memfd_create, 8, EINVAL)) /* what it calls NOEXEC_SEAL */
+        return;
+    EXPECT(hk_os_share("hakmem-test", page, &view) >= 100);
+    *(char *)view = 1;
+    EXPECT(errno == EBADMSG);
+}
+
+static void share_without_modes(void)
+{
+    if (refuse_call(SYS_fchmod, 0, EPERM))
+        share_fails(page);
+}
+
+static void share_without_seals(void)
+{
+    if (refuse_call(SYS_fcntl, F_ADD_SEALS & ~(uint32_t)F_DUPFD_CLOEXEC, EPERM))
+        share_fails(page);
+}
+
+START_TEST(shared_file_under_filters)
+{
+    must_hold(share_without_files);
+    must_hold(share_on_linux_6_2);
+    must_hold(share_without_modes);
+    must_hold(share_without_seals);
+}
+END_TEST
+
 START_TEST(clock_does_not_go_back)
 {
     uint64_t last = hk_os_now_ns();
@@ -458,6 +621,9 @@ int main(void)
     tcase_add_test(tc, wipe_on_fork);
     tcase_add_test(tc, resident_is_what_was_touched);
     tcase_add_test(tc, shared_file);
+    tcase_add_loop_test(tc, shared_file_with_few_descriptors, 0, 5);
+    tcase_add_test(tc, shared_file_fails_whole);
+    tcase_add_test(tc, shared_file_under_filters);
     tcase_add_test(tc, clock_does_not_go_back);
     tcase_add_test(tc, random_depends_on_salt_alone);
     tcase_add_test(tc, identity);

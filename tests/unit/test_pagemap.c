@@ -125,6 +125,44 @@ START_TEST(huge_pages_refused_is_harmless)
 }
 END_TEST
 
+/* Leaves that are had before the range is. */
+START_TEST(stock_covers_without_a_system_call)
+{
+    uintptr_t base = (40 + (uintptr_t)_i) * LEAF_SPAN + (_i ? HK_GRANULE : 0);
+    size_t leaf = sizeof(struct hk_pm_leaf), covered = _i ? 3 : 2;
+    struct hk_pm_stock stock;
+    unsigned nr_maps;
+
+    if (_i == 2)
+        ck_assert(hk_pagemap_cover(AT(base), 1)); /* one of them is there */
+    ck_assert(hk_pagemap_stock(&stock, 2 * LEAF_SPAN));
+    ck_assert_uint_eq(fake_os_mapped_bytes(), (_i == 2 ? 5 : 4) * leaf);
+    nr_maps = fake_os_calls(FAKE_MAP);
+    fake_os_fail_all(FAKE_MAP, ENOMEM);
+    hk_pagemap_use_stock(&stock, AT(base), 2 * LEAF_SPAN);
+    ck_assert_uint_eq(fake_os_calls(FAKE_MAP), nr_maps);
+    ck_assert_uint_eq(fake_os_mapped_bytes(), covered * leaf); /* the rest went back */
+    ck_assert_uint_eq(hk_pagemap_mapped_bytes(), covered * leaf);
+    hk_pagemap_set(AT(base), 2 * LEAF_SPAN / HK_GRANULE, HK_PM_FREE, &desc);
+    ck_assert_uint_eq(hk_pagemap_word(AT(base)), HK_PM_FREE);
+    ck_assert_uint_eq(hk_pagemap_word(AT(base + 2 * LEAF_SPAN - 1)), HK_PM_FREE);
+    ck_assert_uint_eq(hk_pagemap_word(AT(base + 2 * LEAF_SPAN)), HK_PM_UNKNOWN);
+}
+END_TEST
+
+START_TEST(stock_that_is_not_wanted_goes_back)
+{
+    struct hk_pm_stock stock;
+
+    ck_assert(hk_pagemap_stock(&stock, 3 * LEAF_SPAN));
+    hk_pagemap_use_stock(&stock, NULL, 3 * LEAF_SPAN);
+    ck_assert_uint_eq(fake_os_mapped_bytes(), 0);
+    ck_assert_uint_eq(hk_pagemap_mapped_bytes(), 0);
+    fake_os_fail_all(FAKE_MAP, ENOMEM);
+    ck_assert(!hk_pagemap_stock(&stock, LEAF_SPAN));
+}
+END_TEST
+
 #define NR_GRANULES 4096
 
 START_TEST(random_sets)
@@ -161,6 +199,8 @@ int main(void)
     tcase_add_test(tc, covered_once_is_covered);
     tcase_add_loop_test(tc, map_refused, 1, 4);
     tcase_add_test(tc, huge_pages_refused_is_harmless);
+    tcase_add_loop_test(tc, stock_covers_without_a_system_call, 0, 3);
+    tcase_add_test(tc, stock_that_is_not_wanted_goes_back);
     tcase_add_test(tc, random_sets);
     return run_suite(suite);
 }

@@ -2,6 +2,8 @@
 /* policy, and the rules of tiny and pool that fill it. */
 #include "policy/policy.h"
 
+#include "os/os.h"
+
 #include "support.h"
 
 #include <errno.h>
@@ -271,6 +273,36 @@ START_TEST(a_publisher_that_is_gone)
 }
 END_TEST
 
+static intptr_t no_map(void *hint, size_t bytes)
+{
+    (void)hint, (void)bytes;
+    return -ENOMEM;
+}
+
+START_TEST(without_memory_nothing_changes)
+{
+    struct hk_os_calls kernel = hk_os_calls;
+    struct hk_policy_stats before, after;
+    const struct hk_policy *policy;
+    size_t n = 1;
+
+    hk_os_calls.map = no_map;
+    do {
+        policy = hk_policy();
+        hk_policy_stats(&before);
+    } while (publish_stamp(n++, 0) == 0 && n < 10000); /* until the pages at hand are full */
+    ck_assert_int_eq(publish_stamp(n, 0), ENOMEM);
+    hk_policy_stats(&after);
+    ck_assert_ptr_eq(hk_policy(), policy);
+    ck_assert_mem_eq(&before, &after, sizeof before);
+    hk_policy_check();
+    hk_os_calls = kernel;
+    ck_assert_int_eq(publish_stamp(n, 0), 0);
+    ck_assert_ptr_ne(hk_policy(), policy);
+    hk_policy_check();
+}
+END_TEST
+
 START_TEST(a_stranger_stops_reuse)
 {
     struct hk_policy_stats before, after;
@@ -373,6 +405,7 @@ int main(void)
     tcase_add_test(tc, memory_is_reused_when_every_reader_has_passed);
     tcase_add_test(tc, a_sleeper_keeps_what_it_may_be_reading);
     tcase_add_test(tc, a_publisher_that_is_gone);
+    tcase_add_test(tc, without_memory_nothing_changes);
     tcase_add_test(tc, a_stranger_stops_reuse);
     tcase_add_test(tc, no_reader_sees_its_snapshot_change);
     if (!UNDER_TSAN) /* a race on purpose */

@@ -116,6 +116,24 @@ START_TEST(a_small_block_rests_long)
 }
 END_TEST
 
+/* The largest of the small ones is one. */
+START_TEST(a_block_of_1_KiB_rests_as_long)
+{
+    size_t n = HK_KIB - 16; /* the trailer */
+    char *p = get(n);
+    struct hk_block b;
+
+    ck_assert_int_eq(hk_ace_identify(p, &b), HK_BLOCK_LIVE);
+    ck_assert_uint_eq(b.usable, HK_KIB);
+    put(p);
+    for (int i = 0; i < 511; i++) {
+        char *q = get(n);
+        ck_assert_ptr_ne(q, p);
+        put(q);
+    }
+}
+END_TEST
+
 START_TEST(realloc_keeps_what_there_is)
 {
     start_random(2);
@@ -206,6 +224,48 @@ START_TEST(out_of_memory)
     fake_os_fail_all(FAKE_MAP, 0);
     ck_assert_uint_eq(hk_secure_usable(p, SITE), 100000);
     put(p);
+}
+END_TEST
+
+START_TEST(a_guarded_block_is_resized_in_its_page)
+{
+    char *p = hk_guard_alloc(100, 16, SITE, 1);
+    size_t usable;
+
+    ck_assert_ptr_nonnull(p);
+    usable = hk_secure_usable(p, SITE);
+    ck_assert(!hk_secure_resize(p, 100000, SITE));
+    ck_assert_uint_eq(hk_secure_usable(p, SITE), usable);
+    ck_assert(hk_secure_resize(p, usable - 8, SITE));
+    ck_assert_uint_eq(hk_guard_slot_at(p)->asked, usable - 8);
+    ck_assert(!hk_secure_resize(p, 1, SITE)); /* more than half of it would lie idle */
+    ck_assert_uint_eq(hk_guard_slot_at(p)->asked, usable - 8);
+    put(p);
+}
+END_TEST
+
+/* Whatever there is no memory for: the block stays where it is, with the size asked for. */
+START_TEST(a_shrink_never_fails)
+{
+    static const size_t to[] = {1, 100, 5000, 70000};
+    char *p = get(3 * HK_MIB), *q;
+
+    memset(p, 0x5a, 3 * HK_MIB);
+    fake_os_fail_all(FAKE_MAP, ENOMEM);
+    while (hk_secure_alloc(self, to[_i], 16, false, SITE))
+        ; /* all that is left */
+    ck_assert_ptr_null(hk_secure_realloc(self, p, 4 * HK_MIB, SITE));
+    ck_assert_uint_eq(hk_secure_usable(p, SITE), 3 * HK_MIB);
+    q = hk_secure_realloc(self, p, to[_i], SITE);
+    ck_assert_ptr_eq(q, p);
+    ck_assert_uint_eq(hk_secure_usable(p, SITE), to[_i]);
+    for (size_t i = 0; i < to[_i]; i++)
+        ck_assert(p[i] == 0x5a);
+    fake_os_fail_all(FAKE_MAP, 0);
+    q = hk_secure_realloc(self, p, to[_i], SITE); /* there is memory again */
+    ck_assert_ptr_nonnull(q);
+    ck_assert_int_eq(q[to[_i] - 1], 0x5a);
+    put(q);
 }
 END_TEST
 
@@ -432,11 +492,14 @@ int main(void)
     tcase_add_test(tc, alignment_and_zero);
     tcase_add_test(tc, what_rests_is_zero);
     tcase_add_test(tc, a_small_block_rests_long);
+    tcase_add_test(tc, a_block_of_1_KiB_rests_as_long);
     tcase_add_test(tc, realloc_keeps_what_there_is);
     tcase_add_test(tc, resize_stays_or_says_no);
     tcase_add_test(tc, blocks_of_nothing);
     tcase_add_test(tc, big_blocks_and_their_fences);
     tcase_add_test(tc, out_of_memory);
+    tcase_add_test(tc, a_guarded_block_is_resized_in_its_page);
+    tcase_add_loop_test(tc, a_shrink_never_fails, 0, 4);
     tcase_add_test(tc, refills_are_shuffled);
     tcase_add_test(tc, geometries_change);
     tcase_add_test(tc, threads);

@@ -3,6 +3,8 @@
 
 #include "support.h"
 
+#include <limits.h>
+
 static const uint64_t keys[] = {0, 1, UINT64_MAX, SIZE_KEY};
 #define NR_KEYS ((int)(sizeof keys / sizeof *keys))
 
@@ -202,6 +204,20 @@ START_TEST(no_class_for_more)
 }
 END_TEST
 
+/* base's arithmetic, which bounds of sizes rest on. */
+START_TEST(scaled_sizes_saturate)
+{
+    ck_assert_uint_eq(hk_scale(1000, 1250), 1250);
+    ck_assert_uint_eq(hk_scale(999, 1250), 1248); /* rounded down */
+    ck_assert_uint_eq(hk_scale(0, 4000), 0);
+    ck_assert_uint_eq(hk_scale(SIZE_MAX, 1000), SIZE_MAX);
+    ck_assert_uint_eq(hk_scale(SIZE_MAX, 1001), SIZE_MAX);
+    ck_assert_uint_eq(hk_scale(SIZE_MAX, 2000), SIZE_MAX);
+    ck_assert_uint_eq(hk_scale(SIZE_MAX / UINT_MAX * 1000 + 999, UINT_MAX), SIZE_MAX); /* by the rest alone */
+    ck_assert_uint_eq(hk_scale(SIZE_MAX / 1000 * 1000 / 2, 2000), SIZE_MAX / 1000 * 1000);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("size");
@@ -211,6 +227,7 @@ int main(void)
     tcase_add_test(tc, every_request_gets_the_smallest_class);
     tcase_add_test(tc, offsets_are_scaled_classes);
     tcase_add_test(tc, slabs);
+    tcase_add_test(tc, scaled_sizes_saturate);
 
     tc = new_case(suite, "reciprocal", setup, teardown);
     tcase_add_loop_test(tc, reciprocal_is_exact_at_every_offset, 0, NR_KEYS);
