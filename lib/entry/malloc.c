@@ -390,7 +390,7 @@ static void *realloc_inside(void *p, size_t n, const void *site)
     }
     if (HK_UNLIKELY(hk_config.secure))
         return hk_secure_realloc(heap, p, n, site);
-    if (HK_UNLIKELY(heap && n <= HK_FAST_MAX && heap->sampling.searching) ||
+    if (HK_UNLIKELY(heap && n <= HK_FAST_MAX && (heap->sampling.searching || heap->sampling.nr_owed)) ||
         HK_UNLIKELY(is_followed(p)))
         return realloc_with_sample(heap, p, n, site);
     moved = n > HK_FAST_MAX || hk_ace_follows(p) ? hk_entry_large_realloc(heap, p, n, site)

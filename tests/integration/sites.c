@@ -459,6 +459,30 @@ static int growth(void)
     return PASS;
 }
 
+static char *grown_list; // of the block that SITE's function is to grow
+SITE(grow_list, realloc(grown_list, size))
+
+// Lists that grow by a little and stay, one after the other: no class above the first is ever asked of malloc, and a search
+// for one meets too many calls of the others.
+static int lists_that_grow(void)
+{
+    static void *list[4000];
+    const double truth = COUNT(list) * 8000.0;
+    double live;
+
+    with("HAKMEM_PROF_SAMPLE", "64K", "lists that grow");
+    for (size_t i = 0; i < COUNT(list); i++) {
+        grown_list = site_a(200);
+        for (size_t size = 400; size <= 8000; size += 200)
+            grown_list = grow_list(size);
+        list[i] = grown_list;
+    }
+    live = (double)(look_at(grow_list).live_bytes + look_at(site_a).live_bytes);
+    printf("# %.1f MB live, %.1f by the profile\n", truth / 1e6, live / 1e6);
+    CHECK(live > truth * 0.7 && live < truth * 1.4); // some 500 samples: 7 standard deviations
+    return PASS;
+}
+
 // ---- threads, fork -----------------------------------------------------------------------------
 
 static void *handed[20000];
@@ -828,6 +852,7 @@ int main(int argc, char **argv)
         {"contents, zeroes and alignment", contents, 60},
         {"double and interior frees of sampled blocks", misuse, 60},
         {"growth by realloc", growth, 0},
+        {"lists that grow", lists_that_grow, 0},
         {"another thread frees", another_thread_frees, 0},
         {"blocks outlive their thread", thread_ends_first, 30},
         {"a fork child goes on", child_goes_on, 0},
