@@ -12,23 +12,29 @@
 
 /* ---- calls --------------------------------------------------------------------------------- */
 
-void hk_entry_tell_sites(struct hk_heap *heap)
+/* Calls gathered since the last one, which the sample stands for as well. */
+static void tell(struct hk_heap *heap)
 {
-    unsigned nr = heap ? heap->site_pending.nr_allocs : 0;
-    size_t bytes;
+    unsigned nr = heap->site_pending.nr_allocs;
+    size_t bytes = heap->site_pending.bytes;
 
     if (nr == 0)
         return;
-    bytes = heap->site_pending.bytes;
     hk_site_note_allocs(heap->site_pending.site, nr, bytes, heap->site_pending.max_bytes, heap->last_tick_ns);
-    if (heap->large.serial && nr > 1)
+    if (heap->large.serial)
         hk_site_sample_weigh(heap->site_pending.site, heap->large.block, heap->large.serial,
-                             (nr - 1) * heap->large.weight,
-                             (bytes - heap->large.first_bytes) * (uint64_t)heap->large.weight);
+                             nr * heap->large.weight, bytes * (uint64_t)heap->large.weight);
     hk_heap_count_large(heap, nr, bytes);
-    heap->large.serial = 0;
     heap->site_pending.nr_allocs = 0;
     heap->site_pending.bytes = heap->site_pending.max_bytes = 0;
+}
+
+void hk_entry_tell_sites(struct hk_heap *heap)
+{
+    if (!heap)
+        return;
+    tell(heap);
+    heap->large.serial = 0;
 }
 
 /* A tick that asks for more than its share gets half of it the next time. */
@@ -78,7 +84,6 @@ static void follow(struct hk_heap *heap, void *p, size_t n, uint32_t weight)
     if (heap->large.serial && !hk_ace_follow(p))
         hk_site_sample_freed(p, sample.thread, sample.now_ns); /* a block that says nothing of its end */
     heap->large.block = p;
-    heap->large.first_bytes = n;
     heap->large.weight = weight;
 }
 
@@ -97,8 +102,10 @@ void hk_entry_note_large(struct hk_heap *heap, void *p, size_t n, const void *si
         hk_entry_tell_sites(heap);
     heap->site_pending.site = site;
     hk_entry_add_pending(heap, n);
-    if (weight)
+    if (weight) {
+        tell(heap); /* at once: nobody sees more live than was ever made */
         follow(heap, p, n, weight);
+    }
 }
 
 /* ---- ends and moves ------------------------------------------------------------------------ */

@@ -184,7 +184,6 @@ struct hk_heap {
     struct {
         const void *block;
         uint64_t serial;           /* of the sample; 0: none, these calls are nobody's */
-        size_t first_bytes;        /* its size */
         uint32_t weight;           /* it stands for so many calls for each of these */
         uint32_t nr_chosen;        /* since tick_ns */
         uint32_t share;            /* of those, all of which are followed; 0: not started */
