@@ -381,8 +381,10 @@ size_t hk_ace_good_size(size_t n)
 {
     unsigned class = hk_ace_class(n, 16);
 
-    if (class < HK_NR_CLASSES)
-        return hk_size_class[class].size;
+    if (class < HK_NR_CLASSES) /* the last has more than may be asked of a class */
+        return hk_min(hk_size_class[class].size, HK_FAST_MAX);
+    if (n <= HK_L25_MAX && n < hk_policy()->big_threshold)
+        return hk_l25_class_granules[hk_l25_class(n)] * HK_GRANULE - HK_L25_COLOUR;
     return n > PTRDIFF_MAX - 64 ? n : hk_align_up(n, 64); /* colour may take all but that */
 }
 

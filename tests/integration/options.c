@@ -57,8 +57,8 @@ static void let_time_pass(unsigned ms)
     usleep(ms * 1000);
     for (int round = 0; round < 4; round++) {
         usleep(25000);
-        for (int i = 0; i < 500; i++) // aligned: never from the fast path
-            free(hide(memalign(4096, 100)));
+        for (int i = 0; i < 500; i++) // never from the fast path
+            free(hide(valloc(100)));
     }
 }
 
