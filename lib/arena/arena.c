@@ -404,6 +404,14 @@ static void *acquire_locked(size_t n, size_t align, bool *zero)
 
 /* ---- mappings ------------------------------------------------------------------------------ */
 
+/* Of the first mapping; relaxed, and stale once that is gone. */
+static const char *behind_fence;
+
+const char *hk_arena_behind_fence(void)
+{
+    return hk_load_relaxed(&behind_fence);
+}
+
 static char *map_covered(size_t bytes)
 {
     bool first = hk_load_relaxed(&arena.stats.mapped_bytes) == 0; /* it begins behind a fence */
@@ -414,6 +422,8 @@ static char *map_covered(size_t bytes)
         hk_os_abandon(base, bytes);
         return NULL;
     }
+    if (base && first)
+        hk_store_relaxed(&behind_fence, base);
     return base;
 }
 

@@ -96,6 +96,8 @@ size_t hk_arena_purge_to(size_t keep_bytes);
 void hk_arena_unmap_to(size_t keep_bytes);
 
 size_t hk_arena_dirty_bytes(void); /* relaxed; for thresholds */
+/* Where the page before may not be touched, as long as that mapping lasts; NULL: nowhere. */
+const char *hk_arena_behind_fence(void);
 size_t hk_arena_used_bytes(void);
 size_t hk_arena_fresh_bytes(void); /* relaxed */
 const struct hk_arena_stats *hk_arena_counters(void); /* relaxed */

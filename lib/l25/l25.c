@@ -132,6 +132,8 @@ static size_t pick_colour(const struct hk_run *run, size_t n, size_t align)
     if (align > 64)
         return 0;
     colour = (size_t)((uint64_t)(cell * UINT32_C(0x9e3779b9)) * (HK_L25_COLOUR / 64 + 1) >> 32) * 64;
+    if (run->base == hk_arena_behind_fence())
+        colour = 0; /* an underflow ends there at once */
     return HK_UNLIKELY(hk_config.secure) && colour == 0 ? 64 : colour; /* secure keeps a fence there */
 }
 

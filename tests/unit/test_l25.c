@@ -144,6 +144,15 @@ START_TEST(equal_buffers_start_at_different_offsets)
 }
 END_TEST
 
+START_TEST(behind_the_fence_is_no_colour)
+{
+    struct hk_run *first = must_alloc(NULL, 0, 5 * G, 16);
+
+    ck_assert_ptr_eq(first->base, hk_arena_behind_fence());
+    ck_assert_uint_eq(colour_of(first), 0);
+}
+END_TEST
+
 /* ---- caches -------------------------------------------------------------------------------- */
 
 START_TEST(freed_run_serves_the_next_request)
@@ -704,6 +713,7 @@ int main(void)
     tcase_add_test(tc, every_size);
     tcase_add_test(tc, every_alignment);
     tcase_add_test(tc, equal_buffers_start_at_different_offsets);
+    tcase_add_test(tc, behind_the_fence_is_no_colour);
     tcase_add_test(tc, kill_twice);
 
     tc = new_case(suite, "caches", setup, teardown);
