@@ -7,6 +7,7 @@
 #include "site/site.h"
 
 #define ALL_IN_A_TICK 32 /* at first, and at most */
+#define COSTLY_BYTES (4 * HK_MIB) /* from here on the record is little beside the pages */
 #define MANY 4096 /* followed now */
 #define MOST 8192
 
@@ -52,7 +53,7 @@ static void begin_tick(struct hk_heap *heap)
 }
 
 /* What the next sample stands for; 0: this call is none. While all are chosen the next call is to come here, too. */
-static uint32_t choose(struct hk_heap *heap)
+static uint32_t choose(struct hk_heap *heap, size_t n)
 {
     unsigned nr_large = hk_site_nr_large();
     uint32_t weight = nr_large < MANY ? 1 : nr_large < MOST ? 16 : 256;
@@ -61,9 +62,10 @@ static uint32_t choose(struct hk_heap *heap)
         return 0;
     if (heap->large.tick_ns != heap->last_tick_ns || heap->large.share == 0)
         begin_tick(heap);
-    if (++heap->large.nr_chosen > heap->large.share)
+    if (++heap->large.nr_chosen > heap->large.share && n < COSTLY_BYTES)
         weight = hk_max(weight, 16u);
-    hk_heap_set_runs(heap, weight > 1);
+    if (n < COSTLY_BYTES)
+        hk_heap_set_runs(heap, weight > 1);
     return hk_site_mix(heap->large.nr_chosen + heap->last_tick_ns) % weight == 0 ? weight : 0;
 }
 
@@ -95,7 +97,7 @@ void hk_entry_note_large(struct hk_heap *heap, void *p, size_t n, const void *si
         hk_site_note_allocs(site, 1, n, n, 0);
         return;
     }
-    weight = choose(heap);
+    weight = choose(heap, n);
     /* A slow call stands for itself: what was followed before does not stand for it. */
     if (weight || heap->large.serial || heap->site_pending.site != site ||
         heap->site_pending.nr_allocs >= HK_MAX_PENDING_SITES)
@@ -106,6 +108,8 @@ void hk_entry_note_large(struct hk_heap *heap, void *p, size_t n, const void *si
         tell(heap); /* at once: nobody sees more live than was ever made */
         follow(heap, p, n, weight);
     }
+    if (n >= COSTLY_BYTES) /* nothing waits untold when the program comes to rest */
+        hk_entry_tell_sites(heap);
 }
 
 /* ---- ends and moves ------------------------------------------------------------------------ */

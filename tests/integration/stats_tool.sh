@@ -231,6 +231,9 @@ check "export ndjson" 0 '"kind":"metric","name":"live","value":[0-9]+' "$tool" e
 check "export csv" 0 '^metric,"live",now,[0-9]+' "$tool" export "$target" --format csv
 check "export prometheus" 0 "^hakmem_live_bytes\{pid=\"$target\",command=\"target\"\} [0-9]+$" \
     "$tool" export "$target" --format prometheus
+mkfifo "$work/fifo"
+check "export: what is no regular file is not replaced" 3 "not a regular file" "$tool" export "$target" --format csv -o "$work/fifo"
+check "snapshot: nor by one" 3 "not a regular file" "$tool" snapshot "$target" -o "$work/fifo"
 check "export -o" 0 "" "$tool" export "$target" --format prometheus -o "$work/hakmem.prom"
 check "and the file is whole" 0 "^hakmem_size_mismatches_total" cat "$work/hakmem.prom"
 if have "$python"; then

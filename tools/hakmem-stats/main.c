@@ -227,6 +227,9 @@ static int write_export(struct arguments *a, struct target *t)
                            export_formats);
     if (!a->file)
         return function(t, &a->problem);
+    code = problem_of_place(&a->problem, a->file);
+    if (code)
+        return code;
     /* node_exporter reads the file at any time: it is whole or not there. */
     snprintf(temporary, sizeof temporary, "%s.%d.tmp", a->file, (int)getpid());
     if (!freopen(temporary, "wx", stdout))

@@ -5,6 +5,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 
 int problem_set(struct problem *problem, int code, const char *format, ...)
 {
@@ -22,6 +23,15 @@ int problem_errno(struct problem *problem, int error, const char *what)
     int code = error == EACCES || error == EPERM ? EXIT_PERMISSION : EXIT_NOTHING;
 
     return problem_set(problem, code, "%s: %s", what, strerror(error));
+}
+
+int problem_of_place(struct problem *problem, const char *path)
+{
+    struct stat st;
+
+    if (lstat(path, &st) != 0 || S_ISREG(st.st_mode))
+        return 0;
+    return problem_set(problem, EXIT_NOTHING, "%.150s: is there and not a regular file: not replaced", path);
 }
 
 int problem_of(struct problem *problem, const char *what)

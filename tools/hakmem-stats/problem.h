@@ -23,6 +23,8 @@ __attribute__((format(printf, 3, 4))) int problem_set(struct problem *problem, i
                                                       const char *format, ...);
 /* EACCES and EPERM: EXIT_PERMISSION, others EXIT_NOTHING; the text ends in strerror(error). */
 int problem_errno(struct problem *problem, int error, const char *what);
+/* A new file may take the place of what is at path: nothing, or a regular file; a device, say, it must not. */
+int problem_of_place(struct problem *problem, const char *path);
 /* Puts "what: " in front of the text, unless that begins so already. Returns the code. */
 int problem_of(struct problem *problem, const char *what);
 

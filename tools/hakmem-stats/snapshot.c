@@ -229,6 +229,8 @@ static int write_image(const struct image *image, const char *path, struct probl
     int fd, error = 0;
     size_t done = 0;
 
+    if (problem_of_place(problem, path) != 0)
+        return problem->code;
     snprintf(temporary, sizeof temporary, "%s.%d.tmp", path, (int)getpid());
     fd = open(temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
     if (fd < 0)

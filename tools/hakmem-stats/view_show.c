@@ -190,9 +190,11 @@ static void show_json(struct target *target)
 
     json_open(NULL, '{');
     json_title(target);
-    json_number("rss_anonymous", target->capture.rss_anonymous_bytes);
-    json_number("rss_huge", target->capture.rss_huge_bytes);
-    json_number("rss_swapped", target->capture.swap_bytes);
+    if (target->capture.rss_anonymous_bytes) { /* else a snapshot, or the kernel does not say */
+        json_number("rss_anonymous", target->capture.rss_anonymous_bytes);
+        json_number("rss_huge", target->capture.rss_huge_bytes);
+        json_number("rss_swapped", target->capture.swap_bytes);
+    }
     json_open("stats", '{');
     for (unsigned i = 0; i < nr_metrics; i++)
         json_number(metrics[i].name, metric_value(&target->capture.total, &metrics[i]));
