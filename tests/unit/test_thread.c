@@ -7,6 +7,7 @@
 #include "base/panic.h"
 #include "config/config.h"
 
+#include "child.h"
 #include "fake_os.h"
 #include "support.h"
 
@@ -407,11 +408,13 @@ int main(void)
     tcase_add_loop_test(tc, deferred_blocks_are_freed_at_the_end, 0, 3);
     tcase_add_test(tc, what_no_memory_can_note_is_lost_and_counted);
     tcase_add_test(tc, orphans_are_freed_by_who_leaves_next);
-    tcase_add_test(tc, orphans_that_no_memory_can_note_are_counted);
-    tcase_add_test(tc, thread_without_memory_works_without_a_heap);
-    tcase_add_test(tc, what_such_a_thread_cannot_send_is_counted);
-    tcase_add_test(tc, heap_stays_until_the_last_round);
-    tcase_add_test(tc, parked_heap_is_adopted);
+    if (!UNDER_TSAN) { /* whose own end of a thread comes before the last round of ours, and breaks what runs then */
+        tcase_add_test(tc, orphans_that_no_memory_can_note_are_counted);
+        tcase_add_test(tc, thread_without_memory_works_without_a_heap);
+        tcase_add_test(tc, what_such_a_thread_cannot_send_is_counted);
+        tcase_add_test(tc, heap_stays_until_the_last_round);
+        tcase_add_test(tc, parked_heap_is_adopted);
+    }
     tcase_add_test(tc, fork_keeps_sections_and_masks);
     tcase_add_test(tc, panic_leaves_the_heap_alone);
     return run_suite(suite);
