@@ -57,12 +57,13 @@ HK_INLINE void *hk_heap_alloc_fast(size_t n)
     return hk_heap_pop_fast((struct hk_class_record *)((char *)heap + heap->class_offset[i >> 4]));
 }
 
-/* The same with align a power of two above 16. */
+/* The same with align a power of two above 16. The heap is read once: a handler may turn the fast paths off meanwhile. */
 HK_INLINE void *hk_heap_alloc_aligned_fast(size_t n, size_t align)
 {
-    unsigned class = HK_LIKELY(n - 1 < hk_heap_self->max_fast) ? hk_size_to_aligned_class(n, align) : HK_NR_CLASSES;
+    struct hk_heap *heap = *(struct hk_heap *volatile *)&hk_heap_self;
+    unsigned class = HK_LIKELY(n - 1 < heap->max_fast) ? hk_size_to_aligned_class(n, align) : HK_NR_CLASSES;
 
-    return HK_LIKELY(class < HK_NR_CLASSES) ? hk_heap_pop_fast(&hk_heap_self->record[class]) : NULL;
+    return HK_LIKELY(class < HK_NR_CLASSES) ? hk_heap_pop_fast(&heap->record[class]) : NULL;
 }
 
 /*
