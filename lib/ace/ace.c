@@ -191,10 +191,10 @@ static size_t kept_at_thread_exit(void)
     static size_t seen_most; /* threads at once since one was last alone; relaxed, a hint */
     size_t nr = hk_load_relaxed(&hk_heaps_counters()->nr_active);
     size_t most = hk_max(hk_load_relaxed(&seen_most), nr + 1); /* and the one that ends */
+    bool alone = hk_heap_is_alone();
 
-    hk_store_relaxed(&seen_most, hk_heap_is_alone() ? 0 : most);
-    return hk_heap_is_alone() ? KEPT_WHEN_ALONE
-                              : hk_max(KEPT_AT_THREAD_EXIT, hk_policy()->purge_floor_bytes / most * nr);
+    hk_store_relaxed(&seen_most, alone ? 0 : most);
+    return alone ? KEPT_WHEN_ALONE : hk_max(KEPT_AT_THREAD_EXIT, hk_policy()->purge_floor_bytes / most * nr);
 }
 
 void hk_ace_thread_ended(void)

@@ -60,7 +60,7 @@ HK_INLINE void *hk_heap_alloc_fast(size_t n)
 /* The same with align a power of two above 16. The heap is read once: a handler may turn the fast paths off meanwhile. */
 HK_INLINE void *hk_heap_alloc_aligned_fast(size_t n, size_t align)
 {
-    struct hk_heap *heap = *(struct hk_heap *volatile *)&hk_heap_self;
+    struct hk_heap *heap = hk_load_relaxed(&hk_heap_self);
     unsigned class = HK_LIKELY(n - 1 < heap->max_fast) ? hk_size_to_aligned_class(n, align) : HK_NR_CLASSES;
 
     return HK_LIKELY(class < HK_NR_CLASSES) ? hk_heap_pop_fast(&heap->record[class]) : NULL;

@@ -201,11 +201,11 @@ class Tree:
         self.make = make = variables(names)
         self.cc = (["ccache"] if shutil.which("ccache") else []) + make["CC"]
         common = [*make["DEFS"], *make["DEFAULT_INCLUDES"], *make["AM_CPPFLAGS"]]
-        self.core = [self.library_object(o, common) for o in make["libhakmem_core_la_OBJECTS"]]
-        self.entry = [self.library_object(o, common) for o in make["libhakmem_la_OBJECTS"]]
+        self.core = [self.object_of(o, common) for o in make["libhakmem_core_la_OBJECTS"]]
+        self.entry = [self.object_of(o, common) for o in make["libhakmem_la_OBJECTS"]]
         self.unit_objects = {u: [self.test_object(o, common) for o in make[f"tests_unit_test_{u}_OBJECTS"]] for u in UNITS}
 
-    def library_object(self, target, common):
+    def object_of(self, target, common):
         path = Path(target)
         prefix, _, name = path.stem.partition("-")
         deps = reads(PLAIN / path.parent / ".deps" / f"{path.stem}.Plo")
