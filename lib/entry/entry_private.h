@@ -36,8 +36,8 @@ void hk_entry_keep_stderr(void);
 /* hakmem-run started an ancestor that forked us: its report is not ours to print. */
 bool hk_entry_is_child_of_run(void);
 /*
- * Samples (sample.c), inside slow sections. attend: heap->sampling.attention is set. alloc: a search is on; NULL:
- * not this one, or no memory. passes: a call that is no candidate. freed, resized: p is live and lies in a slab of
+ * Samples (sample.c), inside slow sections. attend: heap->sampling.attention is set. alloc: a search is on, or a class is owed one;
+ * NULL: not this one, or no memory. passes: a call that is no candidate. freed, resized: p is live and lies in a slab of
  * the sampled heap; what becomes of it is told before it happens.
  */
 void hk_entry_sample_attend(struct hk_heap *heap);

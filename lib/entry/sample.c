@@ -6,13 +6,19 @@
  *        are exponential with mean prof_sample, so every such byte is equally likely to make a sample due,
  *        whatever the pattern. One that is due stands for mean / size blocks of the class that was refilled.
  * Which. Not the call that refilled: that one always stands at a peak of what is in use, and a program that
- *        keeps A and borrows B would show B alone. A search begins: the thread's fast paths stay off, and
- *        after a random number of allocations of the class (fewer than the refill took, at most 8) the next
- *        one is the sample. A search that meets too many other calls gives the fast paths back; then, or when
- *        another class is due meanwhile, the next slow path of that class is its sample.
+ *        keeps A and borrows B would show B alone. The class is diverted (heap.h): its mallocs come here, and
+ *        after a random number of them (fewer than the refill took, at most 8) the next one is the sample.
+ * Then.  Where a sample's block is freed, and malloc uses it again, no refill tells. So what the sample stood for is
+ *        owed by its class once more, and the next malloc of it, which would have got that block, is the next sample. So
+ *        samples go with the memory, through every life of it, until the magazine gives it back to its slab (heap.c,
+ *        forget_owed) or another thread frees it, behind which it will be counted down again. At any time the live samples
+ *        stand for the memory that is live, and all there ever were for what was allocated. Several that are owed at
+ *        once are merged, and part again by halves.
+ *        A pair of malloc and free that met a sample each time would crawl. So deaths are followed as long as there is
+ *        credit, which time gives; then what is owed waits for some slow path of the thread, and for credit.
  * Else.  Pairs of malloc and free that live in a magazine refill nothing. A look at the clock (every 100 ms
- *        of slow paths) searches as well, for any class; what it finds counts for itself alone. Looks that
- *        find nothing become rarer. A thread that takes no slow path at all is not seen.
+ *        of slow paths) searches as well, for any class, with the thread's fast paths off for some calls; what it finds
+ *        counts for itself alone. Looks that find nothing become rarer. A thread that takes no slow path at all is not seen.
  *
  * The block comes from the sampled heap (heap.h), so its end takes the slow path by itself and comes here; now and then
  * it is a guarded one (guard.c). Without a profile guard alone takes samples.
@@ -30,15 +36,16 @@
 
 #define MAX_SKIP 8
 #define PATIENCE 24 /* calls with fast paths off, at most */
-#define ANY_CLASS UINT16_MAX
+#define PASS_NS 250000 /* a sample that dies is followed by another so often, on average, */
+#define MAX_CREDIT 32  /* and so many times in a row: some 3,000 instructions each, half a percent of the time at most */
 #define FAR 64 /* means overdue from which the number of samples is its expectation */
 
-static void search(struct hk_sampling *s, unsigned class, unsigned skip)
+/* After `skip` others the next block of the class is a sample. */
+static void want(struct hk_heap *heap, unsigned class, unsigned skip)
 {
-    s->class = (uint16_t)class;
-    s->skip = (uint8_t)skip;
-    s->patience = PATIENCE;
-    s->searching = true;
+    heap->sampling.class = (uint16_t)class;
+    heap->sampling.skip = (uint8_t)skip;
+    hk_heap_divert(heap, class);
 }
 
 /* A sample is the profile's, or guard's chance to take one, or both: then the denser one decides. */
@@ -59,16 +66,6 @@ static void add_owed(struct hk_sampling *s, unsigned class, uint32_t nr_events)
     s->owed[class] = (uint16_t)hk_min(s->owed[class] + nr_events, UINT16_MAX);
 }
 
-/* In mean intervals. */
-static uint32_t take_owed(struct hk_sampling *s, unsigned class)
-{
-    uint32_t nr_events = s->owed[class];
-
-    s->nr_owed -= nr_events != 0;
-    s->owed[class] = 0;
-    return nr_events;
-}
-
 /* The intervals that have passed. */
 static uint32_t count_events(struct hk_sampling *s, uint64_t mean)
 {
@@ -83,6 +80,13 @@ static uint32_t count_events(struct hk_sampling *s, uint64_t mean)
     return (uint32_t)nr;
 }
 
+/* The intervals that end with a sample's own block, which is one more than refills brought. */
+static uint32_t count_block(struct hk_sampling *s, unsigned class, uint64_t mean)
+{
+    s->countdown -= (int64_t)hk_size_class[class].size;
+    return s->countdown > 0 ? 0 : count_events(s, mean);
+}
+
 static void start(struct hk_heap *heap)
 {
     uint64_t seed = hk_config.seed;
@@ -90,6 +94,32 @@ static void start(struct hk_heap *heap)
     /* A given seed makes the same stream in every run; each heap has its own. */
     heap->sampling.random = seed ? hk_site_mix(seed * 2 * HK_HEAP_ALIGN + 2 * heap->id + 1) | 1
                                  : hk_os_random(heap->id);
+}
+
+static bool has_credit(struct hk_sampling *s, uint64_t now_ns)
+{
+    uint64_t earned = (now_ns - s->pass_ns) / PASS_NS;
+
+    if (earned > 0) {
+        s->credit = (uint8_t)hk_min(s->credit + earned, MAX_CREDIT);
+        s->pass_ns += earned * PASS_NS;
+    }
+    return s->credit > 0 && s->credit--;
+}
+
+/* What had to wait. */
+static void resume(struct hk_heap *heap, uint64_t now_ns)
+{
+    struct hk_sampling *s = &heap->sampling;
+
+    if (s->nr_owed <= heap->nr_diverted || !has_credit(s, now_ns))
+        return;
+    for (unsigned c = 0; c < HK_NR_SIZED_CLASSES; c++)
+        if (s->owed[c] && !hk_heap_is_diverted(heap, c)) {
+            hk_heap_divert(heap, c);
+            if (!has_credit(s, now_ns))
+                return;
+        }
 }
 
 /* What is due is owed to the class that made it due, at once: later refills are of other classes. */
@@ -105,9 +135,9 @@ static void note_due(struct hk_heap *heap)
     nr_events = count_events(s, mean_bytes()) - first; /* the first interval starts, no more */
     if (nr_events == 0)
         return;
-    add_owed(s, s->due_class, nr_events);
-    if (!s->searching) /* without a step of the generator: one seed, one stream of intervals */
-        search(s, s->due_class, (unsigned)(hk_site_mix(~s->random) % range));
+    nr_events += count_block(s, s->due_class, mean_bytes());
+    add_owed(s, s->due_class, nr_events); /* and skip without a step of the generator: one seed, one stream of intervals */
+    want(heap, s->due_class, (unsigned)(hk_site_mix(~s->random) % range));
 }
 
 /* The clock chooses which call: the stream of the seed stays as it is. */
@@ -115,10 +145,13 @@ static void note_look(struct hk_heap *heap)
 {
     struct hk_sampling *s = &heap->sampling;
 
-    if (s->looks_left > 0)
+    if (s->looks_left > 0) {
         s->looks_left--;
-    else
-        search(s, ANY_CLASS, (unsigned)(hk_site_mix(heap->last_tick_ns) % MAX_SKIP));
+        return;
+    }
+    s->skip_any = (uint8_t)(hk_site_mix(heap->last_tick_ns) % MAX_SKIP);
+    s->patience = PATIENCE;
+    s->searching = true;
 }
 
 void hk_entry_sample_attend(struct hk_heap *heap)
@@ -133,6 +166,8 @@ void hk_entry_sample_attend(struct hk_heap *heap)
         note_due(heap);
     else if (hk_config.prof && s->random && !s->searching)
         note_look(heap);
+    if (HK_UNLIKELY(s->nr_owed > heap->nr_diverted))
+        resume(heap, hk_os_fine_ns());
 }
 
 void hk_entry_sample_passes(struct hk_heap *heap)
@@ -141,19 +176,26 @@ void hk_entry_sample_passes(struct hk_heap *heap)
 
     if (!s->searching || --s->patience > 0)
         return;
-    s->searching = false;
-    if (s->class == ANY_CLASS) /* nothing small is going on */
-        s->looks_left = s->looks_off = (uint8_t)(s->looks_off < 63 ? s->looks_off * 2 + 1 : 63);
+    s->searching = false; /* nothing small is going on */
+    s->looks_left = s->looks_off = (uint8_t)(s->looks_off < 63 ? s->looks_off * 2 + 1 : 63);
 }
 
-/* Is this the one that is searched for, or one of another class that is owed a sample? */
-static bool is_wanted(struct hk_sampling *s, unsigned class)
+/* A class that malloc does not ask for is served when it comes along; another that is not diverted has to wait. */
+static bool is_owed(const struct hk_heap *heap, unsigned class)
 {
+    return heap->sampling.owed[class] > 0 && (class >= HK_NR_SIZED_CLASSES || hk_heap_is_diverted(heap, class));
+}
+
+/* Is this the one that is searched for, or one of a class that is owed a sample? */
+static bool is_wanted(struct hk_heap *heap, unsigned class)
+{
+    struct hk_sampling *s = &heap->sampling;
+
     if (class >= HK_NR_CLASSES)
         return false;
-    if (!s->searching || (s->class != ANY_CLASS && s->class != class))
-        return s->owed[class] > 0;
-    return s->skip == 0 || s->skip-- == 0;
+    if (is_owed(heap, class) && (s->class != class || s->skip == 0 || s->skip-- == 0))
+        return true;
+    return s->searching && (s->skip_any == 0 || s->skip_any-- == 0);
 }
 
 #if HK_USDT
@@ -184,7 +226,30 @@ static void *take_block(struct hk_heap *heap, size_t n, size_t align, const stru
 {
     void *p = hk_entry_guard_counts() ? NULL : hk_entry_guard_alloc(heap, n, align, sample->weight_bytes, sample->site);
 
-    return p || !hk_config.prof ? p : hk_heap_alloc_sampled(heap, hk_ace_class(n, align));
+    return p || !hk_config.prof ? p : hk_heap_alloc_sampled(hk_ace_class(n, align));
+}
+
+/* In mean intervals: what a sample taken now stands for. Half of it, so that samples that met part again. */
+static unsigned share_of_owed(const struct hk_sampling *s, unsigned class)
+{
+    return (s->owed[class] + 1u) / 2;
+}
+
+/* The sample is taken; the rest is for another. */
+static void pay(struct hk_heap *heap, unsigned class, uint64_t now_ns)
+{
+    struct hk_sampling *s = &heap->sampling;
+
+    if (s->owed[class] == 0)
+        return;
+    s->owed[class] = (uint16_t)(s->owed[class] - share_of_owed(s, class));
+    if (s->owed[class] == 0) {
+        s->nr_owed--;
+        hk_heap_restore(heap, class);
+    } else {
+        add_owed(s, class, count_block(s, class, mean_bytes()));
+        want(heap, class, (unsigned)(hk_site_mix(now_ns) % MAX_SKIP));
+    }
 }
 
 HK_NOINLINE void *hk_entry_sample_alloc(struct hk_heap *heap, size_t n, size_t align, bool zero,
@@ -195,39 +260,56 @@ HK_NOINLINE void *hk_entry_sample_alloc(struct hk_heap *heap, size_t n, size_t a
     struct hk_site_sample sample = {.thread = hk_entry_owner_number(heap), .bytes = n};
     void *p;
 
-    if (!is_wanted(s, class)) {
+    if (!is_wanted(heap, class)) {
         hk_entry_sample_passes(heap);
         return NULL;
     }
     sample.site = hk_entry_caller(site, __builtin_frame_address(0), &sample.height);
-    sample.weight_bytes = s->owed[class] * mean_bytes();
+    sample.weight_bytes = share_of_owed(s, class) * mean_bytes();
     p = take_block(heap, n, align, &sample);
     if (!p && hk_config.prof)
         return NULL;
-    (void)take_owed(s, class);
-    if (s->searching && (s->class == class || s->class == ANY_CLASS))
-        s->searching = false;
+    sample.now_ns = hk_os_fine_ns();
+    pay(heap, class, sample.now_ns);
+    s->searching = false;
     s->looks_off = 0;
     if (!hk_config.prof)
         return p;
     if (zero)
         memset(p, 0, n);
-    sample.now_ns = hk_os_now_ns();
     sample.block_bytes = hk_size_class[class].size;
     (void)hk_site_sample(&sample, p);
     tell_probe(&sample, p);
     return p;
 }
 
+/* A sample ends, at a block of `word`. */
+static void pass_on(struct hk_heap *heap, uintptr_t word, uint64_t weight_bytes, uint64_t now_ns)
+{
+    unsigned class = hk_class_of_word(word);
+    uint64_t mean = mean_bytes();
+
+    if (!heap || weight_bytes < mean || word < HK_PM_KINDS)
+        return;
+    add_owed(&heap->sampling, class, (uint32_t)hk_min(weight_bytes / mean, UINT16_MAX));
+    if (has_credit(&heap->sampling, now_ns))
+        want(heap, class, 0);
+    resume(heap, now_ns);
+}
+
 void hk_entry_sample_freed(struct hk_heap *heap, const void *p)
 {
+    uint64_t now_ns = hk_os_fine_ns();
+
     tell_probe_end(p);
-    hk_site_sample_freed(p, hk_entry_owner_number(heap), hk_os_now_ns());
+    pass_on(heap, hk_pagemap_word(p), hk_site_sample_freed(p, hk_entry_owner_number(heap), now_ns), now_ns);
 }
 
 void hk_entry_sample_resized(struct hk_heap *heap, const void *p, size_t n, bool moves)
 {
+    uint64_t now_ns = hk_os_fine_ns();
+
     if (moves)
         tell_probe_end(p);
-    hk_site_sample_resized(p, n, moves, hk_entry_owner_number(heap), hk_os_now_ns());
+    pass_on(heap, hk_pagemap_word(p), hk_site_sample_resized(p, n, moves, hk_entry_owner_number(heap), now_ns), now_ns);
 }

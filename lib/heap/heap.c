@@ -26,6 +26,69 @@ static uintptr_t word_of(struct hk_heap *heap, unsigned class)
     return (uintptr_t)&heap->record[class];
 }
 
+/* ---- classes whose mallocs take the slow path --------------------------------------------------- */
+
+#define NOWHERE ((uint16_t)offsetof(struct hk_heap, no_cursor))
+_Static_assert(offsetof(struct hk_heap, no_cursor) <= UINT16_MAX, "an entry of own_offset leads there");
+_Static_assert(offsetof(struct hk_class_record, cursor) == 0, "which malloc reads, and when it leads to NULL nothing else");
+
+/* The entries of a class: requests of more than the class below has, and up to HK_FAST_MAX. Returns how many. */
+static size_t entries(unsigned class, size_t *first)
+{
+    *first = class ? hk_size_class[class - 1].size / 16 : 0;
+    return hk_min(hk_size_class[class].size, HK_FAST_MAX) / 16 - *first;
+}
+
+bool hk_heap_is_diverted(const struct hk_heap *heap, unsigned class)
+{
+    size_t first;
+
+    return heap->nr_diverted > 0 && class < HK_NR_SIZED_CLASSES && entries(class, &first) > 0 &&
+           heap->own_offset[first] == NOWHERE;
+}
+
+static bool own_offsets(struct hk_heap *heap)
+{
+    if (!heap->own_offset) {
+        heap->own_offset = hk_meta_alloc(sizeof hk_class_offset);
+        if (heap->own_offset)
+            memcpy(heap->own_offset, hk_class_offset, sizeof hk_class_offset);
+    }
+    return heap->own_offset;
+}
+
+void hk_heap_divert(struct hk_heap *heap, unsigned class)
+{
+    size_t first, n;
+
+    if (class >= HK_NR_SIZED_CLASSES || hk_heap_is_diverted(heap, class) || !own_offsets(heap))
+        return;
+    n = entries(class, &first);
+    for (size_t i = 0; i < n; i++)
+        heap->own_offset[first + i] = NOWHERE;
+    heap->nr_diverted++;
+    heap->class_offset = heap->own_offset;
+}
+
+void hk_heap_restore(struct hk_heap *heap, unsigned class)
+{
+    size_t first, n;
+
+    if (!hk_heap_is_diverted(heap, class))
+        return;
+    n = entries(class, &first);
+    memcpy(heap->own_offset + first, hk_class_offset + first, n * sizeof *hk_class_offset);
+    if (--heap->nr_diverted == 0)
+        heap->class_offset = hk_class_offset;
+}
+
+static void restore_all(struct hk_heap *heap)
+{
+    for (unsigned c = 0; heap->nr_diverted > 0 && c < HK_NR_SIZED_CLASSES; c++)
+        hk_heap_restore(heap, c);
+    heap->class_offset = hk_class_offset;
+}
+
 void hk_heap_setup(struct hk_heap *heap)
 {
     for (unsigned c = 0; c < HK_NR_CLASSES; c++) {
@@ -39,7 +102,8 @@ void hk_heap_setup(struct hk_heap *heap)
             .size = sc->size,
         };
     }
-    heap->class_offset = hk_class_offset;
+    heap->no_cursor = no_blocks + 1;
+    restore_all(heap);
     heap->max_fast = HK_FAST_MAX;
     hk_heap_obey(heap);
 }
@@ -583,6 +647,25 @@ static unsigned give_batch(struct hk_heap *heap, unsigned class, void *const *ba
     return nr_home;
 }
 
+/*
+ * n of `used` blocks leave the magazine, and with them their share of the samples that are due: when they return they are counted down
+ * again. What does not divide is decided by chance.
+ */
+static void forget_owed(struct hk_heap *heap, unsigned class, unsigned n, unsigned used)
+{
+    struct hk_sampling *s = &heap->sampling;
+    uint32_t mixed = ((uint32_t)heap->stats.nr_flushes + heap->slabs[class].nr_free) * UINT32_C(2654435769); /* site.c, hash */
+    unsigned chance = (unsigned)((uint64_t)mixed * used >> 32);
+
+    if (HK_LIKELY(s->owed[class] == 0) || used == 0)
+        return;
+    s->owed[class] = (uint16_t)(s->owed[class] - (s->owed[class] * n + chance) / used);
+    if (s->owed[class])
+        return;
+    s->nr_owed--;
+    hk_heap_restore(heap, class);
+}
+
 /* The oldest nr_blocks go back to their slabs; returns about how many slabs were pinned by them. */
 static unsigned flush_class(struct hk_heap *heap, unsigned class, unsigned nr_blocks)
 {
@@ -591,6 +674,7 @@ static unsigned flush_class(struct hk_heap *heap, unsigned class, unsigned nr_bl
     unsigned used = cs->bottom ? (unsigned)(r->cursor - cs->bottom) - 1 : 0, nr_pinned = 0;
     void *batch[FLUSH_BATCH];
 
+    forget_owed(heap, class, hk_min(nr_blocks, used), used);
     while (nr_blocks > 0 && used > 0) {
         unsigned n = (unsigned)hk_min(hk_min(nr_blocks, FLUSH_BATCH), used), nr_home;
         /* Out of the magazine first: a block is in one place at a time, whatever give does. */

@@ -138,11 +138,14 @@ struct hk_sampling {
     uint16_t nr_owed;    /* classes with any */
     uint16_t due_class;  /* class and blocks of the refill that made it due */
     uint16_t due_blocks;
-    uint16_t class;      /* of the block looked for */
+    uint16_t class;      /* one that is owed: */
+    uint8_t skip;        /* so many allocations of it still pass */
+    uint8_t skip_any;    /* so many of any class, while searching */
     uint8_t attention;   /* enum hk_attention bits, set by slow paths */
-    bool searching;      /* the thread's fast paths are off (hk_thread_leave) */
-    uint8_t skip;        /* allocations of the class that still pass */
+    bool searching;      /* for a call of any class: the thread's fast paths are off (hk_thread_leave) */
     uint8_t patience;    /* calls until the search gives the fast paths back */
+    uint64_t pass_ns;    /* when this was looked at: */
+    uint8_t credit;      /* so many samples that died may be followed by another */
     uint8_t looks_off;   /* looks that pass without a search, after ones that found nothing: 0, 1, 3, ... 63 */
     uint8_t looks_left;  /* of those */
 };
@@ -150,8 +153,9 @@ struct hk_sampling {
 struct hk_heap {
     /* Fast path. First, so that record - heap < sizeof records means "mine". */
     struct hk_class_record record[HK_NR_CLASSES];
+    void **no_cursor; /* to requests of a diverted class a record, whose magazine is always empty */
     size_t max_fast;              /* requests up to this many bytes; 0 in the empty heap */
-    const uint16_t *class_offset; /* hk_class_offset */
+    const uint16_t *class_offset; /* hk_class_offset, or while a class is diverted own_offset */
     size_t max_run;               /* requests up to this above max_fast may be cached runs; 0 as max_fast */
 
     /* Under the lock, but for the magazine's part of hk_class_slabs and the outboxes: owner only. */
@@ -179,6 +183,8 @@ struct hk_heap {
     unsigned thread_id;            /* kernel's, for diagnostics */
     bool depot;  /* no thread's: the depot, or the sampled heap */
     struct hk_sampling sampling;
+    uint16_t *own_offset;          /* a copy of hk_class_offset, made when a class is first diverted; owner only */
+    uint16_t nr_diverted;          /* classes */
     bool orphan;                   /* its thread is in the parent; written by fork and hk_heap_inherit */
     /* Of those blocks, the one whose end is waited for (entry/large.c). */
     struct {
@@ -226,8 +232,17 @@ bool hk_heap_free_remote(struct hk_heap *heap, void *p, uintptr_t word);
 /* For threads without a heap. */
 void *hk_heap_alloc_from_depot(unsigned class);
 
-/* A block that the profile will follow, counted down as if from a refill of `heap`; NULL: no memory. */
-void *hk_heap_alloc_sampled(struct hk_heap *heap, unsigned class);
+/*
+ * Owner only: malloc's requests of the class take the slow path, or no longer; frees and other classes stay as they are. No magazine is
+ * touched, so a fast path that a signal handler interrupts with this goes on as if nothing had been. Without memory, and for
+ * classes of aligned requests alone, nothing happens.
+ */
+void hk_heap_divert(struct hk_heap *heap, unsigned class);
+void hk_heap_restore(struct hk_heap *heap, unsigned class);
+bool hk_heap_is_diverted(const struct hk_heap *heap, unsigned class);
+
+/* A block that the profile will follow; NULL: no memory. */
+void *hk_heap_alloc_sampled(unsigned class);
 /* p is checked and marked; it goes back to its slab at once. */
 void hk_heap_free_sampled(void *p);
 /* May be NULL. Release D3 / acquire D4. */

@@ -272,14 +272,11 @@ void *hk_heap_alloc_from_depot(unsigned class)
 
 struct hk_heap *hk_heap_sampled;
 
-void *hk_heap_alloc_sampled(struct hk_heap *heap, unsigned class)
+void *hk_heap_alloc_sampled(unsigned class)
 {
     struct hk_heap *sampled = hk_load_acquire(&hk_heap_sampled); /* D4 acquire, pairs with D3 */
-    void *p = alloc_from(HK_LIKELY(sampled) ? sampled : make_shared(&hk_heap_sampled), class);
 
-    if (p)
-        hk_heap_count_down(heap, class, 1);
-    return p;
+    return alloc_from(HK_LIKELY(sampled) ? sampled : make_shared(&hk_heap_sampled), class);
 }
 
 /*

@@ -128,10 +128,13 @@ void hk_site_note_free(const void *site, size_t bytes);
 uint64_t hk_site_sample(const struct hk_site_sample *sample, const void *p);
 /* The sample, of a block that was at p, stands for so much more, whether it still lives or not. */
 void hk_site_sample_weigh(const void *site, const void *p, uint64_t serial, uint32_t nr_calls, uint64_t bytes);
-/* Nothing happens when p has no record. */
-void hk_site_sample_freed(const void *p, uint32_t thread, uint64_t now_ns);
-/* realloc: now of `bytes`, at the same place, or (ended) copied elsewhere. */
-void hk_site_sample_resized(const void *p, size_t bytes, bool ended, uint32_t thread, uint64_t now_ns);
+/*
+ * Nothing happens when p has no record. Returns what the sample stood for, in bytes of blocks, where these stay with the thread
+ * that allocated them, which is `thread`; 0: they do not, or it stood for calls.
+ */
+uint64_t hk_site_sample_freed(const void *p, uint32_t thread, uint64_t now_ns);
+/* realloc: now of `bytes`, at the same place (0 is returned), or (ended) copied elsewhere (the same). */
+uint64_t hk_site_sample_resized(const void *p, size_t bytes, bool ended, uint32_t thread, uint64_t now_ns);
 
 /*
  * Around a realloc that may move the block before anybody can be told: lift takes the sample at p away, false: there is

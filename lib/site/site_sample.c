@@ -246,14 +246,23 @@ void hk_site_sample_end(const struct hk_site_life *life, uint32_t thread, uint64
         note_end(slot, life, thread, now_ns);
 }
 
-void hk_site_sample_freed(const void *p, uint32_t thread, uint64_t now_ns)
+/* A block that another thread freed goes home, where it is counted anew. */
+static uint64_t stays(const struct hk_site_life *life, uint32_t thread)
+{
+    return life->nr_calls || life->thread != thread ? 0 : life->weight_bytes;
+}
+
+uint64_t hk_site_sample_freed(const void *p, uint32_t thread, uint64_t now_ns)
 {
     struct record *r = take(p, p);
+    uint64_t weight_bytes;
 
     if (!r)
-        return;
+        return 0;
+    weight_bytes = stays(&r->life, thread);
     hk_site_sample_end(&r->life, thread, now_ns);
     vacate(r);
+    return weight_bytes;
 }
 
 static void note_growth(struct hk_site_slot *slot, struct hk_site_life *life, size_t bytes)
@@ -275,13 +284,15 @@ static void note_size(struct hk_site_slot *slot, struct hk_site_life *life, size
         hk_add_relaxed(&slot->est_live_bytes, after - before);
 }
 
-void hk_site_sample_resized(const void *p, size_t bytes, bool ended, uint32_t thread, uint64_t now_ns)
+uint64_t hk_site_sample_resized(const void *p, size_t bytes, bool ended, uint32_t thread, uint64_t now_ns)
 {
     struct record *r = take(p, p);
+    uint64_t weight_bytes;
     struct hk_site_slot *slot;
 
     if (!r)
-        return;
+        return 0;
+    weight_bytes = ended ? stays(&r->life, thread) : 0;
     slot = slot_of(&r->life);
     if (slot) {
         note_growth(slot, &r->life, bytes);
@@ -294,6 +305,7 @@ void hk_site_sample_resized(const void *p, size_t bytes, bool ended, uint32_t th
         vacate(r);
     else
         publish(r, p);
+    return weight_bytes;
 }
 
 void hk_site_sample_weigh(const void *site, const void *p, uint64_t serial, uint32_t nr_calls, uint64_t bytes)

@@ -2,9 +2,7 @@
 //
 // The profile of call sites: what it says of programs whose allocations are known, and that a sampled
 // block is a block like any other.
-#include "harness.h"
-
-#include "hakmem/hakmem.h"
+#include "sites.h"
 
 #include <dlfcn.h>
 #include <elf.h>
@@ -16,97 +14,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define COUNT(array) (sizeof(array) / sizeof *(array))
-#define KIB ((size_t)1024)
-#define MIB (1024 * KIB)
-#define NOINLINE __attribute__((noinline))
-
-// A place of its own in the program; its one call lies within the first bytes.
-#define SITE(name, expression)                                                                     \
-    NOINLINE static void *name(size_t size)                                                        \
-    {                                                                                              \
-        return hide(expression);                                                                   \
-    }
-SITE(site_a, malloc(size))
-SITE(site_b, malloc(size))
-SITE(site_c, malloc(size))
-SITE(site_d, malloc(size))
-SITE(site_e, malloc(size))
-SITE(site_f, malloc(size))
-
-typedef void *site_fn(size_t size);
-
-// ---- settings ----------------------------------------------------------------------------------
-
-// The case starts itself again with these; true once it runs with them.
-static bool with(const char *name, const char *value, const char *self)
-{
-    const char *argv[] = {"sites", self, NULL};
-
-    if (getenv(name) != NULL && strcmp(getenv(name), value) == 0)
-        return true;
-    setenv(name, value, 1);
-    fflush(stdout);
-    execv("/proc/self/exe", (char *const *)(uintptr_t)argv);
-    abort();
-}
-
 // ---- the table ---------------------------------------------------------------------------------
-
-static int (*site_foreach)(int (*)(const hak_site_t *, void *), void *);
-
-static void *symbol(const char *name)
-{
-    void *found = dlsym(RTLD_DEFAULT, name);
-
-    if (found == NULL) {
-        printf("# no %s\n", name);
-        exit(FAIL);
-    }
-    return found;
-}
-
-struct wanted {
-    site_fn *function;
-    hak_site_t sum; // of the sites in the function
-};
-
-static int add(const hak_site_t *site, void *arg)
-{
-    struct wanted *wanted = arg;
-    uintptr_t start = (uintptr_t)wanted->function, at = (uintptr_t)site->site;
-    hak_site_t *sum = &wanted->sum;
-
-    if (at < start || at - start > 24)
-        return 0;
-    sum->site = site->site;
-    sum->allocs += site->allocs;
-    sum->frees += site->frees;
-    sum->total_bytes += site->total_bytes;
-    sum->live_bytes += site->live_bytes;
-    sum->samples += site->samples;
-    sum->samples_ended += site->samples_ended;
-    sum->samples_grown += site->samples_grown;
-    sum->samples_handed += site->samples_handed;
-    sum->size_p50 = site->size_p50;
-    sum->size_p99 = site->size_p99;
-    sum->lifetime_p50_ns = site->lifetime_p50_ns;
-    sum->lifetime_p99_ns = site->lifetime_p99_ns;
-    sum->call_paths = site->call_paths;
-    sum->module = site->module;
-    memcpy(sum->build_id, site->build_id, sizeof sum->build_id);
-    return 0;
-}
-
-static hak_site_t look_at(site_fn *function)
-{
-    struct wanted wanted = {.function = function};
-    void *found = symbol("hak_site_foreach");
-
-    memcpy(&site_foreach, &found, sizeof found);
-    site_foreach(add, &wanted);
-    return wanted.sum;
-}
 
 static int count_samples(const hak_site_t *site, void *sum)
 {
@@ -122,15 +30,6 @@ static uint64_t all_samples(void)
     memcpy(&site_foreach, &found, sizeof found);
     site_foreach(count_samples, &sum);
     return sum;
-}
-
-static double root(double x)
-{
-    double r = x;
-
-    for (int i = 0; i < 60 && r > 0; i++)
-        r = (r + x / r) / 2;
-    return r;
 }
 
 // ---- known truth -------------------------------------------------------------------------------
@@ -483,6 +382,62 @@ static int lists_that_grow(void)
     return PASS;
 }
 
+// All but e^-rounds of the blocks are replaced by site_b's, each where one was freed: no refill tells of them.
+static int replaced(size_t (*size)(uint64_t *seed), size_t n)
+{
+    static void *block[640000];
+    uint64_t seed = 88172645463325252, bytes = 0, new_bytes = 0;
+    double a, b;
+
+    for (size_t i = 0; i < n; i++)
+        block[i] = site_a(size(&seed));
+    for (size_t i = 0; i < 3 * n; i++) {
+        size_t victim = random_next(&seed) % n;
+        size_t bytes_now = size(&seed);
+        free(block[victim]);
+        block[victim] = site_b(bytes_now);
+        if ((new_bytes += bytes_now) > MIB) { // a program that writes to its data is not faster
+            new_bytes = 0;
+            wait_ms(1);
+        }
+    }
+    for (size_t i = 0; i < n; i++)
+        bytes += malloc_usable_size(block[i]);
+    a = (double)look_at(site_a).live_bytes / (double)bytes;
+    b = (double)look_at(site_b).live_bytes / (double)bytes;
+    printf("# of %.1f MB live the first site has %.2f, 0.05 is right, the other %.2f\n", (double)bytes / 1e6, a, b);
+    CHECK(a < 0.2);
+    CHECK(b > 0.5 && b < 1.5); // some 100 samples: 5 standard deviations
+    CHECK(look_at(site_b).total_bytes > 2 * bytes); // of 3
+    for (size_t i = 0; i < n; i++)
+        free(block[i]);
+    CHECK((double)look_at(site_b).live_bytes < 0.1 * (double)bytes);
+    return PASS;
+}
+
+static size_t always_64(uint64_t *seed)
+{
+    (void)seed;
+    return 64;
+}
+
+static size_t up_to_2000(uint64_t *seed)
+{
+    return 1 + random_next(seed) % 2000;
+}
+
+static int data_is_replaced(void)
+{
+    with("HAKMEM_PROF_SAMPLE", "256K", "data that is replaced");
+    return replaced(always_64, 640000);
+}
+
+static int data_of_many_sizes_is_replaced(void)
+{
+    with("HAKMEM_PROF_SAMPLE", "256K", "data of many sizes that is replaced");
+    return replaced(up_to_2000, 30000);
+}
+
 // ---- threads, fork -----------------------------------------------------------------------------
 
 static void *handed[20000];
@@ -499,15 +454,6 @@ static void *allocate_handed(void *arg)
     for (size_t i = 0; i < COUNT(handed); i++)
         handed[i] = site_a(100);
     return arg;
-}
-
-static int in_thread(void *(*function)(void *))
-{
-    pthread_t thread;
-
-    CHECK_EQ(0, pthread_create(&thread, NULL, function, NULL));
-    CHECK_EQ(0, pthread_join(thread, NULL));
-    return PASS;
 }
 
 static int another_thread_frees(void)
@@ -557,162 +503,6 @@ static int child_goes_on(void)
     CHECK_EQ(0, status);
     CHECK_EQ(before, look_at(site_a).samples); // what the child did is the child's
     CHECK_EQ(0, look_at(site_a).samples_ended);
-    return PASS;
-}
-
-// ---- above 64 KiB ------------------------------------------------------------------------------
-
-static void wait_ms(long ms)
-{
-    struct timespec t = {ms / 1000, ms % 1000 * 1000000};
-
-    nanosleep(&t, NULL);
-}
-
-// Few enough to be followed one by one: what the table says is exact.
-static int large_blocks_are_followed(void)
-{
-    static void *small_run[20], *big[8];
-    uint64_t total = 0, live = 0;
-
-    for (size_t i = 0; i < COUNT(small_run); i++)
-        small_run[i] = site_a(100000 + i);
-    for (size_t i = 0; i < COUNT(big); i++) {
-        big[i] = site_b(3 * MIB + i * MIB);
-        total += 3 * MIB + i * MIB;
-    }
-    hak_site_t site = look_at(site_b);
-    CHECK_EQ(COUNT(big), site.samples);
-    CHECK_EQ(total, site.total_bytes);
-    CHECK_EQ(total, site.live_bytes);
-    CHECK_EQ(0, site.frees);
-    wait_ms(60);
-    for (size_t i = 0; i < COUNT(small_run); i++)
-        if (i % 4 != 0)
-            free(small_run[i]);
-        else
-            live += 100000 + i;
-    for (size_t i = 1; i < COUNT(big); i++)
-        free(big[i]);
-    site = look_at(site_a);
-    CHECK_EQ(COUNT(small_run), site.allocs);
-    CHECK_EQ(COUNT(small_run) * 3 / 4, site.frees);
-    CHECK_EQ(live, site.live_bytes);
-    CHECK(site.lifetime_p50_ns >= 50000000 && site.lifetime_p50_ns < 10000000000);
-    CHECK(site.size_p50 >= 100000 && site.size_p50 <= 100020);
-    site = look_at(site_b);
-    CHECK_EQ(3 * MIB, site.live_bytes);
-    CHECK_EQ(COUNT(big) - 1, site.frees);
-    // What was followed enters the thread's cache all the same: the next ones come from there.
-    void *again = site_a(100000);
-    CHECK(again == small_run[19] || again == small_run[18] || again == small_run[17]);
-    return PASS;
-}
-
-// Pairs that the fast path serves: one in some hundreds is followed, and stands for the others. A slow machine
-// sees more of them.
-static int large_pairs_are_few_samples(void)
-{
-    for (int i = 0; i < 200000; i++)
-        free(site_a(100000));
-    hak_site_t site = look_at(site_a);
-    printf("# %llu samples of 200000 pairs\n", (unsigned long long)site.samples);
-    CHECK_EQ(200000, site.allocs);
-    CHECK(site.samples >= 20 && site.samples <= 200000 / 8);
-    CHECK_EQ(site.samples, site.samples_ended);
-    CHECK_EQ(0, site.live_bytes);
-    CHECK(site.frees > 100000);
-    return PASS;
-}
-
-// A keeps, B borrows, thousands at a time: one in sixteen is followed (on a machine that is fast enough), and the
-// sums hold.
-static int many_large_blocks(void)
-{
-    static void *kept[12000];
-    uint64_t right, seed = (uint64_t)(uintptr_t)&seed;
-
-    for (size_t i = 0; i < COUNT(kept); i++) {
-        void *borrowed = site_b(70000 + random_next(&seed) % 20000);
-        kept[i] = site_a(70000);
-        free(borrowed);
-    }
-    for (size_t i = 0; i < COUNT(kept); i++)
-        if (i % 3 == 0)
-            free(kept[i]);
-    right = COUNT(kept) * 2 / 3 * 70000;
-    hak_site_t a = look_at(site_a), b = look_at(site_b);
-    printf("# %llu samples, %.1f MB live of %.1f; %llu samples, %llu live\n", (unsigned long long)a.samples,
-           (double)a.live_bytes / 1e6, (double)right / 1e6, (unsigned long long)b.samples,
-           (unsigned long long)b.live_bytes);
-    CHECK_EQ(COUNT(kept), a.allocs);
-    CHECK_EQ(COUNT(kept), b.allocs);
-    CHECK(a.samples > 100 && b.samples > 100);
-    double off = (double)a.live_bytes / (double)right - 1, bound = 6 / root((double)(a.samples - a.samples_ended));
-    CHECK(off < bound && off > -bound);
-    CHECK_EQ(0, b.live_bytes);
-    return PASS;
-}
-
-static void *growing;
-SITE(outgrow, realloc(growing, size))
-
-static int large_growth(void)
-{
-    char *p = site_a(100000);
-
-    for (size_t size = 100000; size < 20000000; size += size / 2)
-        p = realloc(p, size);
-    hak_site_t site = look_at(site_a);
-    CHECK_EQ(1, site.samples);
-    CHECK_EQ(1, site.samples_grown);
-    CHECK_EQ(0, site.samples_ended);
-    CHECK(site.live_bytes > 13000000 && site.live_bytes < 20000000);
-    p = realloc(p, 200000); // a shrink to a run's size, then to a small block's
-    CHECK_EQ(200000, look_at(site_a).live_bytes);
-    p = realloc(p, 1000);
-    CHECK_EQ(1, look_at(site_a).samples_ended);
-    CHECK_EQ(0, look_at(site_a).live_bytes);
-    free(p);
-    // What begins small and outgrows 64 KiB is counted where it does.
-    growing = site_b(1000);
-    growing = outgrow(300000);
-    CHECK_EQ(1, look_at(outgrow).allocs);
-    CHECK_EQ(300000, look_at(outgrow).live_bytes);
-    free(growing);
-    CHECK_EQ(0, look_at(outgrow).live_bytes);
-    return PASS;
-}
-
-static void *large_handed[10];
-
-static void *free_large(void *arg)
-{
-    for (size_t i = 0; i < COUNT(large_handed); i++)
-        free(large_handed[i]);
-    return arg;
-}
-
-static int large_hand_off(void)
-{
-    for (size_t i = 0; i < COUNT(large_handed); i++)
-        large_handed[i] = site_a(100000 + i * MIB);
-    CHECK_EQ(PASS, in_thread(free_large));
-    CHECK_EQ(COUNT(large_handed), look_at(site_a).samples_handed);
-    CHECK_EQ(0, look_at(site_a).live_bytes);
-    return PASS;
-}
-
-static int large_without_a_profile(void)
-{
-    with("HAKMEM_PROF", "off", "nothing is followed without a profile");
-    void *p = site_a(3 * MIB);
-    free(site_a(100000));
-    hak_site_t site = look_at(site_a);
-    CHECK_EQ(2, site.allocs);
-    CHECK_EQ(0, site.samples);
-    CHECK_EQ(0, site.live_bytes);
-    free(p);
     return PASS;
 }
 
@@ -853,15 +643,11 @@ int main(int argc, char **argv)
         {"double and interior frees of sampled blocks", misuse, 60},
         {"growth by realloc", growth, 0},
         {"lists that grow", lists_that_grow, 0},
+        {"data that is replaced", data_is_replaced, 60},
+        {"data of many sizes that is replaced", data_of_many_sizes_is_replaced, 60},
         {"another thread frees", another_thread_frees, 0},
         {"blocks outlive their thread", thread_ends_first, 30},
         {"a fork child goes on", child_goes_on, 0},
-        {"large blocks are followed", large_blocks_are_followed, 0},
-        {"large pairs are few samples", large_pairs_are_few_samples, 0},
-        {"many large blocks are estimated", many_large_blocks, 30},
-        {"large blocks that grow", large_growth, 0},
-        {"large blocks that change hands", large_hand_off, 0},
-        {"nothing is followed without a profile", large_without_a_profile, 0},
         {"labels are counted exactly", labels_are_exact, 0},
         {"switches are obeyed", switches, 60},
         {"a seed repeats", a_seed_repeats, 30},

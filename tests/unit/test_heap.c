@@ -1238,7 +1238,7 @@ START_TEST(sampled_blocks_are_of_no_thread)
     make_heaps(2);
     for (unsigned i = 0; i < 2 * HK_NR_CLASSES; i++) {
         unsigned c = i % HK_NR_CLASSES;
-        p[i] = hk_heap_alloc_sampled(heap[0], c);
+        p[i] = hk_heap_alloc_sampled(c);
         ck_assert_ptr_nonnull(p[i]);
         ck_assert_uint_eq(hk_class_of_word(hk_pagemap_word(p[i])), c);
         ck_assert(hk_heap_is_sampled_word(hk_pagemap_word(p[i])));
@@ -1261,7 +1261,7 @@ START_TEST(sampled_slabs_are_not_stolen)
     void *p;
 
     make_heaps(1);
-    p = hk_heap_alloc_sampled(heap[0], hk_size_to_class(96));
+    p = hk_heap_alloc_sampled(hk_size_to_class(96));
     get_many(500, 96);
     ck_assert_uint_eq(heap[0]->stats.nr_slabs_stolen, 0);
     ck_assert(hk_heap_is_sampled_word(hk_pagemap_word(p)));
@@ -1273,17 +1273,17 @@ START_TEST(empty_sampled_slabs_go_back)
 {
     make_heaps(1);
     for (unsigned c = HK_FIRST_POOL_CLASS; c < HK_NR_CLASSES; c++)
-        put_sampled(hk_heap_alloc_sampled(heap[0], c));
+        put_sampled(hk_heap_alloc_sampled(c));
     ck_assert_uint_eq(hk_span_used_bytes(), 0);
     for (unsigned c = 0; c < HK_FIRST_POOL_CLASS; c++)
-        put_sampled(hk_heap_alloc_sampled(heap[0], c));
+        put_sampled(hk_heap_alloc_sampled(c));
     ck_assert_uint_gt(hk_span_used_bytes(), 0); /* the last slab of a small class stays */
     hk_heap_reclaim(NULL);
     ck_assert_uint_eq(hk_span_used_bytes(), 0);
 }
 END_TEST
 
-/* What enters a magazine from slabs and parcels, or is a sample, is counted down; recycled blocks are not. */
+/* What enters a magazine from slabs and parcels is counted down; recycled blocks and samples are not. */
 START_TEST(bytes_are_counted_down)
 {
     struct hk_sampling *s;
@@ -1303,10 +1303,9 @@ START_TEST(bytes_are_counted_down)
     for (int round = 0; round < 100; round++)
         put(get(100));
     ck_assert_int_eq(s->countdown, before);
-    put_sampled(hk_heap_alloc_sampled(heap[0], class));
-    ck_assert_int_eq(before - s->countdown, size);
+    put_sampled(hk_heap_alloc_sampled(class));
+    ck_assert_int_eq(s->countdown, before);
 
-    before = s->countdown;
     become(heap[1]);
     for (unsigned i = 0; i < 10; i++)
         put_slow(heap[1], block[i]);
@@ -1339,11 +1338,97 @@ START_TEST(no_memory_for_a_sample)
 {
     make_heaps(1);
     fake_os_fail_all(FAKE_MAP, ENOMEM);
-    heap[0]->sampling.countdown = 5;
-    ck_assert_ptr_null(hk_heap_alloc_sampled(heap[0], 3));
-    ck_assert_int_eq(heap[0]->sampling.countdown, 5);
+    ck_assert_ptr_null(hk_heap_alloc_sampled(3));
     fake_os_fail_all(FAKE_MAP, 0);
-    ck_assert_ptr_nonnull(hk_heap_alloc_sampled(heap[0], 3));
+    ck_assert_ptr_nonnull(hk_heap_alloc_sampled(3));
+}
+END_TEST
+
+/* ---- classes led to the slow path ---------------------------------------------------------- */
+
+START_TEST(a_diverted_class_is_allocated_slowly)
+{
+    void *p;
+
+    make_heaps(1);
+    for (unsigned c = 0; c < HK_NR_SIZED_CLASSES; c++) {
+        size_t least = c ? hk_size_class[c - 1].size + 1u : 1, most = hk_min(hk_size_class[c].size, HK_FAST_MAX);
+        put(get(least));
+        p = hk_heap_alloc_fast(most);
+        ck_assert(p && free_fast(p));
+        hk_heap_divert(heap[0], c);
+        hk_heap_divert(heap[0], c); /* twice is once */
+        ck_assert(hk_heap_is_diverted(heap[0], c) && heap[0]->nr_diverted == 1);
+        ck_assert(!hk_heap_alloc_fast(least) && !hk_heap_alloc_fast(most));
+        ck_assert(c == 0 || heap[0]->own_offset[(least - 2) / 16] == hk_class_offset[(least - 2) / 16]); /* its neighbour's */
+        p = get(most); /* as ever, from the same magazine */
+        ck_assert(p && free_fast(p));
+        hk_heap_restore(heap[0], c);
+        hk_heap_restore(heap[0], c);
+        ck_assert(!hk_heap_is_diverted(heap[0], c) && heap[0]->class_offset == hk_class_offset);
+        ck_assert_ptr_eq(hk_heap_alloc_fast(most), p);
+    }
+    hk_heap_divert(heap[0], HK_FIRST_ALIGNED_CLASS); /* malloc asks for none of these */
+    ck_assert_uint_eq(heap[0]->nr_diverted, 0);
+    ck_assert_mem_eq(heap[0]->own_offset, hk_class_offset, sizeof hk_class_offset);
+    check_all();
+}
+END_TEST
+
+START_TEST(a_parked_heap_diverts_nothing)
+{
+    make_heaps(1);
+    hk_heap_divert(heap[0], 3);
+    hk_heap_divert(heap[0], 9);
+    hk_heap_park(heap[0]);
+    ck_assert_ptr_eq(hk_heap_adopt(), heap[0]);
+    ck_assert(heap[0]->nr_diverted == 0 && heap[0]->class_offset == hk_class_offset);
+    put(get(hk_size_class[3].size));
+    ck_assert_ptr_nonnull(hk_heap_alloc_fast(hk_size_class[3].size));
+}
+END_TEST
+
+/* Lets go of blocks until the magazine's older half has gone. */
+static void overflow(size_t n)
+{
+    size_t before = heap[0]->stats.nr_flushes;
+    unsigned class = hk_size_to_class(n), i = 0;
+
+    heap[0]->slabs[class].nr_refills = 0; /* or it grows */
+    while (heap[0]->stats.nr_flushes == before)
+        put(block[i++]);
+}
+
+/* What is owed leaves with the blocks, in proportion; the last of it takes the diversion along. */
+START_TEST(samples_owed_leave_with_the_blocks)
+{
+    unsigned class = hk_size_to_class(100), sum = 0;
+    struct hk_sampling *s;
+
+    make_heaps(1);
+    s = &heap[0]->sampling;
+    get_many(100, 200);
+    s->owed[class] = 1000;
+    s->nr_owed = 1;
+    hk_heap_divert(heap[0], class);
+    overflow(100);
+    ck_assert_uint_ge(s->owed[class], 400); /* half of it, and the block that did not fit */
+    ck_assert_uint_le(s->owed[class], 600);
+    ck_assert(s->nr_owed == 1 && hk_heap_is_diverted(heap[0], class));
+    hk_heap_flush_all(heap[0]);
+    ck_assert(s->owed[class] == 0 && s->nr_owed == 0 && !hk_heap_is_diverted(heap[0], class));
+
+    for (unsigned round = 0; round < 200; round++) { /* of one it is a matter of chance */
+        get_many(100, 200);
+        s->owed[class] = 1;
+        s->nr_owed = 1;
+        overflow(100);
+        sum += s->owed[class];
+        s->owed[class] = s->nr_owed = 0;
+        hk_heap_flush_all(heap[0]);
+    }
+    ck_assert_uint_ge(sum, 50);
+    ck_assert_uint_le(sum, 150);
 }
 END_TEST
 
@@ -1918,6 +2003,9 @@ int main(void)
     tcase_add_test(tc, bytes_are_counted_down);
     tcase_add_test(tc, refill_says_when_a_sample_is_due);
     tcase_add_test(tc, no_memory_for_a_sample);
+    tcase_add_test(tc, a_diverted_class_is_allocated_slowly);
+    tcase_add_test(tc, a_parked_heap_diverts_nothing);
+    tcase_add_test(tc, samples_owed_leave_with_the_blocks);
     tcase_add_test(tc, heap_blocks_freed_without_a_heap);
 
     tc = new_case(suite, "refusals", setup, teardown);
