@@ -14,7 +14,7 @@
 #define MAX_SNAPSHOT_TABLES 200
 
 struct symbol_row {
-    char function[160], file[160], module[160];
+    char function[SYMBOL_NAME_BYTES], file[160], module[160];
     uint64_t offset;
     uint32_t line, unused;
 };

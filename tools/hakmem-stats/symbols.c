@@ -3,6 +3,7 @@
 #include "symbols_private.h"
 
 #include "elf_file.h"
+#include "output.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -89,16 +90,53 @@ static const char *base_name(const char *path)
     return slash ? slash + 1 : path;
 }
 
-const char *symbol_text(const struct symbol *symbol, uint64_t address, char *text, size_t bytes)
+/* What a name of C++ is without its last parameters, and what comes after them; all of it where there are none. */
+static size_t without_parameters(const char *name)
 {
-    if (symbol->function[0] && symbol->file[0])
-        snprintf(text, bytes, "%s (%s:%u)", symbol->function, base_name(symbol->file),
-                 symbol->line);
-    else if (symbol->function[0])
-        snprintf(text, bytes, "%s (%s)", symbol->function, base_name(symbol->module));
-    else if (symbol->module[0])
-        snprintf(text, bytes, "%s+0x%" PRIx64, base_name(symbol->module), symbol->offset);
+    const char *end = strrchr(name, ')');
+    size_t at = end ? (size_t)(end - name) + 1 : 0;
+    unsigned depth = 0;
+
+    if (!end || (end[1] && end[1] != ' ' && end[1] != '&')) /* " const", " [clone .cold]" */
+        return strlen(name);
+    while (at > 0) {
+        at--;
+        depth += name[at] == ')';
+        depth -= name[at] == '(';
+        if (depth == 0)
+            break;
+    }
+    return depth == 0 && at > 0 ? at : strlen(name);
+}
+
+/* "name (place)" in so many columns: the name gives way, with "..." in place of its end. */
+static void join(const char *name, const char *place, unsigned columns, char text[SYMBOL_TEXT_BYTES])
+{
+    size_t room = columns > strlen(place) + 3 ? columns - strlen(place) - 3 : 0;
+
+    if (columns == 0 || columns == SYMBOL_WHOLE || strlen(name) <= room)
+        snprintf(text, SYMBOL_TEXT_BYTES, "%s (%s)", name, place);
+    else if (room > 3 && room < SYMBOL_NAME_BYTES)
+        snprintf(text, SYMBOL_TEXT_BYTES, "%.*s... (%s)", (int)room - 3, name, place);
     else
-        snprintf(text, bytes, "0x%" PRIx64, address);
-    return text;
+        snprintf(text, SYMBOL_TEXT_BYTES, "%.*s", (int)columns, name);
+}
+
+const char *symbol_text(const struct symbol *symbol, uint64_t address, unsigned columns, char text[SYMBOL_TEXT_BYTES])
+{
+    char place[200], name[SYMBOL_NAME_BYTES];
+    size_t length = columns == SYMBOL_WHOLE ? strlen(symbol->function) : without_parameters(symbol->function);
+
+    if (symbol->function[0] && symbol->file[0])
+        snprintf(place, sizeof place, "%s:%u", base_name(symbol->file), symbol->line);
+    else
+        snprintf(place, sizeof place, "%s", base_name(symbol->module));
+    snprintf(name, sizeof name, "%.*s", (int)length, symbol->function);
+    if (name[0])
+        join(name, place, columns, text);
+    else if (symbol->module[0])
+        snprintf(text, SYMBOL_TEXT_BYTES, "%s+0x%" PRIx64, place, symbol->offset);
+    else
+        snprintf(text, SYMBOL_TEXT_BYTES, "0x%" PRIx64, address);
+    return clean_text(text, SYMBOL_TEXT_BYTES, text, SYMBOL_TEXT_BYTES);
 }

@@ -2,6 +2,8 @@
 /* Functions and lines by libdwfl, a module reported when its first address is asked for. */
 #include "symbols_private.h"
 
+#include "demangle.h"
+
 #include <elfutils/libdwfl.h>
 #include <stdio.h>
 #include <string.h>
@@ -49,7 +51,7 @@ void symbols_find_function(struct symbols *symbols, struct module *module, uint6
         return;
     name = dwfl_module_addrname(module->debug, address);
     if (name)
-        snprintf(symbol->function, sizeof symbol->function, "%.159s", name);
+        demangle(name, symbol->function, sizeof symbol->function);
     line = dwfl_module_getsrc(module->debug, address);
     file = line ? dwfl_lineinfo(line, NULL, &number, NULL, NULL, NULL) : NULL;
     if (file)

@@ -10,7 +10,7 @@
 static void print_site(struct target *t, const struct table *table, uint32_t row)
 {
     char live[NUMBER_BYTES], total[NUMBER_BYTES], allocs[NUMBER_BYTES], most[NUMBER_BYTES],
-        name[400];
+        name[SYMBOL_TEXT_BYTES];
     char life[NUMBER_BYTES] = "-", middle[NUMBER_BYTES] = "-";
     struct symbol symbol;
     struct site site;
@@ -24,18 +24,18 @@ static void print_site(struct target *t, const struct table *table, uint32_t row
     printf("  %9s %9s %9s %9s %9s %9s  %-16s  %s\n", human_bytes(site.live_bytes, live),
            human_bytes(site.total_bytes, total), human_count(site.allocs, allocs), middle,
            human_bytes(site.max_bytes, most), life, site.purpose,
-           symbol_text(&symbol, site.key, name, sizeof name));
+           symbol_text(&symbol, site.key, output_room(81), name));
 }
 
 void json_site(struct target *t, const struct table *table, uint32_t row)
 {
     struct symbol symbol;
     struct site site;
-    char name[400];
+    char name[SYMBOL_TEXT_BYTES];
 
     site_read(table, row, &site);
     target_symbol(t, row, &symbol);
-    json_text("site", symbol_text(&symbol, site.key, name, sizeof name));
+    json_text("site", symbol_text(&symbol, site.key, SYMBOL_WHOLE, name));
     json_number("key", site.key);
     json_number("allocs", site.allocs);
     json_number("frees", site.frees);
