@@ -29,7 +29,7 @@ struct Table {
 
 OUTLINED void Table::grow(int n) const &
 {
-    for (int i = 0; i < n; i++)
+    for (volatile int i = 0; i < n; i = i + 1)
         hold(malloc(200000)); // line: grow
 }
 
@@ -39,7 +39,7 @@ template <class Key, class Value> struct Pool {
 
 template <class Key, class Value> OUTLINED void Pool<Key, Value>::fill()
 {
-    for (int i = 0; i < 7; i++)
+    for (volatile int i = 0; i < 7; i = i + 1)
         hold(malloc(210000));
 }
 } // namespace storage
@@ -58,7 +58,7 @@ INLINED void *make_two(size_t n)
 
 OUTLINED void outermost()
 {
-    for (int i = 0; i < 5; i++)
+    for (volatile int i = 0; i < 5; i = i + 1)
         make_two(220000); // line: outermost
 }
 

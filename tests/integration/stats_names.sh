@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: MIT
 #
 # hakmem-stats and the names of call sites in C++: as they were written, whole where programs read, shortened on a
-# terminal, and hostile ones.
+# terminal, and hostile ones; inlined functions.
 
 src=${HK_SRCDIR:-.}/tests/integration
 . "$src/tap.sh"
@@ -37,14 +37,25 @@ if ! $cxx -g -O2 -DHOSTILE_NAME="\"$hostile\"" -o "$work/names" "$src/stats_name
     finish
 fi
 
-LD_PRELOAD="$lib" "$work/names" >"$work/said" 2>&1 &
-pid=$!
-trap 'kill -9 $pid 2>/dev/null; rm -rf "$work"' EXIT
-tries=0
-while ! grep -q ready "$work/said" && test $tries -lt 400 && kill -0 $pid; do
-    sleep 0.05
-    tries=$((tries + 1))
-done
+pids=
+# shellcheck disable=SC2086
+trap 'kill -9 $pids 2>/dev/null; rm -rf "$work"' EXIT
+
+# start PROGRAM: runs it until it says "ready"; its number is in $pid
+start() {
+    : >"$work/said"
+    LD_PRELOAD="$lib" "$1" >"$work/said" 2>&1 &
+    pid=$!
+    pids="$pids $pid"
+    tries=0
+    while ! grep -q ready "$work/said" && test $tries -lt 400 && kill -0 $pid; do
+        sleep 0.05
+        tries=$((tries + 1))
+    done
+}
+
+start "$work/names"
+names=$pid
 
 # check NAME PATTERN COMMAND...: the pattern (grep -E) is in what the command prints, and it succeeds
 check() {
@@ -77,10 +88,43 @@ if have "$python"; then
 fi
 "$tool" snapshot "$pid" -o "$work/snapshot"
 check "a snapshot: too" '"function":"storage::Pool<.{300,}>::fill\(\)"' "$tool" sites "$work/snapshot" --json
+# --- inlined functions ---
+
+file=$src/stats_names.cc
+inlined_check() { # TITLE
+    check "$1: in headers of the library: the line of the caller" " load_table \(stats_names.cc:$(line load_table)\)$" \
+        "$tool" sites "$target"
+    check "$1: in the program's own: both" \
+        " outermost \(stats_names.cc:$(line outermost)\) > make \(stats_names.cc:$(line innermost)\)$" "$tool" sites "$target"
+    frame="\{\"function\":\"make[^}]*\",\"file\":\"[^\"]*stats_names.cc\",\"line\":"
+    check "$1: json has all of them, innermost first" \
+        "\"line\":$(line outermost),[^]]*\"inlined\":\[$frame$(line innermost)\},$frame$(line middle)\}\]" \
+        "$tool" sites "$target" --json
+}
+target=$pid
+inlined_check "a process"
+target=$work/snapshot
+inlined_check "a snapshot"
+if have "$python"; then
+    check "pprof has all of them, innermost first" \
+        "make[^/]* $file:$(line innermost) make_two[^/]* $file:$(line middle) outermost\(\) $file:$(line outermost)$" \
+        "$python" "$src/pprof_decode.py" "$work/pprof"
+fi
+# clang writes no index from addresses to units.
+if have clang++ && clang++ -g -O2 -o "$work/clang" "$src/stats_names.cc" 2>/dev/null; then
+    start "$work/clang"
+    target=$pid
+    inlined_check "clang"
+else
+    skip "clang" "no clang++"
+fi
+
+# --- a terminal ---
+
 if have script stty; then
     check "a terminal: the name gives way, file and line do not" \
         "^.{81}storage::Pool<.{20,}\.\.\. \(stats_names.cc:[0-9]+\).?$" \
-        script -qec "stty cols 160; '$tool' sites $pid" /dev/null
+        script -qec "stty cols 160; '$tool' sites $names" /dev/null
     check "and no line is longer" "^0$" sh -c "tr -d '\r' <'$work/out' | sed 's/$(printf '\033')\[[0-9]*m//g' | awk 'length > 160 { n++ } END { print n + 0 }'"
 else
     skip "a terminal" "no script or stty"

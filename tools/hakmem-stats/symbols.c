@@ -54,35 +54,6 @@ struct symbols *symbols_open(const struct source *source)
     return symbols;
 }
 
-void symbols_find(struct symbols *symbols, uint64_t address, struct symbol *symbol)
-{
-    const struct mapping *m = symbols ? maps_find(&symbols->source->maps, address - 1) : NULL;
-    struct module *module;
-
-    memset(symbol, 0, sizeof *symbol);
-    if (!m || m->path[0] != '/' || !(module = module_of(symbols, m)))
-        return;
-    snprintf(symbol->module, sizeof symbol->module, "%.159s", m->path);
-    symbol->offset = address - module->bias;
-    symbols_find_function(symbols, module, address - 1, symbol);
-}
-
-void symbols_close(struct symbols *symbols)
-{
-    struct module *next;
-
-    if (!symbols)
-        return;
-    symbols_end_functions(symbols);
-    for (struct module *module = symbols->modules; module; module = next) {
-        next = module->next;
-        if (module->fd >= 0)
-            close(module->fd);
-        free(module);
-    }
-    free(symbols);
-}
-
 static const char *base_name(const char *path)
 {
     const char *slash = strrchr(path, '/');
@@ -109,6 +80,59 @@ static size_t without_parameters(const char *name)
     return depth == 0 && at > 0 ? at : strlen(name);
 }
 
+/* Of the C and C++ libraries, of compilers: not what an allocation is for. */
+static bool is_system_file(const char *file)
+{
+    return strncmp(file, "/usr/include/", 13) == 0 || strncmp(file, "/usr/lib/", 9) == 0 ||
+           strncmp(file, "/rustc/", 7) == 0 || strstr(file, "/include/c++/") != NULL;
+}
+
+void symbol_choose_inner(struct symbol *symbol, const struct frame *inlined, unsigned nr)
+{
+    for (unsigned i = 0; i < nr; i++) {
+        const struct frame *f = &inlined[i];
+        if (f->file[0] == '\0' || f->function[0] == '\0' || is_system_file(f->file))
+            continue;
+        size_t length = without_parameters(f->function);
+        snprintf(symbol->inner, sizeof symbol->inner, "%.*s (%.80s:%u)", length < 200 ? (int)length : 200, f->function,
+                 base_name(f->file), f->line);
+        return;
+    }
+}
+
+unsigned symbols_find(struct symbols *symbols, uint64_t address, struct symbol *symbol,
+                      struct frame inlined[MAX_INLINED])
+{
+    const struct mapping *m = symbols ? maps_find(&symbols->source->maps, address - 1) : NULL;
+    struct module *module;
+    unsigned nr;
+
+    memset(symbol, 0, sizeof *symbol);
+    if (!m || m->path[0] != '/' || !(module = module_of(symbols, m)))
+        return 0;
+    snprintf(symbol->module, sizeof symbol->module, "%.159s", m->path);
+    symbol->offset = address - module->bias;
+    nr = symbols_find_function(symbols, module, address - 1, symbol, inlined);
+    symbol_choose_inner(symbol, inlined, nr);
+    return nr;
+}
+
+void symbols_close(struct symbols *symbols)
+{
+    struct module *next;
+
+    if (!symbols)
+        return;
+    symbols_end_functions(symbols);
+    for (struct module *module = symbols->modules; module; module = next) {
+        next = module->next;
+        if (module->fd >= 0)
+            close(module->fd);
+        free(module);
+    }
+    free(symbols);
+}
+
 /* "name (place)" in so many columns: the name gives way, with "..." in place of its end. */
 static void join(const char *name, const char *place, unsigned columns, char text[SYMBOL_TEXT_BYTES])
 {
@@ -124,7 +148,7 @@ static void join(const char *name, const char *place, unsigned columns, char tex
 
 const char *symbol_text(const struct symbol *symbol, uint64_t address, unsigned columns, char text[SYMBOL_TEXT_BYTES])
 {
-    char place[200], name[SYMBOL_NAME_BYTES];
+    char place[200], name[SYMBOL_NAME_BYTES], inner[sizeof symbol->inner + 3] = "";
     size_t length = columns == SYMBOL_WHOLE ? strlen(symbol->function) : without_parameters(symbol->function);
 
     if (symbol->function[0] && symbol->file[0])
@@ -132,11 +156,17 @@ const char *symbol_text(const struct symbol *symbol, uint64_t address, unsigned 
     else
         snprintf(place, sizeof place, "%s", base_name(symbol->module));
     snprintf(name, sizeof name, "%.*s", (int)length, symbol->function);
-    if (name[0])
+    if (symbol->inner[0])
+        snprintf(inner, sizeof inner, " > %s", symbol->inner);
+    if (columns && columns != SYMBOL_WHOLE && strlen(name) + strlen(place) + strlen(inner) + 3 > columns)
+        inner[0] = '\0';
+    if (name[0]) {
         join(name, place, columns, text);
-    else if (symbol->module[0])
+        strcat(text, inner); /* SYMBOL_TEXT_BYTES hold all three */
+    } else if (symbol->module[0]) {
         snprintf(text, SYMBOL_TEXT_BYTES, "%s+0x%" PRIx64, place, symbol->offset);
-    else
+    } else {
         snprintf(text, SYMBOL_TEXT_BYTES, "0x%" PRIx64, address);
+    }
     return clean_text(text, SYMBOL_TEXT_BYTES, text, SYMBOL_TEXT_BYTES);
 }

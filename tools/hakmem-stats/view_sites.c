@@ -27,14 +27,29 @@ static void print_site(struct target *t, const struct table *table, uint32_t row
            symbol_text(&symbol, site.key, output_room(81), name));
 }
 
+static void json_inlined(const struct frame *inlined, unsigned nr)
+{
+    json_open("inlined", '[');
+    for (unsigned i = 0; i < nr; i++) {
+        json_open(NULL, '{');
+        json_text("function", inlined[i].function);
+        json_text("file", inlined[i].file);
+        json_number("line", inlined[i].line);
+        json_close('}');
+    }
+    json_close(']');
+}
+
 void json_site(struct target *t, const struct table *table, uint32_t row)
 {
+    struct frame inlined[MAX_INLINED];
     struct symbol symbol;
     struct site site;
     char name[SYMBOL_TEXT_BYTES];
+    unsigned nr;
 
     site_read(table, row, &site);
-    target_symbol(t, row, &symbol);
+    nr = target_frames(t, row, &symbol, inlined);
     json_text("site", symbol_text(&symbol, site.key, SYMBOL_WHOLE, name));
     json_number("key", site.key);
     json_number("allocs", site.allocs);
@@ -54,6 +69,7 @@ void json_site(struct target *t, const struct table *table, uint32_t row)
     json_number("line", symbol.line);
     json_text("module", symbol.module);
     json_number("offset", symbol.offset);
+    json_inlined(inlined, nr);
 }
 
 static void sites_json(struct target *target, const struct table *table, const uint32_t *rows,
