@@ -200,6 +200,14 @@ fi
 check "sites: bytes held" 0 "^ +3000000 +3000000 +10 " "$tool" sites "$target" --bytes
 check "sites --limit" 0 "." "$tool" sites "$target" --limit 1
 
+# Of 500 calls in a row the library tells its table in lots of some hundred, and of one call of another site later.
+start env LD_PRELOAD="$lib" "$work/target" many
+check "calls that the table was not told of" 0 " 50000000 +500 .*(hold_many|target\+0x)" "$tool" sites "$pid" --bytes
+start env LD_PRELOAD="$lib" "$work/target" last
+check "and those of a site that it knows nothing of" 0 " 111111 +1 .*(hold_last|target\+0x)" "$tool" sites "$pid" --bytes
+check "no site holds more than it took" 1 "" \
+    sh -c "'$tool' sites $pid --bytes | awk '\$1 ~ /^[0-9]/ && \$1 > \$2' | grep ."
+
 # --- snapshots ---
 
 check "snapshot" 0 "" "$tool" snapshot "$target" -o "$work/a"
