@@ -12,7 +12,9 @@
 
 #define NR_HELD    10
 #define HELD_BYTES 300000
-#define NR_MANY    500
+#ifndef NR_MANY
+#define NR_MANY 500
+#endif
 #define MANY_BYTES 100000
 #define LAST_BYTES 111111
 

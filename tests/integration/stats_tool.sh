@@ -281,6 +281,18 @@ if have gcore && gcore -o "$work/core" "$target" >"$work/gcore" 2>&1; then
     cp "$work/target" "$work/moved"
     head -c 65536 "$core" >"$work/cut"
     check "a core dump whose end is missing" 3 "cut: .*the end is missing" "$tool" core "$work/cut"
+    if "$tool" core "$core" sites | grep -q hold_runs && $cc -g -O2 -DNR_MANY=501 -o "$work/newer" "$src/stats_target.c"; then
+        mv "$work/target" "$work/kept"
+        mv "$work/newer" "$work/target"
+        check "core: the program is not the one that dumped: no names of its" 1 "" \
+            sh -c "'$tool' core '$core' sites | grep hold_runs"
+        check "and that is said" 0 "^note: $work/target is not here, or not the one that the process had" \
+            "$tool" core "$core" sites
+        check "in json, too" 0 "\"missing_files\":\[\{\"path\":\"$work/target\"" "$tool" core "$core" sites --json
+        mv "$work/kept" "$work/target"
+    else
+        skip "core: another program" "no names"
+    fi
     check "core --exe" 0 "moved|target|hold_runs" "$tool" core "$core" --exe "$work/moved" sites
 else
     core=
@@ -294,6 +306,9 @@ cp "$lib" "$work/libhakmem-gone.so"
 start env LD_PRELOAD="$work/libhakmem-gone.so" "$work/target"
 rm "$work/libhakmem-gone.so"
 check "the library's file was deleted" 0 "^  mapped" "$tool" show "$pid"
+check "doctor says so, and what it means" 0 "^note +library's file +$work/libhakmem-gone.so: deleted or replaced since$" \
+    "$tool" doctor "$pid"
+check "sites names functions all the same" 0 "hold_runs|target\+0x" "$tool" sites "$pid"
 : >"$work/libhakmem-gone.so"
 check "and another took its name" 0 "^  mapped" "$tool" show "$pid"
 

@@ -117,6 +117,23 @@ unsigned symbols_find(struct symbols *symbols, uint64_t address, struct symbol *
     return nr;
 }
 
+static const char *why_missing(const struct symbols *symbols, const struct mapping *m)
+{
+    if (m->deleted)
+        return "was deleted or replaced since the process loaded it";
+    return symbols->source->pid ? "cannot be opened" : "is not here, or not the one that the process had";
+}
+
+const char *symbols_missing(const struct symbols *symbols, unsigned i, const char **path)
+{
+    for (const struct module *module = symbols ? symbols->modules : NULL; module; module = module->next)
+        if (module->fd < 0 && i-- == 0) {
+            *path = module->first->path;
+            return why_missing(symbols, module->first);
+        }
+    return NULL;
+}
+
 void symbols_close(struct symbols *symbols)
 {
     struct module *next;

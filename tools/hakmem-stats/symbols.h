@@ -45,6 +45,9 @@ unsigned symbols_find(struct symbols *symbols, uint64_t address, struct symbol *
                       struct frame inlined[MAX_INLINED]);
 /* Fills symbol->inner. */
 void symbol_choose_inner(struct symbol *symbol, const struct frame *inlined, unsigned nr);
+/* Files that addresses lie in and that cannot be had, in no order: why the i-th has no names; NULL: no more. symbols may be
+ * NULL. */
+const char *symbols_missing(const struct symbols *symbols, unsigned i, const char **path);
 void symbols_close(struct symbols *symbols);
 extern const bool symbols_have_functions;
 

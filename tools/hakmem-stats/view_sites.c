@@ -6,6 +6,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 static void print_site(struct target *t, const struct table *table, uint32_t row)
 {
@@ -72,6 +73,30 @@ void json_site(struct target *t, const struct table *table, uint32_t row)
     json_inlined(inlined, nr);
 }
 
+/* What has no names for want of its file is said, not left to be wondered at. */
+static void print_missing(const struct target *target)
+{
+    const char *path, *why;
+    char clean[300];
+
+    for (unsigned i = 0; (why = symbols_missing(target->symbols, i, &path)) != NULL; i++)
+        printf("note: %s %s: its functions have no names here\n", clean_text(path, strlen(path), clean, sizeof clean), why);
+}
+
+static void json_missing(const struct target *target)
+{
+    const char *path, *why;
+
+    json_open("missing_files", '[');
+    for (unsigned i = 0; (why = symbols_missing(target->symbols, i, &path)) != NULL; i++) {
+        json_open(NULL, '{');
+        json_text("path", path);
+        json_text("why", why);
+        json_close('}');
+    }
+    json_close(']');
+}
+
 static void sites_json(struct target *target, const struct table *table, const uint32_t *rows,
                        uint32_t nr)
 {
@@ -84,6 +109,7 @@ static void sites_json(struct target *target, const struct table *table, const u
         json_close('}');
     }
     json_close(']');
+    json_missing(target);
     json_close('}');
     json_end();
 }
@@ -109,6 +135,7 @@ void view_sites(struct target *target, enum site_order order, unsigned limit)
             printf("  ... and %" PRIu32 " more (--limit 0 shows all)\n", nr - shown);
         if (nr == 0)
             printf("  none yet\n");
+        print_missing(target);
     }
     free(rows);
 }
