@@ -343,6 +343,20 @@ if unshare -m true 2>/dev/null; then
 else
     skip "in a mount namespace of its own" "may not unshare"
 fi
+# shellcheck disable=SC2086
+# In maps the kernel names files from the reader's root, here that of all.
+chrooted=$work/chroot
+nobody="setpriv --reuid=65534 --regid=65534 --clear-groups"
+if test "$(id -u)" = 0 && have setpriv chroot ldd && mkdir "$chrooted" && cp "$lib" "$work/target" "$chrooted" &&
+    for file in $(ldd "$work/target" "$lib" | grep -o '/[^ :]*\.so[^ :]*' | sort -u); do
+        mkdir -p "$chrooted/$(dirname "$file")" && cp -L "$file" "$chrooted/$file" || break
+    done && chmod -R a+rX "$work" && $nobody "$tool" --version >/dev/null 2>&1 &&
+    start env LD_PRELOAD=/libhakmem.so.0 chroot --userspec=65534:65534 "$chrooted" /target 2>/dev/null; then
+    named=$("$tool" sites "$target" | grep -o hold_runs || echo 'target\+0x')
+    check "a user's process in a chroot, its files by the names that the kernel tells" 0 "$named" $nobody "$tool" sites "$pid"
+else
+    skip "a user's process in a chroot" "not root, or it does not start there"
+fi
 if test "$(id -u)" = 0 && have setpriv; then
     chmod 755 "$work"
     check "another user's process: status 4, and who may" 4 "may not be looked at.*root may" \

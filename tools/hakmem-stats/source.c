@@ -153,16 +153,31 @@ static bool begins_alike(const struct source *source, int fd, const struct mappi
     return read_fully(fd, here, sizeof here, 0) != 0 || memcmp(here, there, sizeof here) == 0;
 }
 
+/* -1 unless it is a regular file. Looked at before it is opened: the name is the process's or the dump's word, and may be
+ * that of a device or FIFO here, which to open means something. */
+static int open_regular(const char *path, struct stat *status)
+{
+    int fd = -1, handle = open(path, O_PATH | O_CLOEXEC);
+    char again[64];
+
+    if (handle < 0)
+        return -1;
+    snprintf(again, sizeof again, "/proc/self/fd/%d", handle);
+    if (fstat(handle, status) == 0 && S_ISREG(status->st_mode))
+        fd = open(again, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+    close(handle);
+    return fd;
+}
+
 static int open_same(const struct source *source, const char *path, const struct mapping *mapping)
 {
     struct stat status;
-    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+    int fd = open_regular(path, &status);
 
     if (fd < 0)
         return -1;
     /* Overlay file systems show another device in maps than in stat: the inode has to do. */
-    if (fstat(fd, &status) == 0 && S_ISREG(status.st_mode) &&
-        (mapping->inode == 0 || (uint64_t)status.st_ino == mapping->inode) && begins_alike(source, fd, mapping))
+    if ((mapping->inode == 0 || (uint64_t)status.st_ino == mapping->inode) && begins_alike(source, fd, mapping))
         return fd;
     close(fd);
     return -1;
@@ -175,6 +190,8 @@ static int open_of_process(const struct source *source, const struct mapping *ma
 
     snprintf(path, sizeof path, "/proc/%d/root%s", (int)source->pid, mapping->path);
     fd = open_same(source, path, mapping);
+    if (fd < 0) /* chroot: the kernel names the file from our root, not from the process's */
+        fd = open_same(source, mapping->path, mapping);
     if (fd >= 0)
         return fd;
     snprintf(path, sizeof path, "/proc/%d/map_files/%" PRIx64 "-%" PRIx64, (int)source->pid,
