@@ -62,6 +62,18 @@ OUTLINED void outermost()
         make_two(220000); // line: outermost
 }
 
+/* As a function that is inlined into itself: its name behind its name would say nothing. */
+INLINED void twice(int n)
+{
+    hold(malloc(n));
+}
+
+OUTLINED void twice(long n)
+{
+    for (volatile int i = 0; i < 4; i = i + 1)
+        twice((int)n); // line: twice
+}
+
 OUTLINED void load_table(std::vector<char> *rows, size_t n)
 {
     for (size_t i = 0; i < n; i++)
@@ -85,6 +97,7 @@ int main()
     storage::Table().grow(9);
     storage::Pool<Deep, int>::fill();
     outermost();
+    twice(225000L);
     load_table(rows, 3);
 #ifdef HOSTILE_NAME
     hostile();

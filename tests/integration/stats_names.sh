@@ -96,6 +96,7 @@ inlined_check() { # TITLE
         "$tool" sites "$target"
     check "$1: in the program's own: both" \
         " outermost \(stats_names.cc:$(line outermost)\) > make \(stats_names.cc:$(line innermost)\)$" "$tool" sites "$target"
+    check "$1: not the same name twice" " twice \\(stats_names.cc:$(line twice)\\)$" "$tool" sites "$target"
     frame="\{\"function\":\"make[^}]*\",\"file\":\"[^\"]*stats_names.cc\",\"line\":"
     check "$1: json has all of them, innermost first" \
         "\"line\":$(line outermost),[^]]*\"inlined\":\[$frame$(line innermost)\},$frame$(line middle)\}\]" \

@@ -94,6 +94,8 @@ void symbol_choose_inner(struct symbol *symbol, const struct frame *inlined, uns
         if (f->file[0] == '\0' || f->function[0] == '\0' || is_system_file(f->file))
             continue;
         size_t length = without_parameters(f->function);
+        if (length == without_parameters(symbol->function) && strncmp(f->function, symbol->function, length) == 0)
+            continue; /* inlined into itself: nothing new */
         snprintf(symbol->inner, sizeof symbol->inner, "%.*s (%.80s:%u)", length < 200 ? (int)length : 200, f->function,
                  base_name(f->file), f->line);
         return;
