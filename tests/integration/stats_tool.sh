@@ -205,6 +205,9 @@ start env LD_PRELOAD="$lib" "$work/target" many
 check "calls that the table was not told of" 0 " 50000000 +500 .*(hold_many|target\+0x)" "$tool" sites "$pid" --bytes
 start env LD_PRELOAD="$lib" "$work/target" last
 check "and those of a site that it knows nothing of" 0 " 111111 +1 .*(hold_last|target\+0x)" "$tool" sites "$pid" --bytes
+start env LD_PRELOAD="$lib" HAKMEM_PROF=off "$work/target" many
+check "without samples nobody knows what is live: no 0" 0 "^ +- +50000000 +500 " "$tool" sites "$pid" --bytes
+check "nor in json" 0 '"live_known":false' "$tool" sites "$pid" --json
 check "no site holds more than it took" 1 "" \
     sh -c "'$tool' sites $pid --bytes | awk '\$1 ~ /^[0-9]/ && \$1 > \$2' | grep ."
 

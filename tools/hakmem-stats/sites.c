@@ -43,6 +43,8 @@ void site_read(const struct table *table, uint32_t row, struct site *site)
         site->live_bytes = site->total_bytes;
     site->max_bytes = table_get(table, row, "max_bytes");
     site->samples = table_get(table, row, "samples");
+    site->live_known = site->live_bytes || site->samples || site->frees || table_get(table, row, "labelled") ||
+                       !table_field(table, "samples");
     site->size_p50 = table_get(table, row, "size_p50_4096ths") >> 12;
     site->size_p99 = table_get(table, row, "size_p99_4096ths") >> 12;
     site->life_p50_ns = table_get(table, row, "lifetime_p50_4096ths") >> 12;
@@ -79,8 +81,7 @@ static void add(const struct table *table, uint32_t row, const char *name, uint6
     table_put(table, row, name, table_get(table, row, name) + value);
 }
 
-/* Calls and bytes are exact. Of their ends nothing is known but what became of the site's samples; of a site without any,
- * that nothing has ended. */
+/* Calls and bytes are exact. Of their ends nothing is known but what became of the site's samples. */
 static void add_calls(const struct table *table, uint32_t row, uint64_t nr, uint64_t bytes)
 {
     uint64_t samples = table_get(table, row, "samples"), ended = table_get(table, row, "samples_ended");
@@ -89,9 +90,7 @@ static void add_calls(const struct table *table, uint32_t row, uint64_t nr, uint
     add(table, row, "total_bytes", bytes);
     if (table_get(table, row, "labelled"))
         add(table, row, "live_bytes", bytes);
-    else if (samples == 0)
-        add(table, row, "est_live_bytes", bytes);
-    else
+    else if (samples)
         add(table, row, "est_frees_256ths", (nr << 8) * (ended < samples ? ended : samples) / samples);
 }
 

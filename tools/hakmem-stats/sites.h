@@ -20,6 +20,7 @@ struct site {
     uint64_t total_bytes, live_bytes, max_bytes;
     uint64_t samples;
     uint64_t size_p50, size_p99, life_p50_ns, life_p99_ns;
+    bool live_known;   /* false: no end of its blocks is followed (prof off, secure, or none was chosen), live_bytes is 0 */
     bool has_lifetime; /* the library records it, and a sample has ended */
     char purpose[24];  /* "-" when it is not recorded */
 };

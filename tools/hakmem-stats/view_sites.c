@@ -22,7 +22,7 @@ static void print_site(struct target *t, const struct table *table, uint32_t row
         human_ns(site.life_p50_ns, life);
     if (site.size_p50)
         human_bytes(site.size_p50, middle);
-    printf("  %9s %9s %9s %9s %9s %9s  %-16s  %s\n", human_bytes(site.live_bytes, live),
+    printf("  %9s %9s %9s %9s %9s %9s  %-16s  %s\n", site.live_known ? human_bytes(site.live_bytes, live) : "-",
            human_bytes(site.total_bytes, total), human_count(site.allocs, allocs), middle,
            human_bytes(site.max_bytes, most), life, site.purpose,
            symbol_text(&symbol, site.key, output_room(81), name));
@@ -58,6 +58,7 @@ void json_site(struct target *t, const struct table *table, uint32_t row)
     json_number("live_blocks", site.live_blocks);
     json_number("total_bytes", site.total_bytes);
     json_number("live_bytes", site.live_bytes);
+    json_bool("live_known", site.live_known);
     json_number("max_bytes", site.max_bytes);
     json_number("samples", site.samples);
     json_number("size_p50", site.size_p50);
