@@ -104,14 +104,35 @@ static void churn(void *(*place)(void), int count)
         hak_free(live[i]);
 }
 
+/* A site is a return address; hakmem-stats names those of any program by its debugging information, we know our own: the
+ * function that begins last before it. */
+static const char *name_of(const hak_site_t *site)
+{
+    static const struct {
+        const char *name;
+        void *(*function)(void);
+    } known[] = {{"json_buffer", json_buffer}, {"intermediate_code", intermediate_code}, {"machine_memory", machine_memory},
+                 {"word", word}, {"node", node}, {"scratch", scratch}};
+    const char *name = "?";
+    uintptr_t nearest = 0;
+
+    for (unsigned i = 0; i < sizeof known / sizeof *known; i++) {
+        uintptr_t start = (uintptr_t)known[i].function;
+        if (start <= (uintptr_t)site->site && start > nearest) {
+            nearest = start;
+            name = known[i].name;
+        }
+    }
+    return name;
+}
+
 /* The labelled ones first. */
 static int print_site(const hak_site_t *site, void *nr_lines)
 {
     if (site->average_bytes < 64 * 1024)
         return 0;
-    printf("%#18" PRIxPTR " %8" PRIu64 " %10.1f %12.1f %12.1f  %s\n", (uintptr_t)site->site,
-           site->allocs, (double)site->total_bytes / MIB, (double)site->average_bytes / KIB,
-           (double)site->max_bytes / KIB, site->purpose);
+    printf("%18s %8" PRIu64 " %10.1f %12.1f %12.1f  %s\n", name_of(site), site->allocs, (double)site->total_bytes / MIB,
+           (double)site->average_bytes / KIB, (double)site->max_bytes / KIB, site->purpose);
     ++*(int *)nr_lines;
     return 0;
 }
@@ -120,8 +141,7 @@ static int print_sample(const hak_site_t *site, void *nr_lines)
 {
     if (site->samples == 0 || site->average_bytes >= 64 * 1024)
         return 0;
-    printf("%#18" PRIxPTR " %8" PRIu64 " %10.1f %10.1f %8" PRIu64 " %8" PRIu64 " %10.1f  %s\n",
-           (uintptr_t)site->site, site->allocs, (double)site->total_bytes / MIB, (double)site->live_bytes / MIB,
+    printf("%18s %8" PRIu64 " %10.1f %10.1f %8" PRIu64 " %8" PRIu64 " %10.1f  %s\n", name_of(site), site->allocs, (double)site->total_bytes / MIB, (double)site->live_bytes / MIB,
            site->size_p50, site->samples, (double)site->lifetime_p50_ns / 1e6, site->purpose);
     ++*(int *)nr_lines;
     return 0;
@@ -134,13 +154,14 @@ int main(void)
     churn(json_buffer, 1000);
     churn(intermediate_code, 100);
     churn(machine_memory, 10);
-    printf("Call sites as hak_site_foreach reports them (64 KiB x 1000, 256 KiB x 100, 2 MiB x 10):\n");
+    printf("Who allocates what: call sites of a program, as it asks for them itself (hak_site_foreach).\n"
+           "Labelled calls are all counted (64 KiB x 1000, 256 KiB x 100, 2 MiB x 10):\n");
     printf("%18s %8s %10s %12s %12s  %s\n", "call site", "allocs", "total MiB", "average KiB",
            "maximum KiB", "purpose");
     hak_site_foreach(print_site, &nr_lines);
     small_blocks();
-    printf("\nSmall blocks, estimated from samples (40 B x %d stay, 200 B x %d half of which stay,\n"
-           "3000 B x %d in bursts of %d: what a magazine serves again is not seen):\n",
+    printf("\nSmall blocks are estimated from a sample of them. True: word 40 B x %d, all stay; node 200 B x %d,\n"
+           "half stay; scratch 3000 B x %d, freed in bursts of %d:\n",
            NR_WORDS, NR_NODES, NR_REQUESTS * REQUEST_BLOCKS, REQUEST_BLOCKS);
     printf("%18s %8s %10s %10s %8s %8s %10s  %s\n", "call site", "allocs", "total MiB", "live MiB", "p50 size",
            "samples", "life, ms", "purpose");

@@ -226,9 +226,24 @@ static const char *read_error(int error)
         return "no permission to read the file";
     case EISDIR:
         return "this is a directory; accepted: a file of lines name = value";
+    case ENXIO: /* open of a socket */
+    case ENOTSUP:
+        return "this is no regular file; accepted: a file of lines name = value";
     default:
         return "the file cannot be read";
     }
+}
+
+/* Not even opened: whoever writes a FIFO would take that for a reader, and some devices act. 0 or errno. */
+static int check_kind(const char *path)
+{
+    struct statx st;
+
+    if (syscall(SYS_statx, AT_FDCWD, path, 0, STATX_TYPE, &st) != 0)
+        return errno == ENOSYS ? 0 : errno;
+    if ((st.stx_mode & S_IFMT) == S_IFDIR)
+        return EISDIR;
+    return (st.stx_mode & S_IFMT) == S_IFREG ? 0 : ENOTSUP;
 }
 
 /* Somebody asked for this one. Empty is as unset. */
@@ -236,11 +251,13 @@ static void load_conf(struct hk_config_draft *draft, const char *path)
 {
     static const struct origin variable = {SOURCE_CONF, "HAKMEM_CONF", 0};
     struct slice text;
+    int error;
 
     if (*path == 0)
         return;
-    if (!read_file(path, false, &text)) {
-        refuse(draft, &variable, hk_config_slice(path), -1, read_error(errno));
+    error = check_kind(path);
+    if (error || !read_file(path, false, &text)) {
+        refuse(draft, &variable, hk_config_slice(path), -1, read_error(error ? error : errno));
         return;
     }
     memcpy(hk_config_conf_path, path, hk_min(strlen(path), sizeof hk_config_conf_path - 1));

@@ -117,6 +117,8 @@ static KEPT field heap_fields[] = {
     F("l25_granules", l25.granules, GAUGE), F("run_hits_cache", l25.nr_hits, COUNTER),
     F("run_misses_cache", l25.nr_misses, COUNTER), F("inbox_bytes", inbox_bytes, BYTES),
     F("cap_bytes", cap_bytes, BYTES),
+    F("untold_site", site_pending.site, ADDRESS), F("untold_allocs", site_pending.nr_allocs, GAUGE),
+    F("untold_bytes", site_pending.bytes, BYTES), F("untold_max_bytes", site_pending.max_bytes, BYTES),
     F("refills", stats.nr_refills, COUNTER), F("refills_mid", stats.nr_refills_mid, COUNTER),
     F("flushes", stats.nr_flushes, COUNTER),
     F("slabs_acquired", stats.nr_slabs_acquired, COUNTER),

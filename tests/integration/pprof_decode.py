@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
 """Decodes a pprof profile (profile.proto, gzipped or not) from its wire format and prints a line per sample:
-type=value ... function file:line mapping. Fails on anything that the format does not allow."""
+type=value ... mapping function file:line ... (innermost first). Fails on anything that the format does not allow."""
 
 import gzip
 import sys
@@ -67,11 +67,10 @@ def main():
         values, ids = packed(sample[2]), packed(sample[1])
         assert len(values) == len(types), "a value per sample type"
         location = locations[ids[0]]
-        line = message(location[4][0]) if 4 in location else {}
-        function = functions[one(line, 1)] if line else ("?", "?")
+        lines = [f"{functions[one(line, 1)][0]} {functions[one(line, 1)][1]}:{one(line, 2)}"
+                 for line in map(message, location.get(4, []))]
         mapping = mappings[one(location, 2)] if one(location, 2) else "?"
-        print(*(f"{name}={value}" for (name, _), value in zip(types, values)), function[0],
-              f"{function[1]}:{one(line, 2)}", mapping)
+        print(*(f"{name}={value}" for (name, _), value in zip(types, values)), mapping, *(lines or ["? ?:0"]))
 
 
 main()

@@ -124,7 +124,9 @@ expect "--mode: wrong, and strict" 134 "" '*ignored "mode:turbo": accepted: mini
 expect "--mode" 0 "" "" "$run" --mode minimal -o strict:on true
 expect "--option without a colon" 125 "" "hakmem-run: --option thp: expected NAME:VALUE" "$run" -o thp true
 expect "--option with a semicolon" 125 "" "*expected NAME:VALUE" "$run" -o 'a:b;c' true
-expect "an unknown option" 125 "" "*nonsense*" "$run" --nonsense true
+expect "an unknown option" 125 "" "hakmem-run: --nonsense: no such option; see hakmem-run --help" "$run" --nonsense true
+expect "an option without its argument" 125 "" "hakmem-run: -m: its argument is missing; *" "$run" -m
+expect "--help that nobody can read" 125 "" "hakmem-run: standard output: No space*" sh -c '"$1" --help >/dev/full' - "$run"
 expect "no command" 125 "" "*no command*" "$run" --
 expect "--help" 0 "Usage: hakmem-run*" "" "$run" --help
 expect "--version" 0 "hakmem-run (libhakmem) ${HK_VERSION:-*}" "" "$run" --version
@@ -163,11 +165,12 @@ expect "it ends at once although a pipe is open" 0 "done" "" sh -c '
 
 # --- finding the command ---
 
-expect "not found" 127 "" "hakmem-run: no-such-command: No such file or directory" "$run" no-such-command
+expect "not found" 127 "" "hakmem-run: no-such-command: command not found" "$run" no-such-command
 expect "not found by path" 127 "" "hakmem-run: ./none: No such file*" "$run" ./none
-expect "an empty name" 127 "" "hakmem-run: : No such file*" "$run" ""
+expect "an empty name" 127 "" "hakmem-run: \"\": command not found" "$run" ""
 echo text >plain.txt
 expect "not executable" 126 "" "hakmem-run: ./plain.txt: Permission denied" "$run" ./plain.txt
+expect "a path through a file, as env" 126 "" "hakmem-run: ./plain.txt/x: Not a directory" "$run" ./plain.txt/x
 expect "a directory" 126 "" "hakmem-run: /tmp: Permission denied" "$run" /tmp
 mkdir -p "bin one" bin2/tool
 printf '#!/bin/sh\necho "found $0 $*"\n' | script "bin one/tool"
@@ -185,6 +188,7 @@ expect "an odd name" 0 "odd x;y" "" "$run" "./$odd" "x;y"
 cp "$true_path" ./-true
 expect "a name with a dash" 0 "" "" "$run" -- ./-true
 long=$(printf '%05000d' 0)
+expect "a name that is too long for any directory, as env" 126 "" "hakmem-run: 000*: File name too long" "$run" "$long"
 expect "a name that is too long" 126 "" "hakmem-run: ./000*: File name too long" "$run" "./$long"
 
 # --- scripts ---
@@ -257,7 +261,7 @@ C
     $cc -shared -fPIC -o stub/.libs/libhakmem.so.0 -x c /dev/null
     expect "a library that does not come up is noticed" 3 "" \
         "hakmem-run: */sh (*): *stub/.libs/libhakmem.so.0 was not loaded; *" stub/tools/hakmem-run sh -c 'exit 3'
-    expect "but not when the command cannot run" 127 "" "hakmem-run: none: No such*directory" stub/tools/hakmem-run none
+    expect "but not when the command cannot run" 127 "" "hakmem-run: none: command not found" stub/tools/hakmem-run none
     printf 'text' >stub/.libs/libhakmem.so.0
     expect "a library that is none" 125 "" "*not a library: no ELF file" stub/tools/hakmem-run true
     head -c 100 "$lib" >stub/.libs/libhakmem.so.0

@@ -20,7 +20,7 @@
 /* ---- counters that hold together ----------------------------------------------------------- */
 
 struct slabs { void **bottom; uint64_t nr_slabs, nr_free; };
-struct heap { struct heap *next; uint64_t id, refills, l25; struct slabs slabs[CLASSES]; void **cursor[CLASSES]; };
+struct heap { struct heap *next; uint64_t id, refills, l25, untold[4]; struct slabs slabs[CLASSES]; void **cursor[CLASSES]; };
 struct parcel { struct parcel *next; uint32_t count; uint64_t bytes; uint8_t classes[8]; };
 struct size { uint64_t size, slab_mask, slots; };
 struct site { uint64_t key, allocs, frees, total_bytes, live_bytes, max_bytes, est[4], p50, purpose; };
@@ -29,7 +29,7 @@ struct knob { char name[8]; uint64_t trials; };
 
 struct memory {
     struct hak_stats_table tables[14];
-    struct hak_stats_field os[1], size[3], heap[3], slabs[3], magazine[1], parcel[3], site[12], policy[1], option[2], knob[2],
+    struct hak_stats_field os[1], size[3], heap[7], slabs[3], magazine[1], parcel[3], site[12], policy[1], option[2], knob[2],
         source[1], latency[1];
     uint64_t os_mapped;
     struct size sizes[CLASSES];
@@ -70,7 +70,7 @@ static void table(int i, const char *name, const void *rows, size_t nr, size_t r
 
 static void fill_heap_tables(void)
 {
-    table(HEAP, "heap", &m.first_heap, 0, sizeof(struct heap), m.heap, 3);
+    table(HEAP, "heap", &m.first_heap, 0, sizeof(struct heap), m.heap, 7);
     m.tables[HEAP].flags = HAK_STATS_CHAINED;
     m.tables[HEAP].next = offsetof(struct heap, next);
     table(SLABS, "heap.slabs", (void *)offsetof(struct heap, slabs), CLASSES, sizeof(struct slabs), m.slabs, 3);
@@ -114,6 +114,10 @@ static void fill_fields(void)
     m.heap[0] = field("id", offsetof(struct heap, id), 8);
     m.heap[1] = field("refills", offsetof(struct heap, refills), 8);
     m.heap[2] = field("l25_granules", offsetof(struct heap, l25), 8);
+    m.heap[3] = field("untold_site", offsetof(struct heap, untold[0]), 8);
+    m.heap[4] = field("untold_allocs", offsetof(struct heap, untold[1]), 8);
+    m.heap[5] = field("untold_bytes", offsetof(struct heap, untold[2]), 8);
+    m.heap[6] = field("untold_max_bytes", offsetof(struct heap, untold[3]), 8);
     m.slabs[0] = field("bottom", 0, 8);
     m.slabs[1] = field("nr_slabs", 8, 8);
     m.slabs[2] = field("nr_free", 16, 8);
@@ -243,6 +247,9 @@ LIE(parcel_count, m.parcels[0].count = UINT32_MAX)
 LIE(parcel_class, memset(m.parcels[0].classes, 255, 8))
 LIE(cursor_wild, m.heaps[0].cursor[0] = (void *)(uintptr_t)UINT64_MAX)
 LIE(counts_huge, memset(m.heaps[0].slabs, 255, sizeof m.heaps[0].slabs))
+LIE(untold_huge, memset(m.heaps[0].untold, 255, sizeof m.heaps[0].untold))
+LIE(untold_known, memset(m.heaps[0].untold, 255, sizeof m.heaps[0].untold); m.heaps[0].untold[0] = m.sites[1].key)
+LIE(untold_narrow, m.site[1].bytes = 2; m.heaps[0].untold[0] = m.sites[1].key; m.heaps[0].untold[1] = 1)
 LIE(sites_huge, memset(m.sites, 255, sizeof m.sites))
 LIE(policy_wild, m.policy_now = (void *)(uintptr_t)WILD)
 LIE(policy_null, m.policy_now = NULL)
@@ -275,7 +282,7 @@ static const struct {
     CASE(chain_odd, 5), CASE(chain_null, 0), CASE(head_wild, 5), CASE(link_far, 5), CASE(link_over, 5),
     CASE(parent_later, 5), CASE(parent_self, 5), CASE(parent_far, 5), CASE(nested_far, 5), CASE(nested_many, 5),
     CASE(nested_plain, 0), CASE(nested_more, 5), CASE(fewer_sizes, 0), CASE(parcel_count, 0), CASE(parcel_class, 0),
-    CASE(cursor_wild, 0), CASE(counts_huge, 0), CASE(sites_huge, 0), CASE(policy_wild, 5), CASE(policy_null, 0),
+    CASE(cursor_wild, 0), CASE(counts_huge, 0), CASE(sites_huge, 0), CASE(untold_huge, 0), CASE(untold_known, 0), CASE(untold_narrow, 0), CASE(policy_wild, 5), CASE(policy_null, 0),
     CASE(option_type, 0), CASE(option_offset, 0), CASE(option_enum, 0), CASE(names_open, 0), CASE(words_open, 0),
     CASE(sources_odd, 0), CASE(blob_huge, 5), CASE(blob_wild, 5), CASE(only_needed, 0), CASE(without_heap, 5),
 };

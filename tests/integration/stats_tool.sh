@@ -200,6 +200,17 @@ fi
 check "sites: bytes held" 0 "^ +3000000 +3000000 +10 " "$tool" sites "$target" --bytes
 check "sites --limit" 0 "." "$tool" sites "$target" --limit 1
 
+# Of 500 calls in a row the library tells its table in lots of some hundred, and of one call of another site later.
+start env LD_PRELOAD="$lib" "$work/target" many
+check "calls that the table was not told of" 0 " 50000000 +500 .*(hold_many|target\+0x)" "$tool" sites "$pid" --bytes
+start env LD_PRELOAD="$lib" "$work/target" last
+check "and those of a site that it knows nothing of" 0 " 111111 +1 .*(hold_last|target\+0x)" "$tool" sites "$pid" --bytes
+start env LD_PRELOAD="$lib" HAKMEM_PROF=off "$work/target" many
+check "without samples nobody knows what is live: no 0" 0 "^ +- +50000000 +500 " "$tool" sites "$pid" --bytes
+check "nor in json" 0 '"live_known":false' "$tool" sites "$pid" --json
+check "no site holds more than it took" 1 "" \
+    sh -c "'$tool' sites $pid --bytes | awk '\$1 ~ /^[0-9]/ && \$1 > \$2' | grep ."
+
 # --- snapshots ---
 
 check "snapshot" 0 "" "$tool" snapshot "$target" -o "$work/a"
@@ -273,6 +284,18 @@ if have gcore && gcore -o "$work/core" "$target" >"$work/gcore" 2>&1; then
     cp "$work/target" "$work/moved"
     head -c 65536 "$core" >"$work/cut"
     check "a core dump whose end is missing" 3 "cut: .*the end is missing" "$tool" core "$work/cut"
+    if "$tool" core "$core" sites | grep -q hold_runs && $cc -g -O2 -DNR_MANY=501 -o "$work/newer" "$src/stats_target.c"; then
+        mv "$work/target" "$work/kept"
+        mv "$work/newer" "$work/target"
+        check "core: the program is not the one that dumped: no names of its" 1 "" \
+            sh -c "'$tool' core '$core' sites | grep hold_runs"
+        check "and that is said" 0 "^note: $work/target is not here, or not the one that the process had" \
+            "$tool" core "$core" sites
+        check "in json, too" 0 "\"missing_files\":\[\{\"path\":\"$work/target\"" "$tool" core "$core" sites --json
+        mv "$work/kept" "$work/target"
+    else
+        skip "core: another program" "no names"
+    fi
     check "core --exe" 0 "moved|target|hold_runs" "$tool" core "$core" --exe "$work/moved" sites
 else
     core=
@@ -286,6 +309,9 @@ cp "$lib" "$work/libhakmem-gone.so"
 start env LD_PRELOAD="$work/libhakmem-gone.so" "$work/target"
 rm "$work/libhakmem-gone.so"
 check "the library's file was deleted" 0 "^  mapped" "$tool" show "$pid"
+check "doctor says so, and what it means" 0 "^note +library's file +$work/libhakmem-gone.so: deleted or replaced since$" \
+    "$tool" doctor "$pid"
+check "sites names functions all the same" 0 "hold_runs|target\+0x" "$tool" sites "$pid"
 : >"$work/libhakmem-gone.so"
 check "and another took its name" 0 "^  mapped" "$tool" show "$pid"
 
@@ -319,6 +345,20 @@ if unshare -m true 2>/dev/null; then
     check "with its symbols" 0 "hold_runs|target\+0x" "$tool" sites "$pid"
 else
     skip "in a mount namespace of its own" "may not unshare"
+fi
+# shellcheck disable=SC2086
+# In maps the kernel names files from the reader's root, here that of all.
+chrooted=$work/chroot
+nobody="setpriv --reuid=65534 --regid=65534 --clear-groups"
+if test "$(id -u)" = 0 && have setpriv chroot ldd && mkdir "$chrooted" && cp "$lib" "$work/target" "$chrooted" &&
+    for file in $(ldd "$work/target" "$lib" | grep -o '/[^ :]*\.so[^ :]*' | sort -u); do
+        mkdir -p "$chrooted/$(dirname "$file")" && cp -L "$file" "$chrooted/$file" || break
+    done && chmod -R a+rX "$work" && $nobody "$tool" --version >/dev/null 2>&1 &&
+    start env LD_PRELOAD=/libhakmem.so.0 chroot --userspec=65534:65534 "$chrooted" /target 2>/dev/null; then
+    named=$("$tool" sites "$target" | grep -o hold_runs || echo 'target\+0x')
+    check "a user's process in a chroot, its files by the names that the kernel tells" 0 "$named" $nobody "$tool" sites "$pid"
+else
+    skip "a user's process in a chroot" "not root, or it does not start there"
 fi
 if test "$(id -u)" = 0 && have setpriv; then
     chmod 755 "$work"

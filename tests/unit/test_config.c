@@ -696,13 +696,44 @@ START_TEST(a_fifo_does_not_hang)
 {
     ck_assert_int_eq(mkfifo(conf_path, 0600), 0);
     set_environment(conf_variable, NULL);
+    complains(conf_path, "no regular file");
+    ck_assert_int_eq(mkfifo(file_path, 0600), 0);
+    environment[0] = NULL;
     silent();
 }
 END_TEST
 
-START_TEST(a_file_without_end_does_not_hang)
+/* A reader that comes and goes ends who waits in open(2) with SIGPIPE at its first write. */
+START_TEST(a_fifo_is_not_opened)
+{
+    ck_assert_int_eq(mkfifo(conf_path, 0600), 0);
+    int reader = open(conf_path, O_RDONLY | O_NONBLOCK), writer = open(conf_path, O_WRONLY | O_NONBLOCK);
+    char byte = 0;
+
+    ck_assert(reader >= 0 && writer >= 0);
+    ck_assert_int_eq(write(writer, "x", 1), 1);
+    set_environment(conf_variable, NULL);
+    complains(conf_path, "no regular file");
+    ck_assert_int_eq(read(reader, &byte, 1), 1); /* nobody took it */
+    ck_assert_int_eq(byte, 'x');
+    close(writer);
+    close(reader);
+}
+END_TEST
+
+START_TEST(devices_are_told)
 {
     set_environment("HAKMEM_CONF=/dev/zero", NULL);
+    complains("/dev/zero", "no regular file");
+    set_environment("HAKMEM_CONF=/dev/null", NULL);
+    complains("/dev/null", "no regular file");
+}
+END_TEST
+
+/* A file of the system's that is one is as absent, but may have no end. */
+START_TEST(a_file_without_end_does_not_hang)
+{
+    hk_config_file = "/dev/zero";
     complains("/dev/zero", "longer than 32 KiB");
 }
 END_TEST
@@ -917,6 +948,8 @@ static void add_tests(Suite *suite)
     tcase_add_test(tc, absent_conf_is_told);
     tcase_add_test(tc, unreadable_conf_is_told);
     tcase_add_test(tc, a_fifo_does_not_hang);
+    tcase_add_test(tc, a_fifo_is_not_opened);
+    tcase_add_test(tc, devices_are_told);
     tcase_add_test(tc, a_file_without_end_does_not_hang);
     tcase_add_test(tc, long_file);
     suite_add_tcase(suite, tc);

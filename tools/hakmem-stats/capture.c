@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "capture.h"
 
+#include "sites.h"
 #include "totals.h"
 
 #include <stdlib.h>
@@ -306,6 +307,8 @@ int capture_read(struct source *source, uint64_t root, struct capture *capture,
         code = read_once(source, root, capture, problem);
         if (is_whole(source, root, capture)) {
             capture->taken_ns = real_time_ns();
+            if (code == 0)
+                sites_add_untold(capture);
             return code ? code : totals_compute(capture, problem);
         }
         capture_free(capture);
@@ -370,6 +373,18 @@ uint64_t table_value(const struct table *table, uint32_t row, const struct hak_s
     default:
         return 0;
     }
+}
+
+void table_put(const struct table *table, uint32_t row, const char *name, uint64_t value)
+{
+    const struct hak_stats_field *field = table_field(table, name);
+    unsigned char *at = field && row < table->nr_rows ? table->rows + (size_t)row * table->row_bytes + field->offset : NULL;
+    uint32_t b4 = (uint32_t)value;
+
+    if (at && field->bytes == sizeof value)
+        memcpy(at, &value, sizeof value);
+    else if (at && field->bytes == sizeof b4)
+        memcpy(at, &b4, sizeof b4);
 }
 
 uint64_t table_get(const struct table *table, uint32_t row, const char *name)

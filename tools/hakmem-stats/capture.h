@@ -50,6 +50,8 @@ const struct table *capture_table(const struct capture *capture, const char *nam
 const struct hak_stats_field *table_field(const struct table *table, const char *name);
 /* The value of an integer field, 0 for a field of another width. */
 uint64_t table_value(const struct table *table, uint32_t row, const struct hak_stats_field *field);
+/* Writes an integer field of our copy. */
+void table_put(const struct table *table, uint32_t row, const char *name, uint64_t value);
 /* By name; 0 when there is none. */
 uint64_t table_get(const struct table *table, uint32_t row, const char *name);
 /* Over all rows. */

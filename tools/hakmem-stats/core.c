@@ -49,6 +49,16 @@ static const ElfW(Phdr) * find_piece(const struct core *core, uint64_t address, 
     return NULL;
 }
 
+static int read_dumped(const struct source *source, uint64_t address, void *buffer, size_t bytes)
+{
+    size_t n = bytes;
+    const ElfW(Phdr) *s = find_piece(source->private, address, &n);
+
+    if (!s || n < bytes || address - s->p_vaddr >= s->p_filesz)
+        return EFAULT;
+    return read_fully(source->fd, buffer, bytes, s->p_offset + (address - s->p_vaddr));
+}
+
 /* A range may lie in several segments: variables that begin in the file's data and end in zeros. */
 static int read_core(struct source *source, uint64_t address, void *buffer, size_t bytes)
 {
@@ -237,6 +247,7 @@ int source_core(struct source *source, const char *path, const char *exe, struct
     source->private = core;
     source->exe = exe;
     source->read = read_core;
+    source->read_held = read_dumped;
     source->close = close_core;
     for (unsigned i = 0; i < core->nr; i++)
         if (core->segments[i].p_type == PT_NOTE)

@@ -128,8 +128,21 @@ static void check_other_allocators(const struct maps *maps)
             "other; link or preload one of them");
 }
 
+/* An upgrade puts another file in its place; the process goes on with the old one. */
+static void check_library_file(const struct mapping *m)
+{
+    char state[300];
+
+    clean_text(m->path, strlen(m->path), state, sizeof state);
+    if (m->deleted)
+        snprintf(state, sizeof state, "%.255s: deleted or replaced since", m->path);
+    finding("library's file", !m->deleted, state,
+            "the process keeps the libhakmem that it loaded until it is started anew; hakmem-stats reads it all the same");
+}
+
 static void check_library(const struct maps *maps)
 {
+    const struct mapping *library = NULL;
     unsigned nr = 0;
     char found[256] = "none", last[256] = "";
 
@@ -140,10 +153,13 @@ static void check_library(const struct maps *maps)
             continue;
         snprintf(last, sizeof last, "%.255s", maps->list[i].path);
         clean_text(maps->list[i].path, sizeof found, found, sizeof found);
+        library = &maps->list[i];
         nr++;
     }
     finding("libhakmem", nr <= 1, found,
             "it is loaded twice: memory of one copy must not be freed by the other");
+    if (library)
+        check_library_file(library);
 }
 
 /* Value of a variable of the process's environment at its start; NULL: none or not readable. */

@@ -125,11 +125,11 @@ static void csv_site(struct target *t, uint32_t row)
     const struct table *table = capture_table(&t->capture, "site");
     struct symbol symbol;
     struct site site;
-    char name[400];
+    char name[SYMBOL_TEXT_BYTES];
 
     site_read(table, row, &site);
     target_symbol(t, row, &symbol);
-    symbol_text(&symbol, site.key, name, sizeof name);
+    symbol_text(&symbol, site.key, SYMBOL_WHOLE, name);
     csv_row("site", name, "allocs", site.allocs);
     csv_row("site", name, "frees", site.frees);
     csv_row("site", name, "total_bytes", site.total_bytes);

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
 /*
- * profile.proto of github.com/google/pprof, encoded by hand: one sample, location and function per call
- * site; mappings are the files of the sites. Numbers of fields stand beside each call.
+ * profile.proto of github.com/google/pprof, encoded by hand: one sample and location per call site, a
+ * line and function for each function that is inlined there, and for the one that they are inlined into; mappings are
+ * the files of the sites. Numbers of fields stand beside each call.
  */
 #include "export.h"
 
@@ -21,7 +22,11 @@ struct profile {
     struct bytes message;
     char **strings;
     uint32_t nr_strings;
+    uint64_t nr_functions;
+    unsigned char *naming; /* of each mapping, enum naming bits */
 };
+
+enum naming { NAMED = 1, NAMELESS = 2 };
 
 /* ---- wire format --------------------------------------------------------------------------- */
 
@@ -119,35 +124,48 @@ static void put_sample(struct profile *p, const struct site *site, uint64_t id)
     put_message(&p->message, 2, &m);
 }
 
-static void put_location(struct profile *p, const struct symbol *s, uint64_t id, uint64_t mapping,
-                         uint64_t address)
-{
-    struct bytes m = {0}, line = {0};
-
-    put_number(&m, 1, id);
-    put_number(&m, 2, mapping);
-    put_number(&m, 3, address);
-    if (s->function[0]) {
-        put_number(&line, 1, id); /* function_id: one function per site */
-        put_number(&line, 2, s->line);
-        put_message(&m, 4, &line);
-    }
-    put_message(&p->message, 4, &m);
-    if (!s->function[0])
-        return;
-    put_number(&m, 1, id);
-    put_number(&m, 2, string(p, s->function));
-    put_number(&m, 3, string(p, s->function));
-    put_number(&m, 4, string(p, s->file));
-    put_message(&p->message, 5, &m);
-}
-
 /* Number of the mapping of a site, from 1; 0: none. */
 static uint64_t mapping_number(const struct maps *maps, uint64_t address)
 {
     const struct mapping *m = maps_find(maps, address);
 
     return m && m->path[0] == '/' ? (uint64_t)(m - maps->list) + 1 : 0;
+}
+
+/* A line of the location, and its function, which is beside it in the message of all. */
+static void put_line(struct profile *p, struct bytes *location, const char *function, const char *file, uint32_t number)
+{
+    struct bytes line = {0}, m = {0};
+    uint64_t id = ++p->nr_functions;
+
+    put_number(&line, 1, id); /* function_id */
+    put_number(&line, 2, number);
+    put_message(location, 4, &line);
+    put_number(&m, 1, id);
+    put_number(&m, 2, string(p, function));
+    put_number(&m, 3, string(p, function));
+    put_number(&m, 4, string(p, file));
+    put_message(&p->message, 5, &m);
+}
+
+static void put_location(struct profile *p, struct target *target, uint32_t row, uint64_t id, uint64_t key)
+{
+    uint64_t mapping = mapping_number(&target->source.maps, key - 1);
+    struct frame inlined[MAX_INLINED];
+    struct symbol symbol;
+    unsigned nr = target_frames(target, row, &symbol, inlined);
+    struct bytes m = {0};
+
+    put_number(&m, 1, id);
+    put_number(&m, 2, mapping);
+    put_number(&m, 3, key - 1);
+    for (unsigned i = 0; i < nr; i++)
+        put_line(p, &m, inlined[i].function, inlined[i].file, inlined[i].line);
+    if (symbol.function[0])
+        put_line(p, &m, symbol.function, symbol.file, symbol.line);
+    put_message(&p->message, 4, &m);
+    if (mapping && p->naming)
+        p->naming[mapping - 1] |= symbol.function[0] ? NAMED : NAMELESS;
 }
 
 static void put_mappings(struct profile *p, const struct maps *maps)
@@ -162,6 +180,9 @@ static void put_mappings(struct profile *p, const struct maps *maps)
         put_number(&m, 3, map->end);
         put_number(&m, 4, map->offset);
         put_number(&m, 5, string(p, map->path));
+        for (unsigned has = 7; has <= 10; has++) /* functions, filenames, line_numbers, inline_frames: pprof */
+            if (p->naming && p->naming[i] == NAMED) /* need not look for them again */
+                put_number(&m, has, 1);
         put_message(&p->message, 3, &m);
     }
 }
@@ -171,13 +192,10 @@ static void put_sites(struct profile *p, struct target *target, const struct tab
     uint32_t nr, *rows = sites_sorted(&target->capture, SITES_BY_BYTES, &nr);
 
     for (uint32_t i = 0; i < nr; i++) {
-        struct symbol symbol;
         struct site site;
         site_read(table, rows[i], &site);
-        target_symbol(target, rows[i], &symbol);
         put_sample(p, &site, i + 1);
-        put_location(p, &symbol, i + 1, mapping_number(&target->source.maps, site.key - 1),
-                     site.key - 1);
+        put_location(p, target, rows[i], i + 1, site.key);
     }
     free(rows);
 }
@@ -191,8 +209,10 @@ static void put_profile(struct profile *p, struct target *target, const struct t
     put_type(p, 1, "alloc_space", "bytes");
     put_type(p, 1, "inuse_objects", "count");
     put_type(p, 1, "inuse_space", "bytes");
-    put_mappings(p, &target->source.maps);
+    p->naming = calloc(target->source.maps.nr + 1, 1);
     put_sites(p, target, site);
+    put_mappings(p, &target->source.maps);
+    free(p->naming);
     put_type(p, 11, "space", "bytes");                     /* period_type */
     put_number(&p->message, 12, 1);                        /* period */
     put_number(&p->message, 14, string(p, "inuse_space")); /* default_sample_type */

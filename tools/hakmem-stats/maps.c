@@ -69,13 +69,15 @@ bool maps_add(struct maps *maps, const struct mapping *mapping)
     return true;
 }
 
-static void cut_deleted(char *path)
+static bool cut_deleted(char *path)
 {
     static const char suffix[] = " (deleted)";
     size_t length = strlen(path), tail = sizeof suffix - 1;
 
-    if (length > tail && strcmp(path + length - tail, suffix) == 0)
-        path[length - tail] = '\0';
+    if (length <= tail || strcmp(path + length - tail, suffix) != 0)
+        return false;
+    path[length - tail] = '\0';
+    return true;
 }
 
 static void parse_line(struct maps *maps, char *line)
@@ -92,7 +94,7 @@ static void parse_line(struct maps *maps, char *line)
     m.writable = permissions[1] == 'w';
     m.executable = permissions[2] == 'x';
     m.path = path_at ? line + path_at : line + strlen(line);
-    cut_deleted(m.path);
+    m.deleted = cut_deleted(m.path);
     maps_add(maps, &m);
 }
 

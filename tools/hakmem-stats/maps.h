@@ -16,6 +16,7 @@ struct mapping {
     uint64_t offset; /* in the file */
     uint64_t inode;  /* 0: unknown or no file */
     bool readable, writable, executable;
+    bool deleted; /* the kernel says so: the file was removed, or another took its name */
     char *path; /* "" for anonymous memory; " (deleted)" is cut off */
 };
 

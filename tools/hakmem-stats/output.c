@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <unistd.h>
 
 struct output output;
@@ -16,6 +17,19 @@ void output_choose_color(int wish)
     output.color = wish >= 0
                        ? wish
                        : isatty(STDOUT_FILENO) && !(no && *no) && term && strcmp(term, "dumb") != 0;
+}
+
+unsigned output_room(unsigned used)
+{
+    struct winsize size;
+    unsigned columns;
+
+    if (ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) != 0 || size.ws_col == 0)
+        return 0;
+    columns = size.ws_col;
+    while (columns < used + 40)
+        columns += size.ws_col;
+    return columns - used;
 }
 
 const char *bold(void)

@@ -20,6 +20,9 @@ extern struct output output;
 
 /* Color only on a terminal, without NO_COLOR and unless told otherwise (-1 auto, 0, 1). */
 void output_choose_color(int wish);
+/* Columns that are left on a terminal's line after `used` ones; 0: no terminal, any number. Where few are left, those of the
+ * next line count, too. */
+unsigned output_room(unsigned used);
 /* Escape sequences, "" without color. */
 const char *bold(void);
 const char *dim(void);

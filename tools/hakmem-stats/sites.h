@@ -20,6 +20,7 @@ struct site {
     uint64_t total_bytes, live_bytes, max_bytes;
     uint64_t samples;
     uint64_t size_p50, size_p99, life_p50_ns, life_p99_ns;
+    bool live_known;   /* false: no end of its blocks is followed (prof off, secure, or none was chosen), live_bytes is 0 */
     bool has_lifetime; /* the library records it, and a sample has ended */
     char purpose[24];  /* "-" when it is not recorded */
 };
@@ -27,6 +28,9 @@ struct site {
 enum site_order { SITES_BY_BYTES, SITES_BY_COUNT, SITES_BY_LIFETIME };
 
 void site_read(const struct table *table, uint32_t row, struct site *site);
+/* Each heap gathers calls above 64 KiB, a run of one site at a time, before it tells the table; what it has not told yet is
+ * added to the copy here. */
+void sites_add_untold(const struct capture *capture);
 /* Used rows of table "site", largest first; free() it. NULL without memory, *nr is 0 then. */
 uint32_t *sites_sorted(const struct capture *capture, enum site_order order, uint32_t *nr);
 

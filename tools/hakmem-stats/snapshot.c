@@ -14,9 +14,14 @@
 #define MAX_SNAPSHOT_TABLES 200
 
 struct symbol_row {
-    char function[160], file[160], module[160];
+    char function[SYMBOL_NAME_BYTES], file[160], module[160];
     uint64_t offset;
     uint32_t line, unused;
+};
+
+struct inlined_row {
+    uint32_t site; /* row */
+    struct frame frame;
 };
 
 struct process_row {
@@ -121,13 +126,32 @@ static void add_process(struct image *image, const struct capture *c)
     add_table(image, "process", &row, 1, sizeof row, fields, 3);
 }
 
-static void fill_symbol(struct target *target, uint32_t row, struct symbol_row *to)
+struct inlined_rows {
+    struct inlined_row *list; /* in the order of sites */
+    uint32_t nr;
+};
+
+static void keep_inlined(struct inlined_rows *rows, uint32_t site, const struct frame *frames, unsigned nr)
 {
+    struct inlined_row *list = nr ? realloc(rows->list, (rows->nr + nr) * sizeof *list) : NULL;
+
+    if (!list)
+        return;
+    rows->list = list;
+    for (unsigned i = 0; i < nr; i++)
+        list[rows->nr++] = (struct inlined_row){site, frames[i]};
+}
+
+static void fill_symbol(struct target *target, uint32_t row, struct symbol_row *to, struct inlined_rows *inlined)
+{
+    struct frame frames[MAX_INLINED];
     struct symbol symbol;
+    unsigned nr;
 
     if (table_get(capture_table(&target->capture, "site"), row, "key") == 0)
         return;
-    target_symbol(target, row, &symbol);
+    nr = target_frames(target, row, &symbol, frames);
+    keep_inlined(inlined, row, frames, nr);
     memcpy(to->function, symbol.function, sizeof to->function);
     memcpy(to->file, symbol.file, sizeof to->file);
     memcpy(to->module, symbol.module, sizeof to->module);
@@ -135,11 +159,25 @@ static void fill_symbol(struct target *target, uint32_t row, struct symbol_row *
     to->line = symbol.line;
 }
 
+static void add_inlined(struct image *image, const struct inlined_rows *rows)
+{
+    const struct inlined_row *row = rows->list;
+    const struct hak_stats_field fields[] = {
+        field("site", offsetof(struct inlined_row, site), 4, HAK_KIND_NUMBER),
+        field("function", offsetof(struct inlined_row, frame.function), sizeof row->frame.function, HAK_KIND_TEXT),
+        field("file", offsetof(struct inlined_row, frame.file), sizeof row->frame.file, HAK_KIND_TEXT),
+        field("line", offsetof(struct inlined_row, frame.line), 4, HAK_KIND_NUMBER)};
+
+    if (rows->nr)
+        add_table(image, "site.inlined", row, rows->nr, sizeof *row, fields, 4);
+}
+
 static void add_symbols(struct image *image, struct target *target)
 {
     const struct table *site = capture_table(&target->capture, "site");
     uint32_t nr = site ? site->nr_rows : 0;
     struct symbol_row *rows = calloc(nr + 1, sizeof *rows);
+    struct inlined_rows inlined = {0};
     const struct hak_stats_field fields[] = {
         field("function", offsetof(struct symbol_row, function), sizeof rows->function,
               HAK_KIND_TEXT),
@@ -149,9 +187,11 @@ static void add_symbols(struct image *image, struct target *target)
         field("line", offsetof(struct symbol_row, line), 4, HAK_KIND_NUMBER)};
 
     for (uint32_t i = 0; rows && i < nr; i++)
-        fill_symbol(target, i, &rows[i]);
+        fill_symbol(target, i, &rows[i], &inlined);
     if (rows)
         add_table(image, "site.symbol", rows, nr, sizeof *rows, fields, 5);
+    add_inlined(image, &inlined);
+    free(inlined.list);
     free(rows);
 }
 
@@ -185,10 +225,9 @@ static void add_options(struct image *image, const struct capture *c)
 static bool is_copied(const struct table *t)
 {
     static const char *const left_out[] = {
-        "stats",        "class",        "process",    "site.symbol",
-        "option.text",  "config",       "option",     "option.source",
-        "option.names", "option.words", "heap.slabs", "heap.magazine",
-        "heap.runs",    "parcel",       "size",       "trace"};
+        "stats",  "class",         "process",      "site.symbol",  "site.inlined", "option.text",
+        "config", "option",        "option.source", "option.names", "option.words", "heap.slabs",
+        "heap.magazine", "heap.runs", "parcel",    "size",         "trace"};
 
     for (unsigned i = 0; i < sizeof left_out / sizeof *left_out; i++)
         if (strcmp(left_out[i], t->name) == 0)

@@ -32,7 +32,7 @@ int read_fully(int fd, void *buffer, size_t bytes, uint64_t offset)
 
 /* ---- a running process --------------------------------------------------------------------- */
 
-static int read_process(struct source *source, uint64_t address, void *buffer, size_t bytes)
+static int read_held_process(const struct source *source, uint64_t address, void *buffer, size_t bytes)
 {
     struct iovec to = {buffer, bytes}, from = {(void *)(uintptr_t)address, bytes};
     ssize_t n;
@@ -43,6 +43,11 @@ static int read_process(struct source *source, uint64_t address, void *buffer, s
     if (n < 0)
         return errno;
     return (size_t)n == bytes ? 0 : EFAULT;
+}
+
+static int read_process(struct source *source, uint64_t address, void *buffer, size_t bytes)
+{
+    return read_held_process(source, address, buffer, bytes);
 }
 
 static void close_nothing(struct source *source)
@@ -69,6 +74,7 @@ int source_process(struct source *source, pid_t pid, struct problem *problem)
     source->pid = pid;
     source->fd = -1;
     source->read = read_process;
+    source->read_held = read_held_process;
     source->close = close_nothing;
     error = maps_read_process(&source->maps, pid);
     if (error == ENOENT || error == ESRCH)
@@ -136,16 +142,42 @@ void source_close(struct source *source)
 
 /* ---- files behind mappings ----------------------------------------------------------------- */
 
-static int open_same(const char *path, const struct mapping *mapping)
+/* Names from another build of a library would be wrong, not missing. The first page has the build's number. */
+static bool begins_alike(const struct source *source, int fd, const struct mapping *mapping)
+{
+    unsigned char here[4096], there[sizeof here];
+
+    if (mapping->offset != 0 || mapping->writable ||
+        !source->read_held || source->read_held(source, mapping->start, there, sizeof there) != 0)
+        return true;
+    return read_fully(fd, here, sizeof here, 0) != 0 || memcmp(here, there, sizeof here) == 0;
+}
+
+/* -1 unless it is a regular file. Looked at before it is opened: the name is the process's or the dump's word, and may be
+ * that of a device or FIFO here, which to open means something. */
+static int open_regular(const char *path, struct stat *status)
+{
+    int fd = -1, handle = open(path, O_PATH | O_CLOEXEC);
+    char again[64];
+
+    if (handle < 0)
+        return -1;
+    snprintf(again, sizeof again, "/proc/self/fd/%d", handle);
+    if (fstat(handle, status) == 0 && S_ISREG(status->st_mode))
+        fd = open(again, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+    close(handle);
+    return fd;
+}
+
+static int open_same(const struct source *source, const char *path, const struct mapping *mapping)
 {
     struct stat status;
-    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+    int fd = open_regular(path, &status);
 
     if (fd < 0)
         return -1;
     /* Overlay file systems show another device in maps than in stat: the inode has to do. */
-    if (fstat(fd, &status) == 0 && S_ISREG(status.st_mode) &&
-        (mapping->inode == 0 || (uint64_t)status.st_ino == mapping->inode))
+    if ((mapping->inode == 0 || (uint64_t)status.st_ino == mapping->inode) && begins_alike(source, fd, mapping))
         return fd;
     close(fd);
     return -1;
@@ -157,16 +189,18 @@ static int open_of_process(const struct source *source, const struct mapping *ma
     int fd;
 
     snprintf(path, sizeof path, "/proc/%d/root%s", (int)source->pid, mapping->path);
-    fd = open_same(path, mapping);
+    fd = open_same(source, path, mapping);
+    if (fd < 0) /* chroot: the kernel names the file from our root, not from the process's */
+        fd = open_same(source, mapping->path, mapping);
     if (fd >= 0)
         return fd;
     snprintf(path, sizeof path, "/proc/%d/map_files/%" PRIx64 "-%" PRIx64, (int)source->pid,
              mapping->start, mapping->end);
-    fd = open_same(path, mapping);
+    fd = open_same(source, path, mapping);
     if (fd >= 0)
         return fd;
     snprintf(path, sizeof path, "/proc/%d/exe", (int)source->pid);
-    return open_same(path, mapping);
+    return open_same(source, path, mapping);
 }
 
 int source_open_mapping(const struct source *source, const struct mapping *mapping)
@@ -176,6 +210,6 @@ int source_open_mapping(const struct source *source, const struct mapping *mappi
     if (source->pid != 0)
         return open_of_process(source, mapping);
     if (source->exe && strcmp(mapping->path, source->program) == 0)
-        return open_same(source->exe, mapping);
-    return open_same(mapping->path, mapping);
+        return open_same(source, source->exe, mapping);
+    return open_same(source, mapping->path, mapping);
 }

@@ -18,6 +18,8 @@
 struct source {
     /* 0, or an errno value: nothing was read. */
     int (*read)(struct source *source, uint64_t address, void *buffer, size_t bytes);
+    /* The same of what the source itself holds: of a core, not what it leaves to the files that were mapped. */
+    int (*read_held)(const struct source *source, uint64_t address, void *buffer, size_t bytes);
     void (*close)(struct source *source);
     struct maps maps; /* empty for a file */
     pid_t pid;        /* 0: not a process */
@@ -37,7 +39,7 @@ int source_descriptor(struct source *source, int fd, const char *name, struct pr
 int source_core(struct source *source, const char *path, const char *exe, struct problem *problem);
 void source_close(struct source *source);
 
-/* The file behind a mapping, also one deleted or replaced since, and in the process's own mount namespace;
+/* The file behind a mapping, if its first page is that of the mapping (or nobody can tell), also one deleted or replaced since, and in the process's own mount namespace;
  * -1 when there is none. The caller closes it. */
 int source_open_mapping(const struct source *source, const struct mapping *mapping);
 

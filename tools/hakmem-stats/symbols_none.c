@@ -4,13 +4,15 @@
 
 const bool symbols_have_functions = false;
 
-void symbols_find_function(struct symbols *symbols, struct module *module, uint64_t address,
-                           struct symbol *symbol)
+unsigned symbols_find_function(struct symbols *symbols, struct module *module, uint64_t address,
+                               struct symbol *symbol, struct frame inlined[MAX_INLINED])
 {
     (void)symbols;
     (void)module;
     (void)address;
     (void)symbol;
+    (void)inlined;
+    return 0;
 }
 
 void symbols_end_functions(struct symbols *symbols)

@@ -20,9 +20,9 @@ struct symbols {
     void *debug; /* of symbols_dw.c */
 };
 
-/* Fills function, file and line if it can. */
-void symbols_find_function(struct symbols *symbols, struct module *module, uint64_t address,
-                           struct symbol *symbol);
+/* Fills function, file and line if it can. Returns the number of inlined functions. */
+unsigned symbols_find_function(struct symbols *symbols, struct module *module, uint64_t address,
+                               struct symbol *symbol, struct frame inlined[MAX_INLINED]);
 void symbols_end_functions(struct symbols *symbols);
 
 #endif

@@ -198,26 +198,69 @@ static void copy_field(const struct table *t, uint32_t row, const char *name, ch
         clean_text((const char *)table_bytes(t, row, f), f->bytes, to, bytes);
 }
 
-static void recorded_symbol(const struct table *t, uint32_t row, struct symbol *symbol)
+/* Rows are in the order of sites. */
+static uint32_t first_of_site(const struct table *t, uint32_t site)
 {
+    uint32_t low = 0, high = t->nr_rows;
+
+    while (low < high) {
+        uint32_t middle = low + (high - low) / 2;
+        if (table_get(t, middle, "site") < site)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low;
+}
+
+static unsigned recorded_inlined(const struct table *t, uint32_t row, struct frame inlined[MAX_INLINED])
+{
+    unsigned nr = 0;
+
+    for (uint32_t i = t ? first_of_site(t, row) : 0; t && i < t->nr_rows && nr < MAX_INLINED; i++) {
+        struct frame *f = &inlined[nr];
+        if (table_get(t, i, "site") != row)
+            break;
+        nr++;
+        memset(f, 0, sizeof *f);
+        copy_field(t, i, "function", f->function, sizeof f->function);
+        copy_field(t, i, "file", f->file, sizeof f->file);
+        f->line = (uint32_t)table_get(t, i, "line");
+    }
+    return nr;
+}
+
+static unsigned recorded_symbol(const struct capture *c, uint32_t row, struct symbol *symbol,
+                                struct frame inlined[MAX_INLINED])
+{
+    const struct table *t = capture_table(c, "site.symbol");
+    unsigned nr;
+
     memset(symbol, 0, sizeof *symbol);
     if (!t || row >= t->nr_rows)
-        return;
+        return 0;
     copy_field(t, row, "function", symbol->function, sizeof symbol->function);
     copy_field(t, row, "file", symbol->file, sizeof symbol->file);
     copy_field(t, row, "module", symbol->module, sizeof symbol->module);
     symbol->line = (uint32_t)table_get(t, row, "line");
     symbol->offset = table_get(t, row, "offset");
+    nr = recorded_inlined(capture_table(c, "site.inlined"), row, inlined);
+    symbol_choose_inner(symbol, inlined, nr);
+    return nr;
+}
+
+unsigned target_frames(struct target *target, uint32_t row, struct symbol *symbol, struct frame inlined[MAX_INLINED])
+{
+    if (target->source.maps.nr == 0)
+        return recorded_symbol(&target->capture, row, symbol, inlined);
+    if (!target->symbols)
+        target->symbols = symbols_open(&target->source);
+    return symbols_find(target->symbols, table_get(capture_table(&target->capture, "site"), row, "key"), symbol, inlined);
 }
 
 void target_symbol(struct target *target, uint32_t row, struct symbol *symbol)
 {
-    if (target->source.maps.nr == 0) {
-        recorded_symbol(capture_table(&target->capture, "site.symbol"), row, symbol);
-        return;
-    }
-    if (!target->symbols)
-        target->symbols = symbols_open(&target->source);
-    symbols_find(target->symbols, table_get(capture_table(&target->capture, "site"), row, "key"),
-                 symbol);
+    struct frame inlined[MAX_INLINED];
+
+    (void)target_frames(target, row, symbol, inlined);
 }

@@ -28,5 +28,7 @@ void target_close(struct target *target);
 
 /* Of row `row` of table "site": from the process, or as a snapshot recorded it. */
 void target_symbol(struct target *target, uint32_t row, struct symbol *symbol);
+/* The same, and what was inlined there (symbols_find). */
+unsigned target_frames(struct target *target, uint32_t row, struct symbol *symbol, struct frame inlined[MAX_INLINED]);
 
 #endif

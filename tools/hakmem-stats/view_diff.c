@@ -104,7 +104,7 @@ static void print_totals(const hak_stats_t *a, const hak_stats_t *b)
 
 static void print_growths(const struct growths *all, unsigned limit)
 {
-    char live[NUMBER_BYTES + 1], blocks[NUMBER_BYTES + 1], name[400];
+    char live[NUMBER_BYTES + 1], blocks[NUMBER_BYTES + 1], name[SYMBOL_TEXT_BYTES];
     unsigned shown = 0;
 
     printf("\n%s%12s %12s  %s%s\n", bold(), "bytes", "blocks", "call site", plain());
@@ -115,7 +115,7 @@ static void print_growths(const struct growths *all, unsigned limit)
         shown++;
         printf("%12s %12s  %s\n", signed_text((int64_t)g->live, true, live),
                signed_text((int64_t)g->blocks, false, blocks),
-               symbol_text(&g->symbol, g->key, name, sizeof name));
+               symbol_text(&g->symbol, g->key, output_room(27), name));
     }
     if (shown == 0)
         printf("  no call site holds more or less\n");

@@ -6,11 +6,12 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 static void print_site(struct target *t, const struct table *table, uint32_t row)
 {
     char live[NUMBER_BYTES], total[NUMBER_BYTES], allocs[NUMBER_BYTES], most[NUMBER_BYTES],
-        name[400];
+        name[SYMBOL_TEXT_BYTES];
     char life[NUMBER_BYTES] = "-", middle[NUMBER_BYTES] = "-";
     struct symbol symbol;
     struct site site;
@@ -21,27 +22,43 @@ static void print_site(struct target *t, const struct table *table, uint32_t row
         human_ns(site.life_p50_ns, life);
     if (site.size_p50)
         human_bytes(site.size_p50, middle);
-    printf("  %9s %9s %9s %9s %9s %9s  %-16s  %s\n", human_bytes(site.live_bytes, live),
+    printf("  %9s %9s %9s %9s %9s %9s  %-16s  %s\n", site.live_known ? human_bytes(site.live_bytes, live) : "-",
            human_bytes(site.total_bytes, total), human_count(site.allocs, allocs), middle,
            human_bytes(site.max_bytes, most), life, site.purpose,
-           symbol_text(&symbol, site.key, name, sizeof name));
+           symbol_text(&symbol, site.key, output_room(81), name));
+}
+
+static void json_inlined(const struct frame *inlined, unsigned nr)
+{
+    json_open("inlined", '[');
+    for (unsigned i = 0; i < nr; i++) {
+        json_open(NULL, '{');
+        json_text("function", inlined[i].function);
+        json_text("file", inlined[i].file);
+        json_number("line", inlined[i].line);
+        json_close('}');
+    }
+    json_close(']');
 }
 
 void json_site(struct target *t, const struct table *table, uint32_t row)
 {
+    struct frame inlined[MAX_INLINED];
     struct symbol symbol;
     struct site site;
-    char name[400];
+    char name[SYMBOL_TEXT_BYTES];
+    unsigned nr;
 
     site_read(table, row, &site);
-    target_symbol(t, row, &symbol);
-    json_text("site", symbol_text(&symbol, site.key, name, sizeof name));
+    nr = target_frames(t, row, &symbol, inlined);
+    json_text("site", symbol_text(&symbol, site.key, SYMBOL_WHOLE, name));
     json_number("key", site.key);
     json_number("allocs", site.allocs);
     json_number("frees", site.frees);
     json_number("live_blocks", site.live_blocks);
     json_number("total_bytes", site.total_bytes);
     json_number("live_bytes", site.live_bytes);
+    json_bool("live_known", site.live_known);
     json_number("max_bytes", site.max_bytes);
     json_number("samples", site.samples);
     json_number("size_p50", site.size_p50);
@@ -54,6 +71,31 @@ void json_site(struct target *t, const struct table *table, uint32_t row)
     json_number("line", symbol.line);
     json_text("module", symbol.module);
     json_number("offset", symbol.offset);
+    json_inlined(inlined, nr);
+}
+
+/* What has no names for want of its file is said, not left to be wondered at. */
+static void print_missing(const struct target *target)
+{
+    const char *path, *why;
+    char clean[300];
+
+    for (unsigned i = 0; (why = symbols_missing(target->symbols, i, &path)) != NULL; i++)
+        printf("note: %s %s: its functions have no names here\n", clean_text(path, strlen(path), clean, sizeof clean), why);
+}
+
+static void json_missing(const struct target *target)
+{
+    const char *path, *why;
+
+    json_open("missing_files", '[');
+    for (unsigned i = 0; (why = symbols_missing(target->symbols, i, &path)) != NULL; i++) {
+        json_open(NULL, '{');
+        json_text("path", path);
+        json_text("why", why);
+        json_close('}');
+    }
+    json_close(']');
 }
 
 static void sites_json(struct target *target, const struct table *table, const uint32_t *rows,
@@ -68,6 +110,7 @@ static void sites_json(struct target *target, const struct table *table, const u
         json_close('}');
     }
     json_close(']');
+    json_missing(target);
     json_close('}');
     json_end();
 }
@@ -93,6 +136,7 @@ void view_sites(struct target *target, enum site_order order, unsigned limit)
             printf("  ... and %" PRIu32 " more (--limit 0 shows all)\n", nr - shown);
         if (nr == 0)
             printf("  none yet\n");
+        print_missing(target);
     }
     free(rows);
 }

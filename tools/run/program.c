@@ -61,6 +61,8 @@ static int search_path(const char *name, char *found)
         int error = copy_path(found, "", 0, name);
         return error ? error : executable(found);
     }
+    if (strlen(name) > NAME_MAX)
+        return ENAMETOOLONG;
     if (!list)
         list = "/bin:/usr/bin";
     for (;; list++) {
@@ -80,7 +82,7 @@ static int search_path(const char *name, char *found)
 
 static int status_of(int error)
 {
-    return error == ENOENT || error == ENOTDIR ? STATUS_NOT_FOUND : STATUS_CANNOT_RUN;
+    return error == ENOENT ? STATUS_NOT_FOUND : STATUS_CANNOT_RUN; /* as env(1) */
 }
 
 /* ---- env ----------------------------------------------------------------------------------- */
@@ -338,7 +340,8 @@ int program_find(char **argv, const char *library, const struct elf_facts *libra
     memset(program, 0, sizeof *program);
     error = search_path(argv[0], program->path);
     if (error) {
-        say("%s: %s", argv[0], strerror(error));
+        say("%s: %s", *argv[0] ? argv[0] : "\"\"",
+            error == ENOENT && !strchr(argv[0], '/') ? "command not found" : strerror(error));
         return status_of(error);
     }
     snprintf(program->final, sizeof program->final, "%s", program->path);

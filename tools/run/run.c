@@ -208,8 +208,17 @@ static bool add_mode(struct request *request, const char *mode)
 
 static _Noreturn void print_and_exit(const char *text)
 {
-    fputs(text, stdout);
-    exit(fflush(stdout) == 0 ? 0 : STATUS_REFUSED);
+    bool good = fputs(text, stdout) >= 0 && fflush(stdout) == 0;
+
+    if (!good)
+        say("standard output: %s", strerror(errno));
+    exit(good ? 0 : STATUS_REFUSED);
+}
+
+static bool refuse_option(int what, const char *word)
+{
+    say("%s: %s; see hakmem-run --help", word, what == ':' ? "its argument is missing" : "no such option");
+    return false;
 }
 
 /* False: it has been said what is wrong. */
@@ -224,7 +233,8 @@ static bool parse(int argc, char **argv, struct request *request)
     bool good = true;
     int c;
 
-    while (good && (c = getopt_long(argc, argv, "+m:o:irv", options, NULL)) != -1) {
+    opterr = 0; /* said here, under our name and not that of the path */
+    while (good && (c = getopt_long(argc, argv, "+:m:o:irv", options, NULL)) != -1) {
         if (c == 'm')
             good = add_mode(request, optarg);
         else if (c == 'o')
@@ -241,7 +251,7 @@ static bool parse(int argc, char **argv, struct request *request)
             print_and_exit("hakmem-run (libhakmem) " VERSION(HAKMEM_VERSION_MAJOR, HAKMEM_VERSION_MINOR,
                                                              HAKMEM_VERSION_PATCH) "\n");
         else
-            good = false;
+            good = refuse_option(c, argv[optind - 1]);
     }
     if (good && optind == argc) {
         say("no command; see hakmem-run --help");
