@@ -330,8 +330,10 @@ static void share_with_few_descriptors(void)
 START_TEST(shared_file_with_few_descriptors)
 {
     static const int limits[] = {0, 40, 64, 256, 900};
+    struct rlimit own;
 
-    descriptors = limits[_i];
+    ck_assert_int_eq(getrlimit(RLIMIT_NOFILE, &own), 0);
+    descriptors = own.rlim_max < (rlim_t)limits[_i] ? (int)own.rlim_max : limits[_i]; /* some build daemons */
     must_hold(share_with_few_descriptors);
 }
 END_TEST
