@@ -417,9 +417,15 @@ static void share_without_modes(void)
         share_fails(page);
 }
 
+#ifdef SYS_fcntl64 /* what libc calls where words have 32 bits */
+#define NR_FCNTL SYS_fcntl64
+#else
+#define NR_FCNTL SYS_fcntl
+#endif
+
 static void share_without_seals(void)
 {
-    if (refuse_call(SYS_fcntl, F_ADD_SEALS & ~(uint32_t)F_DUPFD_CLOEXEC, EPERM))
+    if (refuse_call(NR_FCNTL, F_ADD_SEALS & ~(uint32_t)F_DUPFD_CLOEXEC, EPERM))
         share_fails(page);
 }
 
