@@ -3,6 +3,7 @@
 """The library exports what exports.txt lists, and nothing else; hak_* carry a version and malloc's
 family none, or LD_PRELOAD would do nothing."""
 
+import re
 from pathlib import Path
 
 from lint import LIB, SRC, Tap, compile_sample, dynamic_symbols, scratch, skip_all
@@ -32,11 +33,19 @@ def violations(binary, names):
     return found
 
 
+# An operator with a size_t, up to the letter of its type: m is unsigned long.
+SIZED = re.compile("^(_Zn[wa]|_Zd[la]Pv)m")
+
+
 def packaged(text, names):
-    """Differences between the list and Debian's symbols file."""
-    listed = {line.split("@")[0].strip() for line in text.splitlines()
-              if line.startswith(" ") and not line.startswith(" HAKMEM_")}
-    return [f"debian symbols file: {'lacks' if n in names else 'has'} {n}" for n in sorted(listed ^ names)]
+    """Differences between the list and Debian's symbols file, whose size_t is unsigned int where words have 32 bits."""
+    found = []
+    for bits, wanted in (("64", names), ("32", {SIZED.sub(r"\1j", name) for name in names})):
+        entries = re.findall(r"^ (?:\(arch-bits=(\d+)\))?(?!HAKMEM_)([^@\s]+)@", text, re.MULTILINE)
+        listed = {name for only, name in entries if only in ("", bits)}
+        found += [f"debian symbols file, {bits} bits: {'lacks' if name in wanted else 'has'} {name}"
+                  for name in sorted(listed ^ wanted)]
+    return found
 
 
 SAMPLE = """
@@ -54,6 +63,7 @@ def main():
     if SYMBOLS.exists():
         tap.clean(packaged(SYMBOLS.read_text(), expected(LIST.read_text())), "Debian's symbols file agrees")
     tap.caught(packaged(" a@Base 1\n", {"b"}), "lacks b", "a symbol missing from the symbols file")
+    tap.caught(packaged(" _Znwm@Base 1\n", {"_Znwm"}), "32 bits: lacks _Znwj", "a symbol of machines with 64 bits alone")
     with scratch() as directory:
         plain = violations(compile_sample(SAMPLE, directory), {"malloc", "free", "hak_x"})
         tap.caught(plain, "missing: free", "a symbol that is gone")

@@ -18,8 +18,8 @@ test -e "$top/root/done" || { skip "boot" "no tree: make check-packages first"; 
 
 rm -rf "$root"
 cp -a "$top/root" "$root"
-cp "$top"/one/libhakmem0_*.deb "$root/packages/libhakmem0.deb"
-cp "$top"/one/hakmem-tools_*.deb "$root/packages/hakmem-tools.deb"
+cp "$top"/build-one/build/libhakmem0_*.deb "$root/packages/libhakmem0.deb"
+cp "$top"/build-one/build/hakmem-tools_*.deb "$root/packages/hakmem-tools.deb"
 DEBIAN_FRONTEND=noninteractive timeout 600 chroot "$root" apt-get install -y --no-install-recommends \
     systemd systemd-sysv dbus libpam-systemd redis-server /packages/libhakmem0.deb /packages/hakmem-tools.deb \
     >"$top/boot.log" 2>&1 || { not_ok "install" "$(tail -3 "$top/boot.log")"; finish; }

@@ -376,18 +376,19 @@ START_TEST(a_sample_moves)
 }
 END_TEST
 
-/* Products of sizes pass 2^64. */
+/* Products of sizes pass 2^64, where a size has 64 bits. */
+enum { LARGE_SHIFT = sizeof(size_t) > 4 ? 44 : 30 };
 START_TEST(a_sample_of_terabytes)
 {
     struct hk_site_sample s = sample_of(site_at(1), 1, 1, 1);
     struct hk_site_slot slot;
 
-    s.bytes = s.block_bytes = (size_t)1 << 44;
-    s.weight_bytes = UINT64_C(16) << 44;
+    s.bytes = s.block_bytes = (size_t)1 << LARGE_SHIFT;
+    s.weight_bytes = UINT64_C(16) << LARGE_SHIFT;
     s.nr_calls = 16;
     hk_site_sample(&s, heap_bytes);
     ck_assert(find(site_at(1), &slot));
-    ck_assert_uint_eq(slot.est_live_bytes, UINT64_C(16) << 44);
+    ck_assert_uint_eq(slot.est_live_bytes, UINT64_C(16) << LARGE_SHIFT);
     hk_site_sample_freed(heap_bytes, 1, START_NS);
     ck_assert(find(site_at(1), &slot));
     ck_assert_uint_eq(slot.est_live_bytes, 0);
