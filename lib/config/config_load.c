@@ -246,14 +246,14 @@ static int check_kind(const char *path)
     return (st.stx_mode & S_IFMT) == S_IFREG ? 0 : ENOTSUP;
 }
 
-/* Somebody asked for this one. Empty is as unset. */
+/* Somebody asked for this one. Empty is as unset, and so is /dev/null, which people write for "none". */
 static void load_conf(struct hk_config_draft *draft, const char *path)
 {
     static const struct origin variable = {SOURCE_CONF, "HAKMEM_CONF", 0};
     struct slice text;
     int error;
 
-    if (*path == 0)
+    if (*path == 0 || strcmp(path, "/dev/null") == 0)
         return;
     error = check_kind(path);
     if (error || !read_file(path, false, &text)) {

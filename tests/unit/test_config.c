@@ -725,8 +725,8 @@ START_TEST(devices_are_told)
 {
     set_environment("HAKMEM_CONF=/dev/zero", NULL);
     complains("/dev/zero", "no regular file");
-    set_environment("HAKMEM_CONF=/dev/null", NULL);
-    complains("/dev/null", "no regular file");
+    set_environment("HAKMEM_CONF=/dev/null", NULL); /* what people write for "none" */
+    silent();
 }
 END_TEST
 
