@@ -227,6 +227,8 @@ else
 fi
 check "sites: bytes held" 0 "^ +3000000 +3000000 +10 " "$tool" sites "$target" --bytes
 check "sites --limit" 0 "." "$tool" sites "$target" --limit 1
+check "sites: their sum beside what is live" 0 "^  sum: [0-9.]+[KMG]? of [0-9.]+[KMG]? that are live, by [0-9]+ live samples$" \
+    "$tool" sites "$target"
 
 # Of 500 calls in a row the library tells its table in lots of some hundred, and of one call of another site later.
 start env LD_PRELOAD="$lib" "$work/target" many

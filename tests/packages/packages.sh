@@ -141,7 +141,7 @@ print("mapped", stats["mapped"], "parts", parts, "used", used, "by name", live, 
 assert stats["mapped"] == sum(parts)
 assert used <= stats["live"] <= used * 1.2 + (4 << 20)  # used: what redis counts of its own blocks
 assert any(s["function"].startswith("zmalloc") for s in by_redis)
-assert live > 0 and sum(s["live_bytes"] for s in sites) <= stats["live"] * 1.5
+assert live > 0 and stats["live"] * 0.5 <= sum(s["live_bytes"] for s in sites) <= stats["live"] * 1.6  # from some 40 samples
 PYTHON
 cat >"$root/packages/steps.sh" <<'STEPS'
 export DEBIAN_FRONTEND=noninteractive

@@ -115,6 +115,24 @@ static void sites_json(struct target *target, const struct table *table, const u
     json_end();
 }
 
+/* Beside what is exact, and how many samples that rests on: its standard error is about live / sqrt(samples). */
+static void print_sum(const struct capture *capture, const struct table *table, const uint32_t *rows, uint32_t nr)
+{
+    char live[NUMBER_BYTES], all[NUMBER_BYTES];
+    uint64_t sum = 0, nr_alive = 0, nr_ended;
+    struct site site;
+
+    for (uint32_t i = 0; i < nr; i++) {
+        site_read(table, rows[i], &site);
+        sum += site.live_bytes;
+        nr_ended = table_get(table, rows[i], "samples_ended");
+        nr_alive += site.samples > nr_ended ? site.samples - nr_ended : 0;
+    }
+    if (nr_alive > 0 && capture->total.live > 0)
+        printf("  sum: %s of %s that are live, by %" PRIu64 " live samples\n",
+               human_bytes(sum, live), human_bytes(capture->total.live, all), nr_alive);
+}
+
 void view_sites(struct target *target, enum site_order order, unsigned limit)
 {
     const struct table *table = capture_table(&target->capture, "site");
@@ -136,6 +154,7 @@ void view_sites(struct target *target, enum site_order order, unsigned limit)
             printf("  ... and %" PRIu32 " more (--limit 0 shows all)\n", nr - shown);
         if (nr == 0)
             printf("  none yet\n");
+        print_sum(&target->capture, table, rows, nr);
         print_missing(target);
     }
     free(rows);
