@@ -145,6 +145,34 @@ START_TEST(sizes_find_their_box)
     hk_policy_builtin.big_threshold = 16 * HK_MIB;
     must_go_to(HK_L25_MAX, HK_PM_RUN);
     must_go_to(HK_L25_MAX + 1, HK_PM_BIG);
+    hk_policy_builtin.big_threshold = 300000;
+    must_go_to(299999, HK_PM_RUN);
+    must_go_to(300000, HK_PM_BIG);
+}
+END_TEST
+
+/* Nor does what grows. */
+START_TEST(growth_finds_the_same_box)
+{
+    hk_policy_builtin.big_threshold = 300000;
+    for (size_t n = 299999; n <= 300000; n++) {
+        char *p = hk_ace_realloc(self, get(1000), n, SITE);
+        ck_assert_uint_eq(hk_pagemap_word(p), n < 300000 ? HK_PM_RUN : HK_PM_BIG);
+        put(p);
+    }
+}
+END_TEST
+
+START_TEST(the_arena_has_blocks_of_up_to_its_largest)
+{
+    size_t most = HK_ARENA_MAX - hk_os_page_bytes(); /* the guard page; such an alignment has no colour */
+
+    for (size_t more = 0; more <= 1; more++) {
+        size_t before = hk_ace_counters.arena_bytes;
+        char *p = must_alloc(most + more, HK_GRANULE);
+        ck_assert_uint_eq(hk_ace_counters.arena_bytes - before, more ? 0 : HK_ARENA_MAX);
+        put(p);
+    }
 }
 END_TEST
 
@@ -1571,11 +1599,21 @@ START_TEST(loose_blocks)
 }
 END_TEST
 
+/* The nth call of the kernel is refused: the block's own, then its part of the page map. Nothing stays behind. */
 START_TEST(loose_blocks_that_cannot_be_had)
 {
-    fake_os_fail(FAKE_MAP, 1, ENOMEM);
-    ck_assert_ptr_null(hk_ace_loose_alloc(100, 16));
-    ck_assert_ptr_nonnull(hk_ace_loose_alloc(100, 16));
+    size_t mapped = fake_os_mapped_bytes();
+    unsigned nr_refused = 0;
+
+    for (;; nr_refused++) {
+        fake_os_fail(FAKE_MAP, nr_refused + 1, ENOMEM);
+        if (hk_ace_loose_alloc(100, 16))
+            break;
+        ck_assert_uint_eq(fake_os_mapped_bytes(), mapped);
+        ck_assert_uint_eq(hk_ace_counters.loose_bytes, 0);
+    }
+    ck_assert_uint_ge(nr_refused, 2);
+    ck_assert_uint_gt(hk_ace_counters.loose_bytes, 0);
 }
 END_TEST
 
@@ -1881,6 +1919,8 @@ int main(void)
 
     tcase_add_loop_test(tc, a_dead_big_block_is_no_longer_in_the_page_map, 0, 4);
     tcase_add_test(tc, sizes_find_their_box);
+    tcase_add_test(tc, growth_finds_the_same_box);
+    tcase_add_test(tc, the_arena_has_blocks_of_up_to_its_largest);
     tcase_add_test(tc, two_blocks_of_nothing_differ);
     tcase_add_loop_test(tc, before_the_first_block_is_a_fence, 0, 3);
     tcase_add_test(tc, every_alignment);

@@ -134,6 +134,23 @@ START_TEST(a_block_of_1_KiB_rests_as_long)
 }
 END_TEST
 
+/* What has exactly the size from which blocks do not rest any more rests. */
+START_TEST(a_block_of_1_MiB_rests)
+{
+    size_t before = hk_secure_counters()->nr_resting, page = 4096;
+    char *p = hk_secure_alloc(self, HK_MIB - 16, page, false, SITE); /* the trailer; no colour at such an alignment */
+    struct hk_block b;
+
+    ck_assert_int_eq(hk_ace_identify(p, &b), HK_BLOCK_LIVE);
+    ck_assert_uint_eq(b.usable, HK_MIB);
+    put(p);
+    ck_assert_uint_eq(hk_secure_counters()->nr_resting, before + 1);
+    p = hk_secure_alloc(self, HK_MIB, page, false, SITE);
+    put(p);
+    ck_assert_uint_eq(hk_secure_counters()->nr_resting, before + 1);
+}
+END_TEST
+
 START_TEST(realloc_keeps_what_there_is)
 {
     start_random(2);
@@ -162,6 +179,22 @@ START_TEST(resize_stays_or_says_no)
     ck_assert(hk_secure_resize(p, 900, SITE));
     ck_assert_uint_eq(hk_secure_usable(p, SITE), 900);
     memset(p, 1, 900);
+    put(p);
+}
+END_TEST
+
+START_TEST(a_block_stays_while_half_is_used)
+{
+    char *p = get(1008); /* of 1024, with the trailer */
+
+    ck_assert(hk_secure_resize(p, 505, SITE));
+    ck_assert(!hk_secure_resize(p, 504, SITE));
+    ck_assert_uint_eq(hk_secure_usable(p, SITE), 505);
+    ck_assert(hk_secure_resize(p, 1008, SITE));
+    ck_assert(!hk_secure_resize(p, 1009, SITE));
+    put(p);
+    p = get(64); /* of 80: below that nothing is gained */
+    ck_assert(hk_secure_resize(p, 1, SITE));
     put(p);
 }
 END_TEST
@@ -472,6 +505,42 @@ static void free_twice(void)
     put(p);
 }
 
+static bool ours;
+
+static bool are_ours(void)
+{
+    return ours;
+}
+
+static void free_what_new_made(void)
+{
+    char *p = get(100);
+
+    hk_secure_mark_origin(p, HK_ORIGIN_NEW);
+    put(p);
+}
+
+static void delete_with_another_size(void)
+{
+    char *p = get(100);
+
+    hk_secure_mark_origin(p, HK_ORIGIN_NEW);
+    hk_secure_free(self, p, HK_ORIGIN_NEW, 99, SITE);
+}
+
+/* Where some operators are the program's own, a block may come from one kind and go to the other. */
+START_TEST(who_frees_counts_when_the_operators_are_ours)
+{
+    free_what_new_made(); /* nobody has said whose they are */
+    hk_secure_operators_are_ours = are_ours;
+    free_what_new_made();
+    delete_with_another_size();
+    ours = true;
+    must_panic(free_what_new_made, "mismatched free: block of new given to free: pointer");
+    must_panic(delete_with_another_size, "mismatched free: size 99 said: pointer");
+}
+END_TEST
+
 START_TEST(misuse_is_said)
 {
     must_panic(write_into_resting, "write after free: pointer");
@@ -493,8 +562,10 @@ int main(void)
     tcase_add_test(tc, what_rests_is_zero);
     tcase_add_test(tc, a_small_block_rests_long);
     tcase_add_test(tc, a_block_of_1_KiB_rests_as_long);
+    tcase_add_test(tc, a_block_of_1_MiB_rests);
     tcase_add_test(tc, realloc_keeps_what_there_is);
     tcase_add_test(tc, resize_stays_or_says_no);
+    tcase_add_test(tc, a_block_stays_while_half_is_used);
     tcase_add_test(tc, blocks_of_nothing);
     tcase_add_test(tc, big_blocks_and_their_fences);
     tcase_add_test(tc, out_of_memory);
@@ -506,7 +577,9 @@ int main(void)
     tcase_add_test(tc, one_word_of_a_trailer_changes);
     tcase_add_test(tc, a_neighbour_is_resized);
     tcase_add_test(tc, freed_past_this_box);
-    if (!UNDER_TSAN)
+    if (!UNDER_TSAN) {
+        tcase_add_test(tc, who_frees_counts_when_the_operators_are_ours);
         tcase_add_test(tc, misuse_is_said);
+    }
     return run_suite(suite);
 }

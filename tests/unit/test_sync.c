@@ -9,6 +9,7 @@
 
 #include <check.h>
 #include <pthread.h>
+#include <stdio.h>
 
 #define NR_THREADS 4
 #define NR_ROUNDS 50000
@@ -82,6 +83,49 @@ START_TEST(wakes_a_sleeper_and_keeps_errno)
     pthread_join(thread, NULL);
     ck_assert_int_eq(waiter_errno, EBADMSG);
     ck_assert_uint_eq(low.word, 0);
+}
+END_TEST
+
+/* In /proc: S when it sleeps. */
+static char state_of(long thread_id)
+{
+    char path[64], line[256] = "";
+    FILE *f;
+
+    snprintf(path, sizeof path, "/proc/self/task/%ld/stat", thread_id);
+    f = fopen(path, "r");
+    ck_assert_ptr_nonnull(f);
+    ck_assert_ptr_nonnull(fgets(line, sizeof line, f));
+    fclose(f);
+    return strrchr(line, ')')[2];
+}
+
+static void *tell_and_take(void *arg)
+{
+    hk_store_release((long *)arg, syscall(SYS_gettid));
+    hk_lock(&low);
+    hk_unlock(&low);
+    return NULL;
+}
+
+/* And does not turn in a loop until it has the lock: it would be seen asleep once by chance, and never stay so. */
+START_TEST(a_waiter_sleeps)
+{
+    pthread_t thread;
+    long id = 0;
+    int nr_asleep = 0;
+
+    hk_lock(&low);
+    pthread_create(&thread, NULL, tell_and_take, &id);
+    while (!hk_load_acquire(&id))
+        hk_cpu_relax();
+    for (int i = 0; i < 30000 && nr_asleep < 20; i++) {
+        nr_asleep = state_of(id) == 'S' ? nr_asleep + 1 : 0;
+        usleep(1000);
+    }
+    ck_assert_int_eq(nr_asleep, 20);
+    hk_unlock(&low);
+    pthread_join(thread, NULL);
 }
 END_TEST
 
@@ -296,6 +340,7 @@ int main(void)
     tcase_set_timeout(tc, 60);
     tcase_add_test(tc, excludes);
     tcase_add_test(tc, wakes_a_sleeper_and_keeps_errno);
+    tcase_add_test(tc, a_waiter_sleeps);
     tcase_add_test(tc, wakes_all_sleepers);
     tcase_add_test(tc, try_lock_fails_when_held);
     tcase_add_test(tc, knows_its_owner);
