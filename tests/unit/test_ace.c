@@ -1131,6 +1131,32 @@ START_TEST(a_guard_page_that_stays)
 }
 END_TEST
 
+/* Nobody may write where it lies, so the mapping is cut again; where even that is refused, what came is lost. */
+START_TEST(a_mapping_whose_guard_stays_does_not_grow)
+{
+    size_t lost = hk_os_counters.lost_bytes, usable, mapped;
+    char *p;
+
+    put(get(HUGE)); /* the page map is there */
+    hk_ace_purge(self);
+    p = get(HUGE);
+    usable = hk_ace_usable(p, SITE);
+    mapped = fake_os_mapped_bytes();
+    must_end_in_a_guard(p, 0);
+    fake_os_fail_all(FAKE_GUARD, EPERM);
+    if (_i)
+        fake_os_fail(FAKE_REMAP, 2, ENOMEM);
+    ck_assert(!hk_ace_resize(self, p, 2 * HUGE, SITE));
+    ck_assert_uint_eq(fake_os_calls(FAKE_REMAP), 2);
+    ck_assert_uint_eq(hk_ace_usable(p, SITE), usable);
+    ck_assert_uint_eq(hk_os_counters.lost_bytes - lost, _i ? hk_align_up(HUGE, HK_MIB) : 0);
+    ck_assert_uint_eq(fake_os_mapped_bytes() - mapped, hk_os_counters.lost_bytes - lost);
+    fake_os_fail_all(FAKE_GUARD, 0);
+    put(p);
+    hk_ace_purge(self);
+}
+END_TEST
+
 /* ---- loans --------------------------------------------------------------------------------- */
 
 static void *wall[16];
@@ -1421,6 +1447,23 @@ START_TEST(parcels_leave_with_a_tick)
 }
 END_TEST
 
+/* Of a thread that does nothing but free what others made. */
+START_TEST(parcels_tick)
+{
+    unsigned ticks;
+
+    get_many(100, 1000);
+    tick(other, 1);
+    ticks = (unsigned)other->ticks;
+    for (unsigned i = 0; i < 1000; i++) {
+        uintptr_t word = hk_pagemap_word(block[i]);
+        ck_assert(hk_ace_free_remote(other, block[i], word));
+        ck_assert(!hk_ace_free_remote(other, block[i], word)); /* a second free is for others to tell */
+    }
+    ck_assert_uint_gt(other->ticks, ticks);
+}
+END_TEST
+
 START_TEST(purge_gives_everything_back)
 {
     size_t live_before = hk_ace_live_bytes();
@@ -1535,6 +1578,20 @@ START_TEST(nth_map_refused)
     ck_assert_uint_eq(nr_failed, 0); /* the second try had it */
     hk_ace_purge(self);
     ck_assert_uint_eq(hk_ace_live_bytes(), 0);
+}
+END_TEST
+
+/* The first block is one of the largest: its descriptor, the mapping, its part of the page map. */
+START_TEST(nth_map_refused_to_a_mapping)
+{
+    char *p;
+
+    fake_os_fail(FAKE_MAP, (unsigned)_i, ENOMEM);
+    p = get(HUGE); /* the second try had it */
+    ck_assert_uint_ge(fake_os_calls(FAKE_MAP), (unsigned)_i);
+    must_be(p, HK_BLOCK_LIVE);
+    ck_assert_uint_lt(fake_os_mapped_bytes(), 2 * HUGE); /* not the first one too */
+    put(p);
 }
 END_TEST
 
@@ -1976,6 +2033,7 @@ int main(void)
     tcase_add_loop_test(tc, the_guard_follows_the_end, 0, 4);
     tcase_add_loop_test(tc, without_guard_pages, 0, 2);
     tcase_add_loop_test(tc, a_guard_page_that_stays, 0, 4);
+    tcase_add_loop_test(tc, a_mapping_whose_guard_stays_does_not_grow, 0, 2);
 
     tc = new_case(suite, "loans", setup, teardown);
     tcase_add_test(tc, scattered_pages_make_a_block);
@@ -1992,6 +2050,7 @@ int main(void)
     tcase_add_test(tc, cached_mappings_go_with_age);
     tcase_add_test(tc, a_tick_without_heap_is_nothing);
     tcase_add_test(tc, parcels_leave_with_a_tick);
+    tcase_add_test(tc, parcels_tick);
     tcase_add_test(tc, purge_gives_everything_back);
     tcase_add_test(tc, an_ended_thread_leaves_little_dirty);
     tcase_add_test(tc, threads_that_go_take_their_share_along);
@@ -2000,6 +2059,7 @@ int main(void)
     tcase_add_test(tc, alloc_gives_up_its_caches_first);
     tcase_add_test(tc, no_memory_is_a_result);
     tcase_add_loop_test(tc, nth_map_refused, 1, 16);
+    tcase_add_loop_test(tc, nth_map_refused_to_a_mapping, 1, 5);
     tcase_add_loop_test(tc, unmap_and_advise_refused, 0, 3);
     tcase_add_test(tc, loose_blocks);
     tcase_add_test(tc, loose_blocks_that_cannot_be_had);
