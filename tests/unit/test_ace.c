@@ -338,10 +338,13 @@ START_TEST(a_slab_has_a_tail_that_is_no_block)
     struct hk_slab *slab = hk_slab_of(p);
     size_t size = hk_size_class[slab->class].size;
     char *tail = (char *)slab->base + slab->nr_slots * size;
+    struct hk_block b;
 
     ck_assert_uint_lt(slab->nr_slots * size, hk_size_class[slab->class].slab_mask);
     must_be(tail, HK_BLOCK_UNKNOWN);
-    must_be((char *)slab->base + (slab->nr_slots - 1u) * size, HK_BLOCK_UNKNOWN); /* never used */
+    ck_assert_int_eq(hk_ace_identify(p + size, &b), HK_BLOCK_UNKNOWN); /* never used */
+    ck_assert_ptr_null(b.start);
+    must_be((char *)slab->base + (slab->nr_slots - 1u) * size, HK_BLOCK_UNKNOWN);
     put(p);
 }
 END_TEST
@@ -1215,6 +1218,25 @@ START_TEST(scattered_pages_make_a_block)
 }
 END_TEST
 
+START_TEST(a_loan_is_had_again_when_it_is_repaid)
+{
+    struct hk_arena_stats stats;
+    size_t before;
+
+    scatter();
+    for (int round = 0; round < 5; round++) {
+        hk_arena_stats(&stats);
+        before = stats.nr_borrowed;
+        char *p = get(12 * HK_MIB);
+        hk_arena_stats(&stats);
+        ck_assert_uint_gt(stats.nr_borrowed, before);
+        put(p);
+        hk_batch_flush();
+    }
+    walls_must_hold();
+}
+END_TEST
+
 START_TEST(a_borrowed_block_grows_by_a_copy)
 {
     scatter();
@@ -2037,6 +2059,7 @@ int main(void)
 
     tc = new_case(suite, "loans", setup, teardown);
     tcase_add_test(tc, scattered_pages_make_a_block);
+    tcase_add_test(tc, a_loan_is_had_again_when_it_is_repaid);
     tcase_add_test(tc, a_borrowed_block_grows_by_a_copy);
     tcase_add_loop_test(tc, loans_refused, 0, 10);
     tcase_add_test(tc, a_kernel_without_the_call_is_soon_left_alone);

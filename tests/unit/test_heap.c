@@ -1256,6 +1256,23 @@ START_TEST(sampled_blocks_are_of_no_thread)
 }
 END_TEST
 
+/* Where the page map ends, and above: a sanitizer sees who looks behind its table. */
+START_TEST(addresses_beyond_the_page_map)
+{
+    uint64_t end = (uint64_t)HK_ROOT_ENTRIES << HK_ROOT_SHIFT;
+    void *volatile beyond = (void *)(uintptr_t)end;
+
+    make_heaps(1);
+    if (end > UINTPTR_MAX)
+        return;
+    ck_assert_uint_eq(hk_heap_own_size(beyond), 0);
+    ck_assert(!HK_CHECKS || !free_fast(beyond));
+    beyond = (void *)(UINTPTR_MAX - 15);
+    ck_assert_uint_eq(hk_heap_own_size(beyond), 0);
+    ck_assert(!HK_CHECKS || !free_fast(beyond));
+}
+END_TEST
+
 START_TEST(sampled_slabs_are_not_stolen)
 {
     void *p;
@@ -1913,6 +1930,7 @@ int main(void)
     tcase_add_test(tc, depot_gives_back_what_is_empty);
     tcase_add_test(tc, depot_blocks_go_home_from_a_heap);
     tcase_add_test(tc, sampled_blocks_are_of_no_thread);
+    tcase_add_test(tc, addresses_beyond_the_page_map);
     tcase_add_test(tc, sampled_slabs_are_not_stolen);
     tcase_add_test(tc, empty_sampled_slabs_go_back);
     tcase_add_test(tc, bytes_are_counted_down);

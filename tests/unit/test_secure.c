@@ -236,11 +236,32 @@ START_TEST(big_blocks_and_their_fences)
     for (int i = 0; i < 300; i++)
         put(p[i]);
     ck_assert_uint_eq(fake_os_guarded_bytes(), before);
+    p[0] = get(2 * HK_MIB - 1); /* they begin at 2 MiB */
+    ck_assert_uint_eq(fake_os_guarded_bytes(), before);
+    p[1] = get(2 * HK_MIB);
+    ck_assert_uint_eq(fake_os_guarded_bytes() - before, 4096);
+    put(p[0]);
+    put(p[1]);
     fake_os_fail_all(FAKE_PROTECT, ENOMEM);
     p[0] = get(2 * HK_MIB);
     fake_os_fail_all(FAKE_PROTECT, 0);
     memset(p[0], 1, 2 * HK_MIB);
     put(p[0]);
+}
+END_TEST
+
+/* What rests gives way. */
+START_TEST(out_of_memory_but_for_what_rests)
+{
+    size_t n = 700000;
+    char *p;
+
+    put(get(n));
+    fake_os_fail_all(FAKE_MAP, ENOMEM);
+    for (p = get(n); p; p = hk_secure_alloc(self, n, 16, false, SITE))
+        memset(p, 0x5a, n); /* all that is left, and then the one that rested */
+    ck_assert_uint_eq(hk_secure_counters()->nr_resting, 0);
+    fake_os_fail_all(FAKE_MAP, 0);
 }
 END_TEST
 
@@ -274,6 +295,19 @@ START_TEST(a_guarded_block_is_resized_in_its_page)
     ck_assert(!hk_secure_resize(p, 1, SITE)); /* more than half of it would lie idle */
     ck_assert_uint_eq(hk_guard_slot_at(p)->asked, usable - 8);
     put(p);
+}
+END_TEST
+
+START_TEST(a_guarded_block_stays_for_its_own_size_alone)
+{
+    char *p = hk_guard_alloc(100, 16, SITE, 1), *q;
+    size_t usable = hk_secure_usable(p, SITE);
+
+    ck_assert_ptr_eq(hk_secure_realloc(self, p, usable, SITE), p);
+    q = hk_secure_realloc(self, p, usable - 16, SITE); /* what is beyond that is forbidden, too */
+    ck_assert_ptr_ne(q, p);
+    ck_assert_uint_eq(hk_secure_usable(q, SITE), usable - 16);
+    put(q);
 }
 END_TEST
 
@@ -520,11 +554,21 @@ static void free_what_new_made(void)
     put(p);
 }
 
+/* Where the calls that follow have their variables. */
+static __attribute__((noinline)) void leave_letters_on_the_stack(void)
+{
+    volatile char letters[8192];
+
+    for (size_t i = 0; i < sizeof letters; i++)
+        letters[i] = 'x';
+}
+
 static void delete_with_another_size(void)
 {
     char *p = get(100);
 
     hk_secure_mark_origin(p, HK_ORIGIN_NEW);
+    leave_letters_on_the_stack();
     hk_secure_free(self, p, HK_ORIGIN_NEW, 99, SITE);
 }
 
@@ -568,8 +612,10 @@ int main(void)
     tcase_add_test(tc, a_block_stays_while_half_is_used);
     tcase_add_test(tc, blocks_of_nothing);
     tcase_add_test(tc, big_blocks_and_their_fences);
+    tcase_add_test(tc, out_of_memory_but_for_what_rests);
     tcase_add_test(tc, out_of_memory);
     tcase_add_test(tc, a_guarded_block_is_resized_in_its_page);
+    tcase_add_test(tc, a_guarded_block_stays_for_its_own_size_alone);
     tcase_add_loop_test(tc, a_shrink_never_fails, 0, 4);
     tcase_add_test(tc, refills_are_shuffled);
     tcase_add_test(tc, geometries_change);

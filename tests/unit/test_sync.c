@@ -290,6 +290,34 @@ START_TEST(fork_takes_locks_in_any_order)
 }
 END_TEST
 
+static void *hold_a_while(void *arg)
+{
+    bool *has_it = arg;
+
+    hk_lock(&low);
+    hk_store_release(has_it, true);
+    while (!(hk_load_relaxed(&low.word) & WAITERS))
+        hk_cpu_relax();
+    usleep(10 * FORK_WAITS * 1000);
+    hk_unlock(&low);
+    return NULL;
+}
+
+/* However long it takes: nobody else forks, for whose sake it would have to give up. */
+START_TEST(a_lone_fork_waits_until_the_lock_is_free)
+{
+    pthread_t thread;
+    bool has_it = false;
+
+    pthread_create(&thread, NULL, hold_a_while, &has_it);
+    while (!hk_load_acquire(&has_it))
+        hk_cpu_relax();
+    ck_assert(hk_lock_for_fork(&low));
+    hk_unlock_after_fork(&low);
+    pthread_join(thread, NULL);
+}
+END_TEST
+
 START_TEST(fork_gives_up_a_lock_that_is_never_let_go)
 {
     pthread_t thread;
@@ -353,6 +381,7 @@ int main(void)
     tcase_add_test(tc, trying_is_fine_in_any_order);
     tcase_add_test(tc, a_tried_lock_counts);
     tcase_add_test(tc, fork_takes_locks_in_any_order);
+    tcase_add_test(tc, a_lone_fork_waits_until_the_lock_is_free);
     tcase_add_test(tc, fork_gives_up_a_lock_that_is_never_let_go);
     tcase_add_test(tc, decreasing_ranks_panic);
     suite_add_tcase(suite, tc);
