@@ -927,6 +927,18 @@ START_TEST(cached_big_blocks_cost_no_calls)
 END_TEST
 
 /* Sizes that change go to the arena, where they join. */
+START_TEST(descriptors_are_used_again)
+{
+    size_t touched;
+
+    put(get(BIG));
+    touched = hk_meta_touched_bytes();
+    for (int i = 0; i < 1000; i++)
+        put(get(BIG));
+    ck_assert_uint_eq(hk_meta_touched_bytes(), touched);
+}
+END_TEST
+
 START_TEST(changing_sizes_join)
 {
     char *p[8];
@@ -1027,6 +1039,26 @@ START_TEST(a_big_block_ends_in_a_guard_page)
 END_TEST
 
 /* The memory of one serves blocks of other sizes. */
+/* What a report of an access there says. */
+START_TEST(whose_guard_page_it_is)
+{
+    char *p = get(BIG);
+    size_t usable = hk_ace_usable(p, SITE);
+    const void *site = NULL;
+    struct hk_block b = {.start = NULL};
+
+    ck_assert(!hk_ace_guards(p + usable - 1, &b, &site));
+    ck_assert(!hk_ace_guards(&b, &b, &site));
+    ck_assert(hk_ace_guards(p + usable, &b, &site));
+    ck_assert_ptr_eq(b.start, p);
+    ck_assert_uint_eq(b.usable, usable);
+    ck_assert_ptr_eq(site, SITE);
+    ck_assert(hk_ace_guards(p + usable + hk_os_page_bytes() - 1, &b, &site));
+    put(p);
+    ck_assert(!hk_ace_guards(p + usable, &b, &site));
+}
+END_TEST
+
 START_TEST(guard_pages_are_in_nobodys_way)
 {
     char *p[20];
@@ -1349,6 +1381,22 @@ START_TEST(free_trims_above_the_bound)
         if (hk_ace_cached_bytes() > bound())
             ck_abort_msg("%zu cached, bound %zu", hk_ace_cached_bytes(), bound());
     }
+    hk_ace_check(self);
+}
+END_TEST
+
+/* Of a thread that is gone, by another. */
+START_TEST(remote_free_trims_above_the_bound)
+{
+    hk_policy_builtin.purge_floor_bytes = 4 * HK_MIB;
+    get_many(3000, 6000);
+    hk_heap_park(self);
+    for (unsigned i = 0; i < 6000; i++) {
+        ck_assert(hk_ace_free_remote(_i ? other : NULL, block[i], hk_pagemap_word(block[i])));
+        if (hk_ace_cached_bytes() > bound())
+            ck_abort_msg("%u: %zu cached, bound %zu", i, hk_ace_cached_bytes(), bound());
+    }
+    self = hk_heap_adopt();
     hk_ace_check(self);
 }
 END_TEST
@@ -2043,6 +2091,7 @@ int main(void)
 
     tc = new_case(suite, "big", setup, teardown);
     tcase_add_loop_test(tc, cached_big_blocks_cost_no_calls, 0, 2);
+    tcase_add_test(tc, descriptors_are_used_again);
     tcase_add_test(tc, changing_sizes_join);
     tcase_add_test(tc, without_the_cache_each_is_mapped_and_unmapped);
     tcase_add_test(tc, batched_unmaps_come_together);
@@ -2050,6 +2099,7 @@ int main(void)
 
     tc = new_case(suite, "guard pages", setup_without_fences, teardown);
     tcase_add_loop_test(tc, a_big_block_ends_in_a_guard_page, 0, 4);
+    tcase_add_test(tc, whose_guard_page_it_is);
     tcase_add_test(tc, guard_pages_are_in_nobodys_way);
     tcase_add_test(tc, a_cached_range_keeps_its_guard);
     tcase_add_loop_test(tc, the_guard_follows_the_end, 0, 4);
@@ -2066,6 +2116,7 @@ int main(void)
 
     tc = new_case(suite, "memory goes back", setup, teardown);
     tcase_add_loop_test(tc, free_trims_above_the_bound, 2, NR_TIERS);
+    tcase_add_loop_test(tc, remote_free_trims_above_the_bound, 0, 2);
     tcase_add_test(tc, below_the_bound_free_makes_no_system_call);
     tcase_add_test(tc, what_heaps_do_not_hold_may_stay_cached);
     tcase_add_test(tc, dirty_memory_goes_after_the_delay);

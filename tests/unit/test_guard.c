@@ -366,6 +366,15 @@ static void damage_word(void)
     hk_guard_check();
 }
 
+static void damage_order(void)
+{
+    char *p = get(100);
+
+    put(p);
+    hk_guard_slots[slot_of(p) - hk_guard_slots].freed_at++;
+    hk_guard_check();
+}
+
 static void damage_count(void)
 {
     (void)get(100);
@@ -378,6 +387,7 @@ START_TEST(check_sees_damage)
     must_panic(damage_start, "guard: a block outside its page");
     must_panic(damage_bytes, "guard: written beside a block");
     must_panic(damage_word, "guard: page map");
+    must_panic(damage_order, "guard: order of the frees");
     must_panic(damage_count, "guard: live blocks do not add up");
 }
 END_TEST

@@ -1081,6 +1081,28 @@ START_TEST(sender_drains_for_a_parked_heap)
 }
 END_TEST
 
+/* A byte too many in the inbox, and the sender does the owner's work. */
+START_TEST(sender_drains_a_full_inbox)
+{
+    size_t size = hk_size_class[hk_size_to_class(100)].size;
+
+    make_heaps(2);
+    get_many(100, 2);
+    for (unsigned i = 0; i < 2; i++) {
+        heap[0]->inbox_bytes = HK_INBOX_MAX_BYTES - size + i;
+        become(heap[1]);
+        put(block[i]);
+        hk_heap_tick(heap[1]);
+        if (i == 0)
+            ck_assert_ptr_nonnull(heap[0]->inbox);
+        else
+            ck_assert_ptr_null(heap[0]->inbox);
+    }
+    heap[0]->inbox_bytes = 0;
+    ck_assert(is_dead(block[0]) && is_dead(block[1]));
+}
+END_TEST
+
 /* Nobody is there to use them, and nobody counts them as cached. */
 START_TEST(parked_heap_keeps_no_empty_slab)
 {
@@ -1922,6 +1944,7 @@ int main(void)
     tcase_add_test(tc, nothing_is_stolen_without_steal);
     tcase_add_test(tc, nothing_is_stolen_from_the_living_or_the_busy);
     tcase_add_test(tc, sender_drains_for_a_parked_heap);
+    tcase_add_test(tc, sender_drains_a_full_inbox);
     tcase_add_test(tc, parked_heap_keeps_no_empty_slab);
     tcase_add_test(tc, parcel_that_waits_while_its_owner_parks);
     tcase_add_test(tc, astray_block_is_sent_on);

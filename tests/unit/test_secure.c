@@ -116,18 +116,18 @@ START_TEST(a_small_block_rests_long)
 }
 END_TEST
 
-/* The largest of the small ones is one. */
-START_TEST(a_block_of_1_KiB_rests_as_long)
+/* The largest of the small ones is one, and the largest of the next, of which 16 rest. */
+START_TEST(the_largest_of_a_kind_rests_as_long)
 {
-    size_t n = HK_KIB - 16; /* the trailer */
-    char *p = get(n);
+    size_t usable = _i ? 64 * HK_KIB : HK_KIB, n = usable - 16; /* the trailer */
+    char *p = hk_secure_alloc(self, n, _i ? 4096 : 16, false, SITE); /* a page's alignment: a run, without colour */
     struct hk_block b;
 
     ck_assert_int_eq(hk_ace_identify(p, &b), HK_BLOCK_LIVE);
-    ck_assert_uint_eq(b.usable, HK_KIB);
+    ck_assert_uint_eq(b.usable, usable);
     put(p);
-    for (int i = 0; i < 511; i++) {
-        char *q = get(n);
+    for (int i = 0; i < (_i ? 15 : 511); i++) {
+        char *q = hk_secure_alloc(self, n, _i ? 4096 : 16, false, SITE);
         ck_assert_ptr_ne(q, p);
         put(q);
     }
@@ -605,7 +605,7 @@ int main(void)
     tcase_add_test(tc, alignment_and_zero);
     tcase_add_test(tc, what_rests_is_zero);
     tcase_add_test(tc, a_small_block_rests_long);
-    tcase_add_test(tc, a_block_of_1_KiB_rests_as_long);
+    tcase_add_loop_test(tc, the_largest_of_a_kind_rests_as_long, 0, 2);
     tcase_add_test(tc, a_block_of_1_MiB_rests);
     tcase_add_test(tc, realloc_keeps_what_there_is);
     tcase_add_test(tc, resize_stays_or_says_no);

@@ -309,6 +309,8 @@ START_TEST(a_lone_fork_waits_until_the_lock_is_free)
     pthread_t thread;
     bool has_it = false;
 
+    hk_lock_fork_inside(1); /* as a child inherits it */
+    hk_lock_fork_nobody_inside();
     pthread_create(&thread, NULL, hold_a_while, &has_it);
     while (!hk_load_acquire(&has_it))
         hk_cpu_relax();
