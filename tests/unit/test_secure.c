@@ -563,6 +563,14 @@ static __attribute__((noinline)) void leave_letters_on_the_stack(void)
         letters[i] = 'x';
 }
 
+static void realloc_what_new_made(void)
+{
+    char *p = get(100);
+
+    hk_secure_mark_origin(p, HK_ORIGIN_NEW);
+    hk_secure_realloc(self, p, 101, SITE);
+}
+
 static void delete_with_another_size(void)
 {
     char *p = get(100);
@@ -578,8 +586,10 @@ START_TEST(who_frees_counts_when_the_operators_are_ours)
     free_what_new_made(); /* nobody has said whose they are */
     hk_secure_operators_are_ours = are_ours;
     free_what_new_made();
+    realloc_what_new_made();
     delete_with_another_size();
     ours = true;
+    must_panic(realloc_what_new_made, "mismatched free: block of new given to free: pointer");
     must_panic(free_what_new_made, "mismatched free: block of new given to free: pointer");
     must_panic(delete_with_another_size, "mismatched free: size 99 said: pointer");
 }
