@@ -1278,6 +1278,18 @@ START_TEST(sampled_blocks_are_of_no_thread)
 }
 END_TEST
 
+/* What realloc and the size classes can have made of a request. */
+START_TEST(sizes_that_are_plausible)
+{
+    ck_assert(hk_size_is_plausible(1024, 1024));
+    ck_assert(!hk_size_is_plausible(1024, 1025));
+    ck_assert(hk_size_is_plausible(1024, 256));
+    ck_assert(!hk_size_is_plausible(1024, 255));
+    ck_assert(hk_size_is_plausible(64, 1));
+    ck_assert(!hk_size_is_plausible(80, 19));
+}
+END_TEST
+
 /* Where the page map ends, and above: a sanitizer sees who looks behind its table. */
 START_TEST(addresses_beyond_the_page_map)
 {
@@ -1953,6 +1965,7 @@ int main(void)
     tcase_add_test(tc, depot_gives_back_what_is_empty);
     tcase_add_test(tc, depot_blocks_go_home_from_a_heap);
     tcase_add_test(tc, sampled_blocks_are_of_no_thread);
+    tcase_add_test(tc, sizes_that_are_plausible);
     tcase_add_test(tc, addresses_beyond_the_page_map);
     tcase_add_test(tc, sampled_slabs_are_not_stolen);
     tcase_add_test(tc, empty_sampled_slabs_go_back);

@@ -311,6 +311,24 @@ START_TEST(a_guarded_block_stays_for_its_own_size_alone)
 }
 END_TEST
 
+/* A signal handler's block, and no memory for another: it is as large as asked for. */
+START_TEST(a_loose_block_stays_for_its_own_size)
+{
+    char *p = hk_ace_loose_alloc(100, 16);
+    size_t usable = hk_secure_usable(p, SITE);
+
+    memset(p, 0x5a, usable);
+    fake_os_fail_all(FAKE_MAP, ENOMEM);
+    while (hk_secure_alloc(self, usable, 16, false, SITE))
+        ; /* all that is left */
+    ck_assert_ptr_null(hk_secure_realloc(self, p, usable + 1, SITE));
+    ck_assert_ptr_eq(hk_secure_realloc(self, p, usable, SITE), p);
+    ck_assert_int_eq(p[usable - 1], 0x5a);
+    fake_os_fail_all(FAKE_MAP, 0);
+    ck_assert(hk_ace_loose_free(p));
+}
+END_TEST
+
 /* Whatever there is no memory for: the block stays where it is, with the size asked for. */
 START_TEST(a_shrink_never_fails)
 {
@@ -626,6 +644,7 @@ int main(void)
     tcase_add_test(tc, out_of_memory);
     tcase_add_test(tc, a_guarded_block_is_resized_in_its_page);
     tcase_add_test(tc, a_guarded_block_stays_for_its_own_size_alone);
+    tcase_add_test(tc, a_loose_block_stays_for_its_own_size);
     tcase_add_loop_test(tc, a_shrink_never_fails, 0, 4);
     tcase_add_test(tc, refills_are_shuffled);
     tcase_add_test(tc, geometries_change);
