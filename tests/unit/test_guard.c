@@ -188,6 +188,7 @@ START_TEST(a_freed_slot_rests)
 {
     char *p = get(page);
 
+    hk_guard_set_origin(p, 3);
     ck_assert(put(p));
     for (int i = 1; i < HK_GUARD_SLOTS; i++)
         ck_assert_ptr_ne(get(page), p);
@@ -195,6 +196,7 @@ START_TEST(a_freed_slot_rests)
     ck_assert_ptr_eq(get(page), p);
     ck_assert_ptr_null(slot_of(p)->free_site); /* of this life */
     ck_assert_uint_eq(slot_of(p)->free_thread, 0);
+    ck_assert_uint_eq(slot_of(p)->origin, 0);
 }
 END_TEST
 

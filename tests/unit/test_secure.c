@@ -145,6 +145,7 @@ START_TEST(a_block_of_1_MiB_rests)
     ck_assert_uint_eq(b.usable, HK_MIB);
     put(p);
     ck_assert_uint_eq(hk_secure_counters()->nr_resting, before + 1);
+    ck_assert_uint_ge(hk_secure_counters()->resting_bytes, HK_MIB);
     p = hk_secure_alloc(self, HK_MIB, page, false, SITE);
     put(p);
     ck_assert_uint_eq(hk_secure_counters()->nr_resting, before + 1);
