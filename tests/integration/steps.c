@@ -8,6 +8,8 @@
 // By default a sixth of the instructions of slow paths is tried by each kind of handler; HK_STEPS=all tries all,
 // in every operation and up to 80 visits of each (hours), HK_STEPS=once the first visits (minutes), HK_STEPS=show is
 // the default with the counts, and lets the children's messages through. Where all goes well nothing is printed.
+//
+// Over 900 lines because operations, handlers and the stepping between them share the blocks that are looked at.
 #include "harness.h"
 
 #include <dlfcn.h>

@@ -936,6 +936,11 @@ START_TEST(descriptors_are_used_again)
     for (int i = 0; i < 1000; i++)
         put(get(BIG));
     ck_assert_uint_eq(hk_meta_touched_bytes(), touched);
+    fake_os_fail_all(FAKE_MAP, ENOMEM);
+    for (int i = 0; i < 1000; i++)
+        ck_assert_ptr_null(hk_ace_alloc(self, HUGE, 16, false, SITE));
+    fake_os_fail_all(FAKE_MAP, 0);
+    ck_assert_uint_eq(hk_meta_touched_bytes(), touched);
 }
 END_TEST
 

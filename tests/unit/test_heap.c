@@ -1290,7 +1290,7 @@ START_TEST(sizes_that_are_plausible)
 }
 END_TEST
 
-/* Where the page map ends, and above: a sanitizer sees who looks behind its table. */
+/* Where the page map ends, and above. */
 START_TEST(addresses_beyond_the_page_map)
 {
     uint64_t end = (uint64_t)HK_ROOT_ENTRIES << HK_ROOT_SHIFT;
