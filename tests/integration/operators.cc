@@ -5,7 +5,9 @@
 
 #include <cstdlib>
 #include <cstring>
+#include <dlfcn.h>
 #include <exception>
+#include <hakmem/hakmem.h>
 #include <map>
 #include <memory>
 #include <new>
@@ -54,6 +56,37 @@ int plain()
     ::operator delete[](hide(nullptr));
     ::operator delete(hide(nullptr), 100);
     ::operator delete[](hide(nullptr), 100);
+    return PASS;
+}
+
+unsigned long size_mismatches()
+{
+    int (*get)(hak_stats_t *, std::size_t) = nullptr;
+    void *symbol = dlsym(RTLD_DEFAULT, "hak_stats_get");
+    hak_stats_t stats = {};
+
+    std::memcpy(&get, &symbol, sizeof get);
+    if (get == nullptr || get(&stats, sizeof stats) != 0)
+        return ~0ul;
+    return static_cast<unsigned long>(stats.size_mismatches);
+}
+
+// Of a block that could not have been asked for with the size said, and of no other.
+int sizes_said()
+{
+    for (std::size_t size : {std::size_t{1000}, std::size_t{300000}, std::size_t{5000000}}) {
+        unsigned long before = size_mismatches();
+        if (before == ~0ul)
+            return skip("not under the library");
+        ::operator delete(hide(::operator new(size)));
+        ::operator delete(hide(::operator new(size)), size);
+        ::operator delete(hide(::operator new(size, std::align_val_t{256})), size, std::align_val_t{256});
+        CHECK_EQ(before, size_mismatches());
+        ::operator delete(hide(::operator new(size)), 2 * size);
+        CHECK_EQ(before + 1, size_mismatches());
+        ::operator delete[](hide(::operator new[](size)), size / 10);
+        CHECK_EQ(before + 2, size_mismatches());
+    }
     return PASS;
 }
 
@@ -335,6 +368,7 @@ int over_aligned_types()
 
 const test_case cases[] = {
     {"new and delete", plain, 0},
+    {"sized delete", sizes_said, 0},
     {"new(nothrow)", without_exceptions, 0},
     {"aligned new and delete", aligned, 0},
     {"bad_alloc", bad_alloc, 0},

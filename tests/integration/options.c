@@ -178,6 +178,30 @@ static int mmap_threshold(void)
     return PASS;
 }
 
+// One site, so that nothing but the size decides.
+__attribute__((noinline)) static void *allocate(size_t bytes)
+{
+    return hide(malloc(bytes));
+}
+
+// A block of the threshold's size is no run, though there is a cached one that would do.
+static int mmap_threshold_itself(void)
+{
+    CHECK_EQ(0, ctl_set("mmap_threshold", "100000"));
+    let_time_pass(1);
+    for (int i = 0; i < 100; i++) {
+        void *run = allocate(99999);
+        free(run);
+        void *again = allocate(99999);
+        CHECK(again == run);
+        free(again);
+        void *other = allocate(100000);
+        CHECK(other != run);
+        free(other);
+    }
+    return PASS;
+}
+
 static size_t cached_big(void)
 {
     int (*get)(hak_stats_t *, size_t) = NULL;
@@ -570,6 +594,7 @@ int main(int argc, char **argv)
         {"realloc0", realloc0, 0},
         {"stats_dump", stats_dump, 0},
         {"mmap_threshold", mmap_threshold, 0},
+        {"a block of mmap_threshold bytes", mmap_threshold_itself, 0},
         {"bigcache_bytes, disable_bigcache", bigcache, 0},
         {"bigcache_age_ms", bigcache_age, 20},
         {"purge_cap_bytes", purge_cap, 0},

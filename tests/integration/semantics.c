@@ -227,6 +227,9 @@ static int memalign_rounds_up(void)
     errno = UNTOUCHED;
     CHECK(v_memalign(((size_t)1 << (BITS - 1)) + 1, 1) == NULL);
     CHECK(errno == EINVAL || errno == ENOMEM);
+    errno = UNTOUCHED;
+    CHECK(v_memalign((size_t)1 << (BITS - 1), 1) == NULL); // a power of two, which nobody has
+    CHECK_EQ(ENOMEM, errno);
     return PASS;
 }
 

@@ -627,6 +627,33 @@ static int large_blocks_of_a_site(void)
     return PASS;
 }
 
+static int find_size(const hak_site_t *site, void *bytes)
+{
+    return site->max_bytes == *(size_t *)bytes;
+}
+
+// Those of exactly 64 KiB are left to the samples, which are off here.
+static int large_begins_above_64_KiB(void)
+{
+    int (*each)(int (*)(const hak_site_t *, void *), void *);
+    void *block[100];
+
+    if (!getenv("HAKMEM_PROF")) {
+        setenv("HAKMEM_PROF", "off", 1);
+        execl("/proc/self/exe", "stats", "large begins above 64 KiB", (char *)NULL);
+        return FAIL;
+    }
+    *(void **)&each = function("hak_site_foreach");
+    for (size_t bytes = 64 * KIB; bytes <= 64 * KIB + 1; bytes++) {
+        for (size_t i = 0; i < COUNT(block); i++)
+            CHECK((block[i] = hide(malloc(bytes))) != NULL);
+        CHECK_EQ(bytes > 64 * KIB, each(find_size, &bytes));
+        for (size_t i = 0; i < COUNT(block); i++)
+            free(block[i]);
+    }
+    return PASS;
+}
+
 static int narrow_mallinfo(void)
 {
     void *p = malloc((size_t)3 << 30); // more than an int holds
@@ -664,6 +691,7 @@ static const struct test_case cases[] = {
     {"trim and purge", trim_keeps_what_it_is_told, 30},
     {"a walk over sites ends when told", sites_end_when_told, 0},
     {"large blocks of a site", large_blocks_of_a_site, 30},
+    {"large begins above 64 KiB", large_begins_above_64_KiB, 0},
     {"mallinfo, when an int is too small", narrow_mallinfo, 0},
 };
 

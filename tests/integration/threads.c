@@ -529,6 +529,38 @@ static int after_the_heap_is_gone(void)
     return PASS;
 }
 
+// The block grows through all tiers, keeps its content, and its old places are free blocks.
+static void grow_in_last_round(void *value)
+{
+    size_t size = 10;
+
+    if (++nr_rounds < PTHREAD_DESTRUCTOR_ITERATIONS) {
+        pthread_setspecific(last_key, value);
+        return;
+    }
+    for (unsigned char *p = filled(size, 7); size < 8 * MIB; size *= 3) {
+        unsigned char *moved = hide(realloc(p, 3 * size));
+        if (moved == NULL || malloc_usable_size(moved) < 3 * size)
+            abort();
+        for (size_t at = 0; at < size; at++)
+            if (moved[at] != 7)
+                abort();
+        p = memset(moved, 7, 3 * size);
+        if (size >= 8 * MIB / 3)
+            free(p);
+    }
+    __atomic_fetch_add(&nr_ended, 1, __ATOMIC_RELAXED);
+}
+
+static int realloc_after_the_heap_is_gone(void)
+{
+    CHECK(pthread_key_create(&last_key, grow_in_last_round) == 0);
+    for (unsigned i = 0; i < 20; i++)
+        run_in_thread(end_late, NULL);
+    CHECK_EQ(20, nr_ended);
+    return PASS;
+}
+
 static const struct test_case cases[] = {
     {"key destructors that free and allocate", key_destructors, 0},
     {"thread-local destructors that free and allocate", tls_destructors, 0},
@@ -541,6 +573,7 @@ static const struct test_case cases[] = {
     {"1000 threads at once", a_thousand_at_once, 30},
     {"blocks of 2000 dead threads", heirs, 30},
     {"threads whose heap is gone", after_the_heap_is_gone, 20},
+    {"realloc in a thread whose heap is gone", realloc_after_the_heap_is_gone, 0},
     {"cancellation", cancellation, 0},
     {"the main thread exits first", main_thread_exits_first, 0},
     {"exit while threads run", exit_with_threads_running, 0},

@@ -36,10 +36,12 @@ WORKLOADS = {
     "grow": (20000, 166, 142),
     "aligned": (20000, 110, 98),
     "usable": (20000, 101, 89),
+    "calloc": (20000, 80, 68),
 }
 # Slow paths that follow the clock or the samples may move a mean by this much: 47.0 to 47.3 and 34.9 to
 # 35.3 in 60 runs of the random row, where one in 50 operations takes one.
-TOLERANCE = {"random": 0.5}
+# calloc's memset is libc's, which has another for another processor.
+TOLERANCE = {"random": 0.5, "calloc": 12}
 TOLERANCE_ELSEWHERE = 0.3
 
 

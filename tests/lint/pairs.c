@@ -112,6 +112,11 @@ static void *asked(size_t bytes)
     return malloc_usable_size(p) >= bytes ? p : NULL;
 }
 
+static void *zeroed(size_t bytes)
+{
+    return calloc(1, bytes);
+}
+
 static const struct workload workloads[] = {
     {"16", 16, run_pairs, malloc},
     {"64", 64, run_pairs, malloc},
@@ -126,6 +131,7 @@ static const struct workload workloads[] = {
     {"grow", 64, run_pairs, by_growth},
     {"aligned", 192, run_pairs, aligned},
     {"usable", 64, run_pairs, asked},
+    {"calloc", 64, run_pairs, zeroed},
 };
 
 static void measure(const struct workload *w, alloc_fn *alloc, free_fn *release, long n)

@@ -7,9 +7,11 @@
   statement    a call or an assignment is removed
 """
 
+import hashlib
 import os
 import re
 from pathlib import Path
+from typing import NamedTuple
 
 SRC = Path(os.environ.get("HK_SRCDIR", ".")).resolve()
 
@@ -34,6 +36,23 @@ COMPARISON = {" < ": " <= ", " <= ": " < ", " > ": " >= ", " >= ": " > ", " == "
 ORDER = re.compile(r"\bhk_(load|store|exchange|sub|cas)_(acquire|release|acq_rel)\(")
 STATEMENT = re.compile(r"^\s+(?!return|goto|break|continue|case|else|static|struct|const|size_t|unsigned|int|bool|u?int\d+_t|"
                        r"void|char|enum|if|for|while|do|switch|typedef|extern)[\w>.\[\]*()&-]+( [-+|&]?= .*|\(.*\));$")
+
+
+class Mutant(NamedTuple):
+    kind: str
+    file: str                   # under lib/
+    number: int                 # of the line
+    where: str                  # the function, and #2, #3 .. of what is alike in it
+    old: str
+    new: str
+
+    def name(self):
+        """The same after lines above have come or gone."""
+        return (self.kind, self.file, self.where, self.old.strip(), self.new.strip())
+
+    def rank(self, seed):
+        """Its place in the order that a seed makes: one more mutant in the source leaves the others' order as it was."""
+        return hashlib.sha256("\t".join((str(seed), *self.name())).encode()).hexdigest()
 
 
 def closing(text, start):
@@ -97,7 +116,7 @@ def mutants_of_line(line, code):
 
 
 def all_mutants():
-    found = []
+    found, alike = [], {}
     for name in FILES:
         inside, function = False, ""
         for number, line in enumerate((SRC / "lib" / name).read_text().split("\n"), 1):
@@ -110,5 +129,8 @@ def all_mutants():
                     continue
                 if new != line and new not in seen:
                     seen.add(new)
-                    found.append((kind, name, number, line, new))
+                    same = (kind, name, function, line.strip(), new.strip())
+                    alike[same] = alike.get(same, 0) + 1
+                    where = function + (f"#{alike[same]}" if alike[same] > 1 else "")
+                    found.append(Mutant(kind, name, number, where, line, new))
     return found

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """The tree in which mutants are built and judged: a copy of the source (src), a build of it with its test programs (build),
-what a mutant changes (mutant) and a build that counts which lines each test reaches (cov).
+what a mutant changes (mutant), the same without a mutant (clean) and a build that counts which lines each test reaches
+(cov).
 
 A mutant costs one compilation of each object that reads its file, a link of the shared library, and a link of each unit
 test that is run. make and libtool have no part in that: their start takes longer than the compiler."""
@@ -17,20 +18,22 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from mutants import SRC
 
 TREE = Path("mutate-tree").resolve()
-COPY, PLAIN, MUTANT, COV, TSAN = (TREE / d for d in ("src", "build", "mutant", "cov", "build-tsan"))
+COPY, PLAIN, MUTANT, CLEAN, COV, TSAN = (TREE / d for d in ("src", "build", "mutant", "clean", "cov", "build-tsan"))
 LIBRARY = MUTANT / "libhakmem.so.0"
 COV_FLAGS = f"-O0 --coverage -fprofile-update=atomic -include {COPY}/tests/coverage/dump.h".split()
 
 UNITS = """ace acectl any_policy arena batch bigcache cgroup config export guard heap l25 meta options os p2 pagemap panic
 policy secure site slab span sync thread""".split()
 # Without those that take their time, or count what memory or time others use too.
-INTEGRATION = "semantics early signals stats threads guard forks options purposes seccomp operators".split()
+INTEGRATION = "semantics early signals stats threads guard forks options purposes seccomp operators sites grid limits".split()
+LONG = 1.5                      # seconds of processor time
+EXPLORE = "tests/explore/explore"
 MODEL = ["./tests/model/model", "--quiet", "--seed", "3", "--ops"]
 TSAN_TESTS = ["sync", "heap", "l25", "policy", "any_policy"]
 TEST_ENVIRONMENT = {"CK_VERBOSITY": "silent", "CK_FORK": "yes", "CK_TAP_LOG_FILE_NAME": "-", "CK_DEFAULT_TIMEOUT": "0",
@@ -42,7 +45,7 @@ TEST_ENVIRONMENT = {"CK_VERBOSITY": "silent", "CK_FORK": "yes", "CK_TAP_LOG_FILE
 
 @dataclass
 class Limits:
-    """Of a test and all that it starts. Processor time: a slow or busy machine kills no mutant."""
+    """Of a test and all that it starts. Processor time: a slow or busy machine kills no mutant; it is late."""
     cpu: float = 60
     idle: int = 8               # seconds in which they hardly do anything: they wait for each other
     wall: float = 150
@@ -79,7 +82,7 @@ def end_session(leader):
 
 
 def watch(command, cwd, env=None, limits=Limits()):
-    """(verdict, processor seconds): "passed", "failed", "too long", "stuck", "too big". Ends at the first `not ok`."""
+    """(verdict, processor seconds): "passed", "failed", "too long", "stuck", "too big", "late". Ends at the first `not ok`."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     process = subprocess.Popen(command, cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, stdin=subprocess.DEVNULL,
                                start_new_session=True, env={**os.environ, **(env or {})})
@@ -103,8 +106,8 @@ def watch(command, cwd, env=None, limits=Limits()):
             seen = [*seen[-limits.idle:], (cpu, asleep)]
             # A supervisor that looks at its clock all the time is no work; waiting for the processor is no sleep.
             stuck = (len(seen) > limits.idle and cpu - seen[0][0] < 0.3 and sum(not s[1] for s in seen) < 3)
-            verdict = ("too long" if cpu > limits.cpu or now - begun > limits.wall else
-                       "stuck" if stuck else "too big" if resident > limits.resident else None)
+            verdict = ("too long" if cpu > limits.cpu else "stuck" if stuck else "too big" if resident > limits.resident else
+                       "late" if now - begun > limits.wall else None)
     end_session(process.pid)
     process.stdout.close()
     process.wait()
@@ -126,7 +129,8 @@ def must(command, cwd):
 
 def source_hash():
     whole = hashlib.sha256()
-    for top in ("lib", "include", "tests/unit", "tests/death", "tests/integration", "tests/model", "tests/coverage/dump.h"):
+    for top in ("lib", "include", "tests/unit", "tests/death", "tests/integration", "tests/model", "tests/explore",
+                "tests/coverage/dump.h"):
         for path in sorted((SRC / top).rglob("*")) if (SRC / top).is_dir() else [SRC / top]:
             if path.is_file():
                 whole.update(str(path.relative_to(SRC)).encode() + b"\0" + path.read_bytes())
@@ -169,7 +173,30 @@ class Stage:
     command: list
     env: dict = field(default_factory=dict)
     unit: str = ""              # of the unit test that it runs
+    harness: bool = False       # tests/integration/harness.h: a case at a time when it is named
+    explores: bool = False      # a model of schedules, of objects of its own
     cpu: float = 1.0            # seconds, of the library as it is
+
+    def on(self, where):
+        """Its command, folder and environment with what was linked there."""
+        put = lambda text: text.replace(str(MUTANT), str(where))
+        return [put(c) for c in self.command], PLAIN, {k: put(v) for k, v in self.env.items()}
+
+    def cases(self):
+        """Their names, where they can be run one by one."""
+        if self.unit:
+            return re.findall(r'(?:new_case\(suite, |tcase_create\()"([^"]+)"', (COPY / f"tests/unit/test_{self.unit}.c").read_text())
+        if not self.harness:
+            return []
+        out = subprocess.run(self.command, cwd=PLAIN, env={**os.environ, **self.env}, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+                             text=True, check=False).stdout
+        return re.findall(r"^ok \d+ - (.*?)$", re.sub(r".* # SKIP.*", "", out), re.M)
+
+    def of(self, case):
+        label = f"{self.label}: {case}"
+        if self.unit:
+            return replace(self, label=label, env={**self.env, "CK_RUN_CASE": case})
+        return replace(self, label=label, command=[*self.command, case])
 
 
 class Tree:
@@ -187,22 +214,42 @@ class Tree:
             must(configure, PLAIN)
         if self.fresh:
             programs = [f"tests/unit/test_{u}" for u in UNITS] + [f"tests/integration/{p}" for p in INTEGRATION]
+            if self.can_explore():
+                programs.append(EXPLORE)
+            # Its test functions are what an optimiser makes of them.
+            must(["make", "-s", "CFLAGS=-O2 -g0", "tests/integration/sites"], PLAIN)
             must(["make", "-s", "-j2", "libhakmem.la", "tests/death/death", "tests/death/hardened", "tests/model/model", *programs], PLAIN)
             shutil.rmtree(COV, ignore_errors=True)
+            shutil.rmtree(CLEAN, ignore_errors=True)
             (TREE / "map.json").unlink(missing_ok=True)
             stamp.write_text(now)
         self.learn()
-        self.stages = list(all_stages())
+        self.stages = [*all_stages(), *self.models()]
+
+    @staticmethod
+    def can_explore():
+        return variables(["HAVE_EXPLORE_TRUE"])["HAVE_EXPLORE_TRUE"] != ["#"]
+
+    def models(self):
+        """Of schedules. They reach what they are made of: nothing counts lines there."""
+        if not self.explore_objects:
+            return []
+        out = subprocess.run([f"./{EXPLORE}", "--list"], cwd=PLAIN, stdout=subprocess.PIPE, check=True, text=True).stdout
+        names = [line.split()[1] for line in out.splitlines() if line.startswith("model ")]
+        return [Stage(f"explore {name}", [str(MUTANT / "explore"), name], explores=True) for name in names]
 
     def learn(self):
         unit_vars = [f"tests_unit_test_{u}_{w}" for u in UNITS for w in ("OBJECTS", "LDADD", "LDFLAGS")]
-        names = ["DEFS", "DEFAULT_INCLUDES", "AM_CPPFLAGS", "libhakmem_core_la_CFLAGS", "AM_CFLAGS", "CFLAGS", "CC", "HK_LDFLAGS",
-                 "AM_LDFLAGS", "LDADD", "libhakmem_core_la_OBJECTS", "libhakmem_la_OBJECTS", *unit_vars]
+        names = ["DEFS", "DEFAULT_INCLUDES", "AM_CPPFLAGS", "libhakmem_core_la_CFLAGS", "AM_CFLAGS", "CFLAGS", "CC", "LIBS", "HK_LDFLAGS",
+                 "AM_LDFLAGS", "LDADD", "libhakmem_core_la_OBJECTS", "libhakmem_la_OBJECTS",
+                 *(f"tests_explore_explore_{w}" for w in ("OBJECTS", "CPPFLAGS", "CFLAGS", "LDFLAGS")), *unit_vars]
         self.make = make = variables(names)
         self.cc = (["ccache"] if shutil.which("ccache") else []) + make["CC"]
         common = [*make["DEFS"], *make["DEFAULT_INCLUDES"], *make["AM_CPPFLAGS"]]
         self.core = [self.object_of(o, common) for o in make["libhakmem_core_la_OBJECTS"]]
         self.entry = [self.object_of(o, common) for o in make["libhakmem_la_OBJECTS"]]
+        explore = make["tests_explore_explore_OBJECTS"] if self.can_explore() else []
+        self.explore_objects = [self.explore_object(o) for o in explore]
         self.unit_objects = {u: [self.test_object(o, common) for o in make[f"tests_unit_test_{u}_OBJECTS"]] for u in UNITS}
 
     def object_of(self, target, common):
@@ -217,6 +264,13 @@ class Tree:
         deps = reads(PLAIN / path.parent / ".deps" / f"{path.stem}.Po")
         return Object(COPY / path.with_suffix(".c"), target, [*common, *self.make["AM_CFLAGS"], *self.make["CFLAGS"]], deps)
 
+    def explore_object(self, target):
+        path, make = Path(target), self.make
+        deps = reads(PLAIN / path.parent / ".deps" / f"{path.stem}.Po")
+        flags = [*make["DEFS"], *make["DEFAULT_INCLUDES"], *make["tests_explore_explore_CPPFLAGS"],
+                 *make["tests_explore_explore_CFLAGS"], *make["CFLAGS"]]
+        return Object(COPY / path.parent / (path.stem.partition("-")[2] + ".c"), target, flags, deps)
+
     def compile(self, thing, where, extra=()):
         target = where / thing.target
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -227,6 +281,7 @@ class Tree:
     def build(self, name):
         shutil.rmtree(MUTANT, ignore_errors=True)
         MUTANT.mkdir()
+        self.mutated = name
         differ = set()
         tests = {o.target: o for objects in self.unit_objects.values() for o in objects}
         for thing in [*self.core, *self.entry, *tests.values()]:
@@ -260,6 +315,24 @@ class Tree:
         return run([*make["CC"], *make["AM_CFLAGS"], *make["CFLAGS"], *extra, *flags, "-o", str(where / f"test_{unit}"),
                     *(self.at(o, where) for o in self.unit_objects[unit]), str(archive), *libraries], PLAIN)
 
+    def link_explore(self, where):
+        for thing in self.explore_objects:
+            if where == MUTANT and self.mutated in thing.deps and not self.compile(thing, MUTANT):
+                return False
+        return run([*self.make["CC"], *self.make["CFLAGS"],
+                    *(f for f in self.make["tests_explore_explore_LDFLAGS"] if f != "-no-install"),
+                    "-o", str(where / "explore"), *(self.at(o, where) for o in self.explore_objects),
+                    str(PLAIN / "tests/explore/.libs/libengine.a"), *self.make["LIBS"]], PLAIN)
+
+    def is_linked(self, stage, where):
+        """What a stage runs, linked there if it was not."""
+        where.mkdir(exist_ok=True)
+        if stage.explores:
+            return (where / "explore").exists() or self.link_explore(where)
+        if stage.unit:
+            return (where / f"test_{stage.unit}").exists() or self.link_unit(stage.unit, where)
+        return (where / "libhakmem.so.0").exists() or self.link_library(where)
+
     # ---- which lines a test reaches ----
 
     def count(self):
@@ -267,27 +340,43 @@ class Tree:
         path = TREE / "map.json"
         if path.exists():
             known = json.loads(path.read_text())
+            self.stages = [part for s in self.stages for part in ([s.of(c) for c in known["cases"][s.label]] or [s])]
             self.reached = {label: {f: set(lines) for f, lines in files.items()} for label, files in known["reached"].items()}
             self.lines = {f: sorted(lines) for f, lines in known["lines"].items()}
             for stage in self.stages:
                 stage.cpu = known["cpu"][stage.label]
             return
-        self.count_alone()
+        cases = self.count_alone()
         self.count_lines()
         path.write_text(json.dumps({"reached": {k: {f: sorted(v) for f, v in files.items()} for k, files in self.reached.items()},
-                                    "lines": self.lines, "cpu": {s.label: s.cpu for s in self.stages}}))
+                                    "lines": self.lines, "cases": cases, "cpu": {s.label: s.cpu for s in self.stages}}))
+
+    def time(self, stage):
+        if not self.is_linked(stage, MUTANT):
+            sys.exit("the library as it is does not link")
+        for _ in range(2): # the machine may be busy
+            verdict, stage.cpu = watch(stage.command, PLAIN, stage.env)
+            if verdict == "passed":
+                break
+        print(f"{stage.label}: {verdict}, {stage.cpu:.1f} s of processor time", flush=True)
+        if verdict != "passed":
+            sys.exit(f"without a mutation {stage.label} fails already")
 
     def count_alone(self):
+        """What takes long is taken apart. Which cases each stage has then."""
         shutil.rmtree(MUTANT, ignore_errors=True)
         MUTANT.mkdir()
-        for ok in (self.link_library(MUTANT), *(self.link_unit(u, MUTANT) for u in UNITS)):
-            if not ok:
-                sys.exit("the library as it is does not link")
+        self.mutated, cases, parts = "", {}, []
         for stage in self.stages:
-            verdict, stage.cpu = watch(stage.command, PLAIN, stage.env)
-            print(f"{stage.label}: {verdict}, {stage.cpu:.1f} s of processor time", flush=True)
-            if verdict != "passed":
-                sys.exit(f"without a mutation {stage.label} fails already")
+            self.time(stage)
+            names = stage.cases() if stage.cpu > LONG else []
+            cases[stage.label] = names if len(names) > 1 else []
+            mine = [stage.of(case) for case in cases[stage.label]]
+            for part in mine:
+                self.time(part)
+            parts += mine or [stage]
+        self.stages = parts
+        return cases
 
     def count_lines(self):
         things = {o.target: o for o in (*self.core, *self.entry, *(o for all in self.unit_objects.values() for o in all))}
@@ -297,12 +386,14 @@ class Tree:
         self.link_library(COV, ["--coverage"])
         self.reached, lines = {}, {}
         for stage in self.stages:
+            if stage.explores:
+                self.reached[stage.label] = {}
+                continue
             for old in COV.rglob("*.gcda"):
                 old.unlink()
             if stage.unit:
                 self.link_unit(stage.unit, COV, ["--coverage"])
-            to_cov = lambda text: text.replace(str(MUTANT), str(COV))
-            watch([to_cov(c) for c in stage.command], PLAIN, {k: to_cov(v) for k, v in stage.env.items()}, Limits(cpu=600))
+            watch(*stage.on(COV), Limits(cpu=600))
             self.reached[stage.label] = gcov(lines)
         self.lines = {f: sorted(numbers) for f, numbers in lines.items()}
 
@@ -310,7 +401,9 @@ class Tree:
         """The stages that run through a line, the quickest first. A line without code of its own is part of the one above."""
         above = [n for n in self.lines.get(name, []) if n <= number]
         line = above[-1] if above else number
-        return sorted((s for s in self.stages if line in self.reached[s.label].get(name, ())), key=lambda s: s.cpu)
+        explored = any(name in thing.deps for thing in self.explore_objects)
+        return sorted((s for s in self.stages if line in self.reached[s.label].get(name, ()) or s.explores and explored),
+                      key=lambda s: (s.explores, s.cpu))
 
 
 def gcov(lines):
@@ -344,4 +437,4 @@ def all_stages():
     yield Stage("model", [*MODEL, "1M"], preload)
     yield Stage("model, threads", [*MODEL, "1M", "--threads", "3"], preload)
     for program in INTEGRATION:
-        yield Stage(f"integration {program}", [f"./tests/integration/{program}"], library)
+        yield Stage(f"integration {program}", [f"./tests/integration/{program}"], library, harness=True)

@@ -145,6 +145,34 @@ START_TEST(sizes_find_their_box)
     hk_policy_builtin.big_threshold = 16 * HK_MIB;
     must_go_to(HK_L25_MAX, HK_PM_RUN);
     must_go_to(HK_L25_MAX + 1, HK_PM_BIG);
+    hk_policy_builtin.big_threshold = 300000;
+    must_go_to(299999, HK_PM_RUN);
+    must_go_to(300000, HK_PM_BIG);
+}
+END_TEST
+
+/* Nor does what grows. */
+START_TEST(growth_finds_the_same_box)
+{
+    hk_policy_builtin.big_threshold = 300000;
+    for (size_t n = 299999; n <= 300000; n++) {
+        char *p = hk_ace_realloc(self, get(1000), n, SITE);
+        ck_assert_uint_eq(hk_pagemap_word(p), n < 300000 ? HK_PM_RUN : HK_PM_BIG);
+        put(p);
+    }
+}
+END_TEST
+
+START_TEST(the_arena_has_blocks_of_up_to_its_largest)
+{
+    size_t most = HK_ARENA_MAX - hk_os_page_bytes(); /* the guard page; such an alignment has no colour */
+
+    for (size_t more = 0; more <= 1; more++) {
+        size_t before = hk_ace_counters.arena_bytes;
+        char *p = must_alloc(most + more, HK_GRANULE);
+        ck_assert_uint_eq(hk_ace_counters.arena_bytes - before, more ? 0 : HK_ARENA_MAX);
+        put(p);
+    }
 }
 END_TEST
 
@@ -310,10 +338,13 @@ START_TEST(a_slab_has_a_tail_that_is_no_block)
     struct hk_slab *slab = hk_slab_of(p);
     size_t size = hk_size_class[slab->class].size;
     char *tail = (char *)slab->base + slab->nr_slots * size;
+    struct hk_block b;
 
     ck_assert_uint_lt(slab->nr_slots * size, hk_size_class[slab->class].slab_mask);
     must_be(tail, HK_BLOCK_UNKNOWN);
-    must_be((char *)slab->base + (slab->nr_slots - 1u) * size, HK_BLOCK_UNKNOWN); /* never used */
+    ck_assert_int_eq(hk_ace_identify(p + size, &b), HK_BLOCK_UNKNOWN); /* never used */
+    ck_assert_ptr_null(b.start);
+    must_be((char *)slab->base + (slab->nr_slots - 1u) * size, HK_BLOCK_UNKNOWN);
     put(p);
 }
 END_TEST
@@ -896,6 +927,23 @@ START_TEST(cached_big_blocks_cost_no_calls)
 END_TEST
 
 /* Sizes that change go to the arena, where they join. */
+START_TEST(descriptors_are_used_again)
+{
+    size_t touched;
+
+    put(get(BIG));
+    touched = hk_meta_touched_bytes();
+    for (int i = 0; i < 1000; i++)
+        put(get(BIG));
+    ck_assert_uint_eq(hk_meta_touched_bytes(), touched);
+    fake_os_fail_all(FAKE_MAP, ENOMEM);
+    for (int i = 0; i < 1000; i++)
+        ck_assert_ptr_null(hk_ace_alloc(self, HUGE, 16, false, SITE));
+    fake_os_fail_all(FAKE_MAP, 0);
+    ck_assert_uint_eq(hk_meta_touched_bytes(), touched);
+}
+END_TEST
+
 START_TEST(changing_sizes_join)
 {
     char *p[8];
@@ -996,6 +1044,26 @@ START_TEST(a_big_block_ends_in_a_guard_page)
 END_TEST
 
 /* The memory of one serves blocks of other sizes. */
+/* What a report of an access there says. */
+START_TEST(whose_guard_page_it_is)
+{
+    char *p = get(BIG);
+    size_t usable = hk_ace_usable(p, SITE);
+    const void *site = NULL;
+    struct hk_block b = {.start = NULL};
+
+    ck_assert(!hk_ace_guards(p + usable - 1, &b, &site));
+    ck_assert(!hk_ace_guards(&b, &b, &site));
+    ck_assert(hk_ace_guards(p + usable, &b, &site));
+    ck_assert_ptr_eq(b.start, p);
+    ck_assert_uint_eq(b.usable, usable);
+    ck_assert_ptr_eq(site, SITE);
+    ck_assert(hk_ace_guards(p + usable + hk_os_page_bytes() - 1, &b, &site));
+    put(p);
+    ck_assert(!hk_ace_guards(p + usable, &b, &site));
+}
+END_TEST
+
 START_TEST(guard_pages_are_in_nobodys_way)
 {
     char *p[20];
@@ -1103,6 +1171,32 @@ START_TEST(a_guard_page_that_stays)
 }
 END_TEST
 
+/* Nobody may write where it lies, so the mapping is cut again; where even that is refused, what came is lost. */
+START_TEST(a_mapping_whose_guard_stays_does_not_grow)
+{
+    size_t lost = hk_os_counters.lost_bytes, usable, mapped;
+    char *p;
+
+    put(get(HUGE)); /* the page map is there */
+    hk_ace_purge(self);
+    p = get(HUGE);
+    usable = hk_ace_usable(p, SITE);
+    mapped = fake_os_mapped_bytes();
+    must_end_in_a_guard(p, 0);
+    fake_os_fail_all(FAKE_GUARD, EPERM);
+    if (_i)
+        fake_os_fail(FAKE_REMAP, 2, ENOMEM);
+    ck_assert(!hk_ace_resize(self, p, 2 * HUGE, SITE));
+    ck_assert_uint_eq(fake_os_calls(FAKE_REMAP), 2);
+    ck_assert_uint_eq(hk_ace_usable(p, SITE), usable);
+    ck_assert_uint_eq(hk_os_counters.lost_bytes - lost, _i ? hk_align_up(HUGE, HK_MIB) : 0);
+    ck_assert_uint_eq(fake_os_mapped_bytes() - mapped, hk_os_counters.lost_bytes - lost);
+    fake_os_fail_all(FAKE_GUARD, 0);
+    put(p);
+    hk_ace_purge(self);
+}
+END_TEST
+
 /* ---- loans --------------------------------------------------------------------------------- */
 
 static void *wall[16];
@@ -1157,6 +1251,25 @@ START_TEST(scattered_pages_make_a_block)
     ck_assert_uint_eq(stats.busy_bytes, 0);
     ck_assert_uint_eq(hk_arena_dirty_bytes(), dirty); /* its pages are home */
     ck_assert_uint_eq(fake_os_mapped_bytes(), mapped);
+    walls_must_hold();
+}
+END_TEST
+
+START_TEST(a_loan_is_had_again_when_it_is_repaid)
+{
+    struct hk_arena_stats stats;
+    size_t before;
+
+    scatter();
+    for (int round = 0; round < 5; round++) {
+        hk_arena_stats(&stats);
+        before = stats.nr_borrowed;
+        char *p = get(12 * HK_MIB);
+        hk_arena_stats(&stats);
+        ck_assert_uint_gt(stats.nr_borrowed, before);
+        put(p);
+        hk_batch_flush();
+    }
     walls_must_hold();
 }
 END_TEST
@@ -1277,6 +1390,22 @@ START_TEST(free_trims_above_the_bound)
 }
 END_TEST
 
+/* Of a thread that is gone, by another. */
+START_TEST(remote_free_trims_above_the_bound)
+{
+    hk_policy_builtin.purge_floor_bytes = 4 * HK_MIB;
+    get_many(3000, 6000);
+    hk_heap_park(self);
+    for (unsigned i = 0; i < 6000; i++) {
+        ck_assert(hk_ace_free_remote(_i ? other : NULL, block[i], hk_pagemap_word(block[i])));
+        if (hk_ace_cached_bytes() > bound())
+            ck_abort_msg("%u: %zu cached, bound %zu", i, hk_ace_cached_bytes(), bound());
+    }
+    self = hk_heap_adopt();
+    hk_ace_check(self);
+}
+END_TEST
+
 START_TEST(below_the_bound_free_makes_no_system_call)
 {
     for (int round = 0; round < 10; round++) {
@@ -1390,6 +1519,23 @@ START_TEST(parcels_leave_with_a_tick)
     ck_assert_ptr_null(self->inbox);
     tick(other, 30 * MS);
     ck_assert_ptr_nonnull(self->inbox);
+}
+END_TEST
+
+/* Of a thread that does nothing but free what others made. */
+START_TEST(parcels_tick)
+{
+    unsigned ticks;
+
+    get_many(100, 1000);
+    tick(other, 1);
+    ticks = (unsigned)other->ticks;
+    for (unsigned i = 0; i < 1000; i++) {
+        uintptr_t word = hk_pagemap_word(block[i]);
+        ck_assert(hk_ace_free_remote(other, block[i], word));
+        ck_assert(!hk_ace_free_remote(other, block[i], word)); /* a second free is for others to tell */
+    }
+    ck_assert_uint_gt(other->ticks, ticks);
 }
 END_TEST
 
@@ -1510,6 +1656,20 @@ START_TEST(nth_map_refused)
 }
 END_TEST
 
+/* The first block is one of the largest: its descriptor, the mapping, its part of the page map. */
+START_TEST(nth_map_refused_to_a_mapping)
+{
+    char *p;
+
+    fake_os_fail(FAKE_MAP, (unsigned)_i, ENOMEM);
+    p = get(HUGE); /* the second try had it */
+    ck_assert_uint_ge(fake_os_calls(FAKE_MAP), (unsigned)_i);
+    must_be(p, HK_BLOCK_LIVE);
+    ck_assert_uint_lt(fake_os_mapped_bytes(), 2 * HUGE); /* not the first one too */
+    put(p);
+}
+END_TEST
+
 START_TEST(unmap_and_advise_refused)
 {
     static const int errors[] = {ENOMEM, EINVAL, EPERM};
@@ -1571,11 +1731,21 @@ START_TEST(loose_blocks)
 }
 END_TEST
 
+/* The nth call of the kernel is refused: the block's own, then its part of the page map. Nothing stays behind. */
 START_TEST(loose_blocks_that_cannot_be_had)
 {
-    fake_os_fail(FAKE_MAP, 1, ENOMEM);
-    ck_assert_ptr_null(hk_ace_loose_alloc(100, 16));
-    ck_assert_ptr_nonnull(hk_ace_loose_alloc(100, 16));
+    size_t mapped = fake_os_mapped_bytes();
+    unsigned nr_refused = 0;
+
+    for (;; nr_refused++) {
+        fake_os_fail(FAKE_MAP, nr_refused + 1, ENOMEM);
+        if (hk_ace_loose_alloc(100, 16))
+            break;
+        ck_assert_uint_eq(fake_os_mapped_bytes(), mapped);
+        ck_assert_uint_eq(hk_ace_counters.loose_bytes, 0);
+    }
+    ck_assert_uint_ge(nr_refused, 2);
+    ck_assert_uint_gt(hk_ace_counters.loose_bytes, 0);
 }
 END_TEST
 
@@ -1881,6 +2051,8 @@ int main(void)
 
     tcase_add_loop_test(tc, a_dead_big_block_is_no_longer_in_the_page_map, 0, 4);
     tcase_add_test(tc, sizes_find_their_box);
+    tcase_add_test(tc, growth_finds_the_same_box);
+    tcase_add_test(tc, the_arena_has_blocks_of_up_to_its_largest);
     tcase_add_test(tc, two_blocks_of_nothing_differ);
     tcase_add_loop_test(tc, before_the_first_block_is_a_fence, 0, 3);
     tcase_add_test(tc, every_alignment);
@@ -1924,6 +2096,7 @@ int main(void)
 
     tc = new_case(suite, "big", setup, teardown);
     tcase_add_loop_test(tc, cached_big_blocks_cost_no_calls, 0, 2);
+    tcase_add_test(tc, descriptors_are_used_again);
     tcase_add_test(tc, changing_sizes_join);
     tcase_add_test(tc, without_the_cache_each_is_mapped_and_unmapped);
     tcase_add_test(tc, batched_unmaps_come_together);
@@ -1931,20 +2104,24 @@ int main(void)
 
     tc = new_case(suite, "guard pages", setup_without_fences, teardown);
     tcase_add_loop_test(tc, a_big_block_ends_in_a_guard_page, 0, 4);
+    tcase_add_test(tc, whose_guard_page_it_is);
     tcase_add_test(tc, guard_pages_are_in_nobodys_way);
     tcase_add_test(tc, a_cached_range_keeps_its_guard);
     tcase_add_loop_test(tc, the_guard_follows_the_end, 0, 4);
     tcase_add_loop_test(tc, without_guard_pages, 0, 2);
     tcase_add_loop_test(tc, a_guard_page_that_stays, 0, 4);
+    tcase_add_loop_test(tc, a_mapping_whose_guard_stays_does_not_grow, 0, 2);
 
     tc = new_case(suite, "loans", setup, teardown);
     tcase_add_test(tc, scattered_pages_make_a_block);
+    tcase_add_test(tc, a_loan_is_had_again_when_it_is_repaid);
     tcase_add_test(tc, a_borrowed_block_grows_by_a_copy);
     tcase_add_loop_test(tc, loans_refused, 0, 10);
     tcase_add_test(tc, a_kernel_without_the_call_is_soon_left_alone);
 
     tc = new_case(suite, "memory goes back", setup, teardown);
     tcase_add_loop_test(tc, free_trims_above_the_bound, 2, NR_TIERS);
+    tcase_add_loop_test(tc, remote_free_trims_above_the_bound, 0, 2);
     tcase_add_test(tc, below_the_bound_free_makes_no_system_call);
     tcase_add_test(tc, what_heaps_do_not_hold_may_stay_cached);
     tcase_add_test(tc, dirty_memory_goes_after_the_delay);
@@ -1952,6 +2129,7 @@ int main(void)
     tcase_add_test(tc, cached_mappings_go_with_age);
     tcase_add_test(tc, a_tick_without_heap_is_nothing);
     tcase_add_test(tc, parcels_leave_with_a_tick);
+    tcase_add_test(tc, parcels_tick);
     tcase_add_test(tc, purge_gives_everything_back);
     tcase_add_test(tc, an_ended_thread_leaves_little_dirty);
     tcase_add_test(tc, threads_that_go_take_their_share_along);
@@ -1960,6 +2138,7 @@ int main(void)
     tcase_add_test(tc, alloc_gives_up_its_caches_first);
     tcase_add_test(tc, no_memory_is_a_result);
     tcase_add_loop_test(tc, nth_map_refused, 1, 16);
+    tcase_add_loop_test(tc, nth_map_refused_to_a_mapping, 1, 5);
     tcase_add_loop_test(tc, unmap_and_advise_refused, 0, 3);
     tcase_add_test(tc, loose_blocks);
     tcase_add_test(tc, loose_blocks_that_cannot_be_had);

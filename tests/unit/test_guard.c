@@ -86,6 +86,7 @@ START_TEST(one_block)
 {
     const struct hk_guard_slot *slot;
     char *p = get(100);
+    unsigned advised;
 
     for (int i = 0; i < 100; i++)
         ck_assert_int_eq(p[i], 0);
@@ -99,10 +100,12 @@ START_TEST(one_block)
     ck_assert_ptr_null(slot->free_site);
     ck_assert_uint_eq(fake_os_guarded_bytes(), hk_guard_counters()->mapped_bytes - page);
     ck_assert_uint_eq(hk_guard_counters()->live_bytes, page);
+    advised = fake_os_calls(FAKE_ADVISE);
     ck_assert(put(p));
     ck_assert_uint_eq(slot->state, HK_GUARD_DEAD);
     ck_assert_ptr_eq(slot->free_site, FREE_SITE);
     ck_assert_uint_eq(slot->free_thread, 8);
+    ck_assert_uint_eq(fake_os_calls(FAKE_ADVISE), advised + 1); /* its page is nobody's memory meanwhile */
     ck_assert_uint_eq(fake_os_guarded_bytes(), hk_guard_counters()->mapped_bytes);
     ck_assert_uint_eq(hk_guard_counters()->live_bytes, 0);
     ck_assert_uint_eq(hk_guard_counters()->nr_samples, 1);
@@ -185,10 +188,15 @@ START_TEST(a_freed_slot_rests)
 {
     char *p = get(page);
 
+    hk_guard_set_origin(p, 3);
     ck_assert(put(p));
     for (int i = 1; i < HK_GUARD_SLOTS; i++)
         ck_assert_ptr_ne(get(page), p);
+    ck_assert_ptr_eq(slot_of(p)->free_site, FREE_SITE);
     ck_assert_ptr_eq(get(page), p);
+    ck_assert_ptr_null(slot_of(p)->free_site); /* of this life */
+    ck_assert_uint_eq(slot_of(p)->free_thread, 0);
+    ck_assert_uint_eq(slot_of(p)->origin, 0);
 }
 END_TEST
 
@@ -360,6 +368,15 @@ static void damage_word(void)
     hk_guard_check();
 }
 
+static void damage_order(void)
+{
+    char *p = get(100);
+
+    put(p);
+    hk_guard_slots[slot_of(p) - hk_guard_slots].freed_at++;
+    hk_guard_check();
+}
+
 static void damage_count(void)
 {
     (void)get(100);
@@ -372,6 +389,7 @@ START_TEST(check_sees_damage)
     must_panic(damage_start, "guard: a block outside its page");
     must_panic(damage_bytes, "guard: written beside a block");
     must_panic(damage_word, "guard: page map");
+    must_panic(damage_order, "guard: order of the frees");
     must_panic(damage_count, "guard: live blocks do not add up");
 }
 END_TEST

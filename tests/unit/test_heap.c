@@ -1081,6 +1081,28 @@ START_TEST(sender_drains_for_a_parked_heap)
 }
 END_TEST
 
+/* A byte too many in the inbox, and the sender does the owner's work. */
+START_TEST(sender_drains_a_full_inbox)
+{
+    size_t size = hk_size_class[hk_size_to_class(100)].size;
+
+    make_heaps(2);
+    get_many(100, 2);
+    for (unsigned i = 0; i < 2; i++) {
+        heap[0]->inbox_bytes = HK_INBOX_MAX_BYTES - size + i;
+        become(heap[1]);
+        put(block[i]);
+        hk_heap_tick(heap[1]);
+        if (i == 0)
+            ck_assert_ptr_nonnull(heap[0]->inbox);
+        else
+            ck_assert_ptr_null(heap[0]->inbox);
+    }
+    heap[0]->inbox_bytes = 0;
+    ck_assert(is_dead(block[0]) && is_dead(block[1]));
+}
+END_TEST
+
 /* Nobody is there to use them, and nobody counts them as cached. */
 START_TEST(parked_heap_keeps_no_empty_slab)
 {
@@ -1253,6 +1275,35 @@ START_TEST(sampled_blocks_are_of_no_thread)
     }
     become(heap[0]);
     check_all();
+}
+END_TEST
+
+/* What realloc and the size classes can have made of a request. */
+START_TEST(sizes_that_are_plausible)
+{
+    ck_assert(hk_size_is_plausible(1024, 1024));
+    ck_assert(!hk_size_is_plausible(1024, 1025));
+    ck_assert(hk_size_is_plausible(1024, 256));
+    ck_assert(!hk_size_is_plausible(1024, 255));
+    ck_assert(hk_size_is_plausible(64, 1));
+    ck_assert(!hk_size_is_plausible(80, 19));
+}
+END_TEST
+
+/* Where the page map ends, and above. */
+START_TEST(addresses_beyond_the_page_map)
+{
+    uint64_t end = (uint64_t)HK_ROOT_ENTRIES << HK_ROOT_SHIFT;
+    void *volatile beyond = (void *)(uintptr_t)end;
+
+    make_heaps(1);
+    if (end > UINTPTR_MAX)
+        return;
+    ck_assert_uint_eq(hk_heap_own_size(beyond), 0);
+    ck_assert(!HK_CHECKS || !free_fast(beyond));
+    beyond = (void *)(UINTPTR_MAX - 15);
+    ck_assert_uint_eq(hk_heap_own_size(beyond), 0);
+    ck_assert(!HK_CHECKS || !free_fast(beyond));
 }
 END_TEST
 
@@ -1990,6 +2041,7 @@ int main(void)
     tcase_add_test(tc, nothing_is_stolen_without_steal);
     tcase_add_test(tc, nothing_is_stolen_from_the_living_or_the_busy);
     tcase_add_test(tc, sender_drains_for_a_parked_heap);
+    tcase_add_test(tc, sender_drains_a_full_inbox);
     tcase_add_test(tc, parked_heap_keeps_no_empty_slab);
     tcase_add_test(tc, parcel_that_waits_while_its_owner_parks);
     tcase_add_test(tc, astray_block_is_sent_on);
@@ -1998,6 +2050,8 @@ int main(void)
     tcase_add_test(tc, depot_gives_back_what_is_empty);
     tcase_add_test(tc, depot_blocks_go_home_from_a_heap);
     tcase_add_test(tc, sampled_blocks_are_of_no_thread);
+    tcase_add_test(tc, sizes_that_are_plausible);
+    tcase_add_test(tc, addresses_beyond_the_page_map);
     tcase_add_test(tc, sampled_slabs_are_not_stolen);
     tcase_add_test(tc, empty_sampled_slabs_go_back);
     tcase_add_test(tc, bytes_are_counted_down);

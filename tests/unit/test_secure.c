@@ -116,21 +116,39 @@ START_TEST(a_small_block_rests_long)
 }
 END_TEST
 
-/* The largest of the small ones is one. */
-START_TEST(a_block_of_1_KiB_rests_as_long)
+/* The largest of the small ones is one, and the largest of the next, of which 16 rest. */
+START_TEST(the_largest_of_a_kind_rests_as_long)
 {
-    size_t n = HK_KIB - 16; /* the trailer */
-    char *p = get(n);
+    size_t usable = _i ? 64 * HK_KIB : HK_KIB, n = usable - 16; /* the trailer */
+    char *p = hk_secure_alloc(self, n, _i ? 4096 : 16, false, SITE); /* a page's alignment: a run, without colour */
     struct hk_block b;
 
     ck_assert_int_eq(hk_ace_identify(p, &b), HK_BLOCK_LIVE);
-    ck_assert_uint_eq(b.usable, HK_KIB);
+    ck_assert_uint_eq(b.usable, usable);
     put(p);
-    for (int i = 0; i < 511; i++) {
-        char *q = get(n);
+    for (int i = 0; i < (_i ? 15 : 511); i++) {
+        char *q = hk_secure_alloc(self, n, _i ? 4096 : 16, false, SITE);
         ck_assert_ptr_ne(q, p);
         put(q);
     }
+}
+END_TEST
+
+/* What has exactly the size from which blocks do not rest any more rests. */
+START_TEST(a_block_of_1_MiB_rests)
+{
+    size_t before = hk_secure_counters()->nr_resting, page = 4096;
+    char *p = hk_secure_alloc(self, HK_MIB - 16, page, false, SITE); /* the trailer; no colour at such an alignment */
+    struct hk_block b;
+
+    ck_assert_int_eq(hk_ace_identify(p, &b), HK_BLOCK_LIVE);
+    ck_assert_uint_eq(b.usable, HK_MIB);
+    put(p);
+    ck_assert_uint_eq(hk_secure_counters()->nr_resting, before + 1);
+    ck_assert_uint_ge(hk_secure_counters()->resting_bytes, HK_MIB);
+    p = hk_secure_alloc(self, HK_MIB, page, false, SITE);
+    put(p);
+    ck_assert_uint_eq(hk_secure_counters()->nr_resting, before + 1);
 }
 END_TEST
 
@@ -162,6 +180,22 @@ START_TEST(resize_stays_or_says_no)
     ck_assert(hk_secure_resize(p, 900, SITE));
     ck_assert_uint_eq(hk_secure_usable(p, SITE), 900);
     memset(p, 1, 900);
+    put(p);
+}
+END_TEST
+
+START_TEST(a_block_stays_while_half_is_used)
+{
+    char *p = get(1008); /* of 1024, with the trailer */
+
+    ck_assert(hk_secure_resize(p, 505, SITE));
+    ck_assert(!hk_secure_resize(p, 504, SITE));
+    ck_assert_uint_eq(hk_secure_usable(p, SITE), 505);
+    ck_assert(hk_secure_resize(p, 1008, SITE));
+    ck_assert(!hk_secure_resize(p, 1009, SITE));
+    put(p);
+    p = get(64); /* of 80: below that nothing is gained */
+    ck_assert(hk_secure_resize(p, 1, SITE));
     put(p);
 }
 END_TEST
@@ -203,11 +237,32 @@ START_TEST(big_blocks_and_their_fences)
     for (int i = 0; i < 300; i++)
         put(p[i]);
     ck_assert_uint_eq(fake_os_guarded_bytes(), before);
+    p[0] = get(2 * HK_MIB - 1); /* they begin at 2 MiB */
+    ck_assert_uint_eq(fake_os_guarded_bytes(), before);
+    p[1] = get(2 * HK_MIB);
+    ck_assert_uint_eq(fake_os_guarded_bytes() - before, 4096);
+    put(p[0]);
+    put(p[1]);
     fake_os_fail_all(FAKE_PROTECT, ENOMEM);
     p[0] = get(2 * HK_MIB);
     fake_os_fail_all(FAKE_PROTECT, 0);
     memset(p[0], 1, 2 * HK_MIB);
     put(p[0]);
+}
+END_TEST
+
+/* What rests gives way. */
+START_TEST(out_of_memory_but_for_what_rests)
+{
+    size_t n = 700000;
+    char *p;
+
+    put(get(n));
+    fake_os_fail_all(FAKE_MAP, ENOMEM);
+    for (p = get(n); p; p = hk_secure_alloc(self, n, 16, false, SITE))
+        memset(p, 0x5a, n); /* all that is left, and then the one that rested */
+    ck_assert_uint_eq(hk_secure_counters()->nr_resting, 0);
+    fake_os_fail_all(FAKE_MAP, 0);
 }
 END_TEST
 
@@ -241,6 +296,37 @@ START_TEST(a_guarded_block_is_resized_in_its_page)
     ck_assert(!hk_secure_resize(p, 1, SITE)); /* more than half of it would lie idle */
     ck_assert_uint_eq(hk_guard_slot_at(p)->asked, usable - 8);
     put(p);
+}
+END_TEST
+
+START_TEST(a_guarded_block_stays_for_its_own_size_alone)
+{
+    char *p = hk_guard_alloc(100, 16, SITE, 1), *q;
+    size_t usable = hk_secure_usable(p, SITE);
+
+    ck_assert_ptr_eq(hk_secure_realloc(self, p, usable, SITE), p);
+    q = hk_secure_realloc(self, p, usable - 16, SITE); /* what is beyond that is forbidden, too */
+    ck_assert_ptr_ne(q, p);
+    ck_assert_uint_eq(hk_secure_usable(q, SITE), usable - 16);
+    put(q);
+}
+END_TEST
+
+/* A signal handler's block, and no memory for another: it is as large as asked for. */
+START_TEST(a_loose_block_stays_for_its_own_size)
+{
+    char *p = hk_ace_loose_alloc(100, 16);
+    size_t usable = hk_secure_usable(p, SITE);
+
+    memset(p, 0x5a, usable);
+    fake_os_fail_all(FAKE_MAP, ENOMEM);
+    while (hk_secure_alloc(self, usable, 16, false, SITE))
+        ; /* all that is left */
+    ck_assert_ptr_null(hk_secure_realloc(self, p, usable + 1, SITE));
+    ck_assert_ptr_eq(hk_secure_realloc(self, p, usable, SITE), p);
+    ck_assert_int_eq(p[usable - 1], 0x5a);
+    fake_os_fail_all(FAKE_MAP, 0);
+    ck_assert(hk_ace_loose_free(p));
 }
 END_TEST
 
@@ -472,6 +558,62 @@ static void free_twice(void)
     put(p);
 }
 
+static bool ours;
+
+static bool are_ours(void)
+{
+    return ours;
+}
+
+static void free_what_new_made(void)
+{
+    char *p = get(100);
+
+    hk_secure_mark_origin(p, HK_ORIGIN_NEW);
+    put(p);
+}
+
+/* Where the calls that follow have their variables. */
+static __attribute__((noinline)) void leave_letters_on_the_stack(void)
+{
+    volatile char letters[8192];
+
+    for (size_t i = 0; i < sizeof letters; i++)
+        letters[i] = 'x';
+}
+
+static void realloc_what_new_made(void)
+{
+    char *p = get(100);
+
+    hk_secure_mark_origin(p, HK_ORIGIN_NEW);
+    hk_secure_realloc(self, p, 101, SITE);
+}
+
+static void delete_with_another_size(void)
+{
+    char *p = get(100);
+
+    hk_secure_mark_origin(p, HK_ORIGIN_NEW);
+    leave_letters_on_the_stack();
+    hk_secure_free(self, p, HK_ORIGIN_NEW, 99, SITE);
+}
+
+/* Where some operators are the program's own, a block may come from one kind and go to the other. */
+START_TEST(who_frees_counts_when_the_operators_are_ours)
+{
+    free_what_new_made(); /* nobody has said whose they are */
+    hk_secure_operators_are_ours = are_ours;
+    free_what_new_made();
+    realloc_what_new_made();
+    delete_with_another_size();
+    ours = true;
+    must_panic(realloc_what_new_made, "mismatched free: block of new given to free: pointer");
+    must_panic(free_what_new_made, "mismatched free: block of new given to free: pointer");
+    must_panic(delete_with_another_size, "mismatched free: size 99 said: pointer");
+}
+END_TEST
+
 START_TEST(misuse_is_said)
 {
     must_panic(write_into_resting, "write after free: pointer");
@@ -492,13 +634,18 @@ int main(void)
     tcase_add_test(tc, alignment_and_zero);
     tcase_add_test(tc, what_rests_is_zero);
     tcase_add_test(tc, a_small_block_rests_long);
-    tcase_add_test(tc, a_block_of_1_KiB_rests_as_long);
+    tcase_add_loop_test(tc, the_largest_of_a_kind_rests_as_long, 0, 2);
+    tcase_add_test(tc, a_block_of_1_MiB_rests);
     tcase_add_test(tc, realloc_keeps_what_there_is);
     tcase_add_test(tc, resize_stays_or_says_no);
+    tcase_add_test(tc, a_block_stays_while_half_is_used);
     tcase_add_test(tc, blocks_of_nothing);
     tcase_add_test(tc, big_blocks_and_their_fences);
+    tcase_add_test(tc, out_of_memory_but_for_what_rests);
     tcase_add_test(tc, out_of_memory);
     tcase_add_test(tc, a_guarded_block_is_resized_in_its_page);
+    tcase_add_test(tc, a_guarded_block_stays_for_its_own_size_alone);
+    tcase_add_test(tc, a_loose_block_stays_for_its_own_size);
     tcase_add_loop_test(tc, a_shrink_never_fails, 0, 4);
     tcase_add_test(tc, refills_are_shuffled);
     tcase_add_test(tc, geometries_change);
@@ -506,7 +653,9 @@ int main(void)
     tcase_add_test(tc, one_word_of_a_trailer_changes);
     tcase_add_test(tc, a_neighbour_is_resized);
     tcase_add_test(tc, freed_past_this_box);
-    if (!UNDER_TSAN)
+    if (!UNDER_TSAN) {
+        tcase_add_test(tc, who_frees_counts_when_the_operators_are_ours);
         tcase_add_test(tc, misuse_is_said);
+    }
     return run_suite(suite);
 }

@@ -164,6 +164,26 @@ START_TEST(take_in_address_order)
 }
 END_TEST
 
+/* Words without a free block are not looked at again. */
+START_TEST(take_starts_where_free_blocks_are)
+{
+    struct hk_slab *slab = must_acquire(hk_size_to_class(64));
+
+    ck_assert_uint_eq(slab->first_word, 0);
+    hk_slab_take(slab, blocks, 100);
+    ck_assert_uint_eq(slab->first_word, 1);
+    ck_assert(hk_slab_give(slab, blocks[70]));
+    ck_assert_uint_eq(slab->first_word, 1);
+    ck_assert(hk_slab_give(slab, blocks[3]));
+    ck_assert_uint_eq(slab->first_word, 0);
+    hk_slab_take(slab, blocks, 2);
+    ck_assert_ptr_eq(blocks[0], block(slab, 3));
+    ck_assert_ptr_eq(blocks[1], block(slab, 70));
+    ck_assert_uint_eq(slab->first_word, 1);
+    hk_slab_check(slab);
+}
+END_TEST
+
 START_TEST(give_twice_is_refused)
 {
     struct hk_slab *slab = must_acquire(0);
@@ -392,6 +412,7 @@ int main(void)
 
     tc = new_case(suite, "blocks", setup, teardown);
     tcase_add_test(tc, take_in_address_order);
+    tcase_add_test(tc, take_starts_where_free_blocks_are);
     tcase_add_test(tc, give_twice_is_refused);
     tcase_add_test(tc, give_of_no_block_is_refused);
     tcase_add_test(tc, marks_of_what_was_never_handed_out);

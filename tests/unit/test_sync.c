@@ -9,6 +9,7 @@
 
 #include <check.h>
 #include <pthread.h>
+#include <stdio.h>
 
 #define NR_THREADS 4
 #define NR_ROUNDS 50000
@@ -82,6 +83,49 @@ START_TEST(wakes_a_sleeper_and_keeps_errno)
     pthread_join(thread, NULL);
     ck_assert_int_eq(waiter_errno, EBADMSG);
     ck_assert_uint_eq(low.word, 0);
+}
+END_TEST
+
+/* In /proc: S when it sleeps. */
+static char state_of(long thread_id)
+{
+    char path[64], line[256] = "";
+    FILE *f;
+
+    snprintf(path, sizeof path, "/proc/self/task/%ld/stat", thread_id);
+    f = fopen(path, "r");
+    ck_assert_ptr_nonnull(f);
+    ck_assert_ptr_nonnull(fgets(line, sizeof line, f));
+    fclose(f);
+    return strrchr(line, ')')[2];
+}
+
+static void *tell_and_take(void *arg)
+{
+    hk_store_release((long *)arg, syscall(SYS_gettid));
+    hk_lock(&low);
+    hk_unlock(&low);
+    return NULL;
+}
+
+/* And does not turn in a loop until it has the lock: it would be seen asleep once by chance, and never stay so. */
+START_TEST(a_waiter_sleeps)
+{
+    pthread_t thread;
+    long id = 0;
+    int nr_asleep = 0;
+
+    hk_lock(&low);
+    pthread_create(&thread, NULL, tell_and_take, &id);
+    while (!hk_load_acquire(&id))
+        hk_cpu_relax();
+    for (int i = 0; i < 30000 && nr_asleep < 20; i++) {
+        nr_asleep = state_of(id) == 'S' ? nr_asleep + 1 : 0;
+        usleep(1000);
+    }
+    ck_assert_int_eq(nr_asleep, 20);
+    hk_unlock(&low);
+    pthread_join(thread, NULL);
 }
 END_TEST
 
@@ -246,6 +290,36 @@ START_TEST(fork_takes_locks_in_any_order)
 }
 END_TEST
 
+static void *hold_a_while(void *arg)
+{
+    bool *has_it = arg;
+
+    hk_lock(&low);
+    hk_store_release(has_it, true);
+    while (!(hk_load_relaxed(&low.word) & WAITERS))
+        hk_cpu_relax();
+    usleep(10 * FORK_WAITS * 1000);
+    hk_unlock(&low);
+    return NULL;
+}
+
+/* However long it takes: nobody else forks, for whose sake it would have to give up. */
+START_TEST(a_lone_fork_waits_until_the_lock_is_free)
+{
+    pthread_t thread;
+    bool has_it = false;
+
+    hk_lock_fork_inside(1); /* as a child inherits it */
+    hk_lock_fork_nobody_inside();
+    pthread_create(&thread, NULL, hold_a_while, &has_it);
+    while (!hk_load_acquire(&has_it))
+        hk_cpu_relax();
+    ck_assert(hk_lock_for_fork(&low));
+    hk_unlock_after_fork(&low);
+    pthread_join(thread, NULL);
+}
+END_TEST
+
 START_TEST(fork_gives_up_a_lock_that_is_never_let_go)
 {
     pthread_t thread;
@@ -296,6 +370,7 @@ int main(void)
     tcase_set_timeout(tc, 60);
     tcase_add_test(tc, excludes);
     tcase_add_test(tc, wakes_a_sleeper_and_keeps_errno);
+    tcase_add_test(tc, a_waiter_sleeps);
     tcase_add_test(tc, wakes_all_sleepers);
     tcase_add_test(tc, try_lock_fails_when_held);
     tcase_add_test(tc, knows_its_owner);
@@ -308,6 +383,7 @@ int main(void)
     tcase_add_test(tc, trying_is_fine_in_any_order);
     tcase_add_test(tc, a_tried_lock_counts);
     tcase_add_test(tc, fork_takes_locks_in_any_order);
+    tcase_add_test(tc, a_lone_fork_waits_until_the_lock_is_free);
     tcase_add_test(tc, fork_gives_up_a_lock_that_is_never_let_go);
     tcase_add_test(tc, decreasing_ranks_panic);
     suite_add_tcase(suite, tc);
