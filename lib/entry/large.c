@@ -6,14 +6,16 @@
 #include "os/os.h"
 #include "site/site.h"
 
-#define ALL_IN_A_TICK 32 /* at first, and at most */
+#define SAMPLES_A_TICK 32
+#define MAX_GROUP HK_MAX_PENDING_SITES
+#define TICK_NS 20000000
 #define COSTLY_BYTES (4 * HK_MIB) /* from here on the record is little beside the pages */
 #define MANY 4096 /* followed now */
 #define MOST 8192
 
 /* ---- calls --------------------------------------------------------------------------------- */
 
-/* Calls gathered since the last one, which the sample stands for as well. */
+/* Calls gathered since the last one are counted; a sample is to stand for them. */
 static void tell(struct hk_heap *heap)
 {
     unsigned nr = heap->site_pending.nr_allocs;
@@ -22,62 +24,88 @@ static void tell(struct hk_heap *heap)
     if (nr == 0)
         return;
     hk_site_note_allocs(heap->site_pending.site, nr, bytes, heap->site_pending.max_bytes, heap->last_tick_ns);
-    if (heap->large.serial)
-        hk_site_sample_weigh(heap->site_pending.site, heap->large.block, heap->large.serial,
-                             nr * heap->large.weight, bytes * (uint64_t)heap->large.weight);
     hk_heap_count_large(heap, nr, bytes);
+    heap->large.nr_waiting += nr;
+    heap->large.bytes_waiting += bytes;
     heap->site_pending.nr_allocs = 0;
     heap->site_pending.bytes = heap->site_pending.max_bytes = 0;
 }
 
+/* No call of this site follows: the sample that came before stands for what waits. */
+static void end_run(struct hk_heap *heap)
+{
+    tell(heap);
+    if (heap->large.serial && heap->large.nr_waiting)
+        hk_site_sample_weigh(heap->site_pending.site, heap->large.block, heap->large.serial,
+                             heap->large.nr_waiting * heap->large.weight,
+                             heap->large.bytes_waiting * (uint64_t)heap->large.weight);
+    heap->large.serial = 0;
+    heap->large.nr_waiting = 0;
+    heap->large.bytes_waiting = 0;
+}
+
+/* Somebody looks, perhaps at every turn of a loop: which sample what waits belongs to is seen later. */
 void hk_entry_tell_sites(struct hk_heap *heap)
 {
-    if (!heap)
-        return;
-    tell(heap);
-    heap->large.serial = 0;
+    if (heap)
+        tell(heap);
 }
 
-/* A tick that asks for more than its share gets half of it the next time. */
-static void begin_tick(struct hk_heap *heap)
+/*
+ * The group of calls that one sample stands for. It is one call at first, twice as many after each 32 samples of a tick, and
+ * half as many after a tick that took less than half of those.
+ */
+static void pace(struct hk_heap *heap)
 {
-    unsigned share = heap->large.share ? heap->large.share : ALL_IN_A_TICK;
+    unsigned nr_ticks = (unsigned)hk_min((heap->last_tick_ns - heap->large.tick_ns) / TICK_NS, 16);
 
-    if (heap->large.nr_chosen > share)
-        share = hk_max(share / 2, 1u);
-    else
-        share = hk_min(share * 2, (unsigned)ALL_IN_A_TICK);
-    heap->large.share = share;
-    heap->large.tick_ns = heap->last_tick_ns;
-    heap->large.nr_chosen = 0;
+    if (heap->large.group == 0)
+        heap->large.group = 1;
+    if (heap->large.tick_ns != heap->last_tick_ns) {
+        if (nr_ticks > 1 || heap->large.nr_chosen < SAMPLES_A_TICK / 2)
+            heap->large.group = hk_max(heap->large.group >> hk_max(nr_ticks, 1), 1);
+        heap->large.tick_ns = heap->last_tick_ns;
+        heap->large.nr_chosen = 0;
+    }
+    if (heap->large.nr_chosen >= SAMPLES_A_TICK) {
+        heap->large.group = hk_min(heap->large.group * 2, (unsigned)MAX_GROUP);
+        heap->large.nr_chosen = 0;
+    }
 }
 
-/* What the next sample stands for; 0: this call is none. While all are chosen the next call is to come here, too. */
-static uint32_t choose(struct hk_heap *heap, size_t n)
+/* Does this call, with nr_before others of its site since the last slow one, get a sample? How many such groups it stands for; 0: no. */
+static uint32_t choose(struct hk_heap *heap, size_t n, unsigned nr_before)
 {
-    unsigned nr_large = hk_site_nr_large();
-    uint32_t weight = nr_large < MANY ? 1 : nr_large < MOST ? 16 : 256;
+    unsigned nr_large = hk_site_nr_large(), least = nr_large < MANY ? 1 : nr_large < MOST ? 16 : 256;
+    uint32_t weight = least;
 
-    if (!hk_config.prof || hk_config.secure)
+    if (!hk_config.prof || hk_config.secure) {
+        heap->site_pending.max_allocs = MAX_GROUP;
         return 0;
-    if (heap->large.tick_ns != heap->last_tick_ns || heap->large.share == 0)
-        begin_tick(heap);
-    if (++heap->large.nr_chosen > heap->large.share && n < COSTLY_BYTES)
-        weight = hk_max(weight, 16u);
-    if (n < COSTLY_BYTES)
-        hk_heap_set_runs(heap, weight > 1);
-    return hk_site_mix(heap->large.nr_chosen + heap->last_tick_ns) % weight == 0 ? weight : 0;
+    }
+    pace(heap);
+    if (n < COSTLY_BYTES && nr_before < heap->site_pending.max_allocs)
+        weight = hk_max(weight, hk_min(heap->large.group / (nr_before + 1), 16u));
+    heap->large.random = hk_site_mix(heap->large.random + heap->last_tick_ns + 1);
+    if (weight > 1 && heap->large.random % weight != 0)
+        return 0;
+    heap->large.nr_chosen++;
+    /* Of random length, so that no pattern of calls meets the same one each time. */
+    heap->site_pending.max_allocs =
+        heap->large.group / 2 + (unsigned)((heap->large.random >> 32) % heap->large.group);
+    return weight;
 }
 
+/* The block stands for `weight` times what waits, itself included. */
 static void follow(struct hk_heap *heap, void *p, size_t n, uint32_t weight)
 {
     struct hk_site_sample sample = {
         .site = heap->site_pending.site,
         .now_ns = hk_os_now_ns(),
-        .weight_bytes = (uint64_t)n * weight,
+        .weight_bytes = heap->large.bytes_waiting * (uint64_t)weight,
         .bytes = n,
         .block_bytes = n,
-        .nr_calls = weight,
+        .nr_calls = weight * heap->large.nr_waiting,
         .thread = hk_entry_owner_number(heap),
     };
 
@@ -97,19 +125,19 @@ void hk_entry_note_large(struct hk_heap *heap, void *p, size_t n, const void *si
         hk_site_note_allocs(site, 1, n, n, 0);
         return;
     }
-    weight = choose(heap, n);
-    /* A slow call stands for itself: what was followed before does not stand for it. */
-    if (weight || heap->large.serial || heap->site_pending.site != site ||
-        heap->site_pending.nr_allocs >= HK_MAX_PENDING_SITES)
-        hk_entry_tell_sites(heap);
+    if (heap->site_pending.site != site)
+        end_run(heap);
+    weight = choose(heap, n, heap->site_pending.nr_allocs);
     heap->site_pending.site = site;
     hk_entry_add_pending(heap, n);
-    if (weight) {
-        tell(heap); /* at once: nobody sees more live than was ever made */
+    tell(heap); /* at once: nobody sees more live than was ever made */
+    heap->large.serial = 0; /* what waited is this one's, or nobody's */
+    if (weight)
         follow(heap, p, n, weight);
-    }
+    heap->large.nr_waiting = 0;
+    heap->large.bytes_waiting = 0;
     if (n >= COSTLY_BYTES) /* nothing waits untold when the program comes to rest */
-        hk_entry_tell_sites(heap);
+        heap->site_pending.max_allocs = 0;
 }
 
 /* ---- ends and moves ------------------------------------------------------------------------ */

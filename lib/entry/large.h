@@ -6,11 +6,12 @@
  *         that the shared table is touched once for many; malloc_run adds to it without leaving the fast path.
  * Ends.   The first 32 calls of a tick (20 ms) take the slow path and are followed: the block has a sample in the
  *         table of records, and its end comes to us, because a followed run seems to fit no cache (l25.h) and big
- *         blocks are freed slowly anyway. As long as no more come, what the table says is exact; where they do, the 32
- *         become half as many, down to one, until they do no more. Of the others one
- *         in 16 slow calls is followed, at random, and stands for 16 times itself and the calls of its site that the
- *         fast path serves until the next slow one. When 4096 are alive so from the start; when 8192 are, one in
- *         256.
+ *         blocks are freed slowly anyway. As long as no more come, what the table says is exact. Beyond, calls of one
+ *         site that the fast path serves form a group, and the slow one that ends it stands for it: the first would be
+ *         dead before the group is told, and a ring of buffers would seem to hold nothing. Groups grow twofold after
+ *         each 32 samples of a tick, and shrink when there are few; their lengths are random. A slow call that ends no
+ *         whole group is followed by chance, one in 16 at most. When 4096 are alive so are all; when 8192 are, one in
+ *         256. What is left of a group when another site calls is of the sample before it.
  * Moves.  realloc takes the sample from one address to the other: to the profile it is one block that grew.
  *
  * Owner, threads: the heap's owner, inside slow sections; a block's end, any thread. Locks: none. Failure: without a
@@ -21,7 +22,7 @@
 
 #include "ace/ace.h"
 
-#define HK_MAX_PENDING_SITES 307 /* calls; a prime: no pattern of calls meets the same one each time */
+#define HK_MAX_PENDING_SITES 307 /* calls in a group, on average */
 
 HK_INLINE void hk_entry_add_pending(struct hk_heap *heap, size_t n)
 {

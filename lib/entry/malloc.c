@@ -144,7 +144,7 @@ static HK_NOINLINE void *malloc_run(size_t n, const void *site)
     struct hk_run *run;
 
     if (n - HK_FAST_MAX - 1 >= heap->max_run || heap->site_pending.site != site ||
-        heap->site_pending.nr_allocs >= HK_MAX_PENDING_SITES || !hk_thread_enter_light())
+        heap->site_pending.nr_allocs >= heap->site_pending.max_allocs || !hk_thread_enter_light())
         return alloc_slow(n, 16, false, site);
     run = hk_l25_pop(&heap->l25, n);
     if (HK_LIKELY(run)) {

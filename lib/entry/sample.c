@@ -14,7 +14,7 @@
  *        forget_owed) or another thread frees it, behind which it will be counted down again. At any time the live samples
  *        stand for the memory that is live, and all there ever were for what was allocated. Several that are owed at
  *        once are merged, and part again by halves.
- *        A pair of malloc and free that met a sample each time would crawl. So deaths are followed as long as there is
+ * Often. A pair of malloc and free that met a sample each time would crawl. So samples are taken as long as there is
  *        credit, which time gives; then what is owed waits for some slow path of the thread, and for credit.
  * Else.  Pairs of malloc and free that live in a magazine refill nothing. A look at the clock (every 100 ms
  *        of slow paths) searches as well, for any class, with the thread's fast paths off for some calls; what it finds
@@ -36,8 +36,9 @@
 
 #define MAX_SKIP 8
 #define PATIENCE 24 /* calls with fast paths off, at most */
-#define PASS_NS 250000 /* a sample that dies is followed by another so often, on average, */
-#define MAX_CREDIT 32  /* and so many times in a row: some 3,000 instructions each, half a percent of the time at most */
+#define USUAL_MEAN (512 * HK_KIB)
+#define SAMPLE_NS 250000 /* of that mean a sample so often per thread, on average, */
+#define MAX_CREDIT 128   /* and so many in a row: some 3,000 instructions each, half a percent of the time at most */
 #define FAR 64 /* means overdue from which the number of samples is its expectation */
 
 /* After `skip` others the next block of the class is a sample. */
@@ -62,7 +63,7 @@ static uint64_t mean_bytes(void)
 
 static void add_owed(struct hk_sampling *s, unsigned class, uint32_t nr_events)
 {
-    s->nr_owed += s->owed[class] == 0;
+    s->nr_owed += s->owed[class] == 0 && nr_events > 0;
     s->owed[class] = (uint16_t)hk_min(s->owed[class] + nr_events, UINT16_MAX);
 }
 
@@ -80,10 +81,16 @@ static uint32_t count_events(struct hk_sampling *s, uint64_t mean)
     return (uint32_t)nr;
 }
 
-/* The intervals that end with a sample's own block, which is one more than refills brought. */
+/*
+ * The intervals that end with a sample's own block, which is one more than refills brought; or it is in the place of one that died.
+ * Apart from the countdown: down for each block and up for each end it would swing, and make other classes due.
+ */
 static uint32_t count_block(struct hk_sampling *s, unsigned class, uint64_t mean)
 {
-    s->countdown -= (int64_t)hk_size_class[class].size;
+    uint64_t size = hk_size_class[class].size, replaced = hk_min(s->spare_bytes, size);
+
+    s->spare_bytes -= replaced;
+    s->countdown -= (int64_t)(size - replaced);
     return s->countdown > 0 ? 0 : count_events(s, mean);
 }
 
@@ -96,30 +103,33 @@ static void start(struct hk_heap *heap)
                                  : hk_os_random(heap->id);
 }
 
+/* Time gives credit, more where a denser profile was asked for. */
 static bool has_credit(struct hk_sampling *s, uint64_t now_ns)
 {
-    uint64_t earned = (now_ns - s->pass_ns) / PASS_NS;
+    uint64_t density = hk_max(USUAL_MEAN / mean_bytes(), 1), each_ns = SAMPLE_NS / density + 1;
+    uint64_t passed_ns = now_ns - s->credit_ns;
 
-    if (earned > 0) {
-        s->credit = (uint8_t)hk_min(s->credit + earned, MAX_CREDIT);
-        s->pass_ns += earned * PASS_NS;
+    if (passed_ns >= each_ns) {
+        s->credit = (uint32_t)hk_min(s->credit + passed_ns / each_ns, MAX_CREDIT * density);
+        s->credit_ns = now_ns - passed_ns % each_ns;
     }
     return s->credit > 0 && s->credit--;
 }
 
-/* What had to wait. */
+/* What had to wait. Whose turn it is is a matter of chance, so that no class waits for ever. */
 static void resume(struct hk_heap *heap, uint64_t now_ns)
 {
     struct hk_sampling *s = &heap->sampling;
+    unsigned first = (unsigned)(hk_site_mix(now_ns) % HK_NR_SIZED_CLASSES);
 
-    if (s->nr_owed <= heap->nr_diverted || !has_credit(s, now_ns))
-        return;
-    for (unsigned c = 0; c < HK_NR_SIZED_CLASSES; c++)
-        if (s->owed[c] && !hk_heap_is_diverted(heap, c)) {
-            hk_heap_divert(heap, c);
-            if (!has_credit(s, now_ns))
-                return;
-        }
+    for (unsigned i = 0; s->nr_owed > heap->nr_diverted && i < HK_NR_SIZED_CLASSES; i++) {
+        unsigned c = (first + i) % HK_NR_SIZED_CLASSES;
+        if (s->owed[c] == 0 || hk_heap_is_diverted(heap, c))
+            continue;
+        if (!has_credit(s, now_ns))
+            return;
+        hk_heap_divert(heap, c);
+    }
 }
 
 /* What is due is owed to the class that made it due, at once: later refills are of other classes. */
@@ -135,9 +145,9 @@ static void note_due(struct hk_heap *heap)
     nr_events = count_events(s, mean_bytes()) - first; /* the first interval starts, no more */
     if (nr_events == 0)
         return;
-    nr_events += count_block(s, s->due_class, mean_bytes());
     add_owed(s, s->due_class, nr_events); /* and skip without a step of the generator: one seed, one stream of intervals */
-    want(heap, s->due_class, (unsigned)(hk_site_mix(~s->random) % range));
+    if (has_credit(s, hk_os_fine_ns()))
+        want(heap, s->due_class, (unsigned)(hk_site_mix(~s->random) % range));
 }
 
 /* The clock chooses which call: the stream of the seed stays as it is. */
@@ -243,13 +253,12 @@ static void pay(struct hk_heap *heap, unsigned class, uint64_t now_ns)
     if (s->owed[class] == 0)
         return;
     s->owed[class] = (uint16_t)(s->owed[class] - share_of_owed(s, class));
-    if (s->owed[class] == 0) {
-        s->nr_owed--;
-        hk_heap_restore(heap, class);
-    } else {
-        add_owed(s, class, count_block(s, class, mean_bytes()));
+    s->nr_owed -= s->owed[class] == 0;
+    add_owed(s, class, count_block(s, class, mean_bytes()));
+    if (s->owed[class] && has_credit(s, now_ns))
         want(heap, class, (unsigned)(hk_site_mix(now_ns) % MAX_SKIP));
-    }
+    else
+        hk_heap_restore(heap, class);
 }
 
 HK_NOINLINE void *hk_entry_sample_alloc(struct hk_heap *heap, size_t n, size_t align, bool zero,
@@ -292,6 +301,7 @@ static void pass_on(struct hk_heap *heap, uintptr_t word, uint64_t weight_bytes,
     if (!heap || weight_bytes < mean || word < HK_PM_KINDS)
         return;
     add_owed(&heap->sampling, class, (uint32_t)hk_min(weight_bytes / mean, UINT16_MAX));
+    heap->sampling.spare_bytes += hk_size_class[class].size;
     if (has_credit(&heap->sampling, now_ns))
         want(heap, class, 0);
     resume(heap, now_ns);

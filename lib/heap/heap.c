@@ -655,11 +655,13 @@ static void forget_owed(struct hk_heap *heap, unsigned class, unsigned n, unsign
 {
     struct hk_sampling *s = &heap->sampling;
     uint32_t mixed = ((uint32_t)heap->stats.nr_flushes + heap->slabs[class].nr_free) * UINT32_C(2654435769); /* site.c, hash */
-    unsigned chance = (unsigned)((uint64_t)mixed * used >> 32);
+    unsigned chance = (unsigned)((uint64_t)mixed * used >> 32), forgotten;
 
     if (HK_LIKELY(s->owed[class] == 0) || used == 0)
         return;
-    s->owed[class] = (uint16_t)(s->owed[class] - (s->owed[class] * n + chance) / used);
+    forgotten = (s->owed[class] * n + chance) / used;
+    s->spare_bytes -= hk_min(s->spare_bytes, (uint64_t)forgotten * hk_size_class[class].size);
+    s->owed[class] = (uint16_t)(s->owed[class] - forgotten);
     if (s->owed[class])
         return;
     s->nr_owed--;

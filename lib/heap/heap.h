@@ -50,7 +50,7 @@
 #define HK_NR_OUTBOXES 8
 #define HK_NR_LARGE 4 /* kinds of large blocks: below 256 KiB, 1 MiB, 4 MiB, beyond; whoever serves them */
 #define HK_NR_EVENTS (HK_NR_CLASSES / 8 + 1 + HK_NR_LARGE)
-#define HK_NR_DEFERRED_SLOTS 30
+#define HK_NR_DEFERRED_SLOTS 26
 #define HK_INBOX_MAX_BYTES HK_MIB /* more than that: the owner sleeps */
 #define HK_HEAP_ALIGN ((size_t)8192) /* heap = word & -HK_HEAP_ALIGN */
 
@@ -144,8 +144,9 @@ struct hk_sampling {
     uint8_t attention;   /* enum hk_attention bits, set by slow paths */
     bool searching;      /* for a call of any class: the thread's fast paths are off (hk_thread_leave) */
     uint8_t patience;    /* calls until the search gives the fast paths back */
-    uint64_t pass_ns;    /* when this was looked at: */
-    uint8_t credit;      /* so many samples that died may be followed by another */
+    uint64_t spare_bytes; /* of blocks of samples that died and whose place no other has taken */
+    uint32_t credit;     /* so many samples may be taken, */
+    uint64_t credit_ns;  /* as of then */
     uint8_t looks_off;   /* looks that pass without a search, after ones that found nothing: 0, 1, 3, ... 63 */
     uint8_t looks_left;  /* of those */
 };
@@ -169,6 +170,7 @@ struct hk_heap {
         const void *site;
         size_t bytes, max_bytes;
         unsigned nr_allocs;
+        unsigned max_allocs; /* with so many the next call takes the slow path */
     } site_pending;
     /* Freed by signal handlers during a slow section (thread.h). They interrupt each other and whoever empties
      * this, all on one thread: a slot is claimed by compare-and-swap and taken by exchange. */
@@ -191,9 +193,11 @@ struct hk_heap {
         const void *block;
         uint64_t serial;           /* of the sample; 0: none, these calls are nobody's */
         uint32_t weight;           /* it stands for so many calls for each of these */
-        uint32_t nr_chosen;        /* since tick_ns */
-        uint32_t share;            /* of those, all of which are followed; 0: not started */
-        uint64_t tick_ns;
+        uint32_t nr_chosen;        /* since tick_ns, or since group grew */
+        uint32_t group;            /* calls that one sample stands for; 0: not started */
+        uint32_t nr_waiting;       /* counted calls that the next sample stands for, or else the last */
+        size_t bytes_waiting;
+        uint64_t tick_ns, random;
     } large;
     uint64_t shuffled;             /* state of the order of refills, mode secure; 0: not started */
     uint64_t given_bytes;          /* as stats: taken by refills, and by blocks above 64 KiB */

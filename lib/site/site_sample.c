@@ -271,6 +271,7 @@ static void note_growth(struct hk_site_slot *slot, struct hk_site_life *life, si
         life->grown = true;
         hk_add_relaxed(&slot->nr_grown, 1);
     }
+    hk_site_raise_max(&slot->max_bytes, bytes);
 }
 
 /* In place: what the sample stands for is so many bytes more, or fewer. */

@@ -631,6 +631,27 @@ static int a_seed_repeats(void)
     return PASS;
 }
 
+// First in, first out, two gigabytes a second: samples that wait for credit, and part again, do not multiply.
+static int ring_of_small_blocks(void)
+{
+    static void *ring[500];
+    uint64_t right = COUNT(ring) * UINT64_C(30000);
+
+    struct timespec begun, now;
+    (void)clock_gettime(CLOCK_MONOTONIC, &begun);
+    for (size_t i = 0; i < 66000; i++) {
+        free(ring[i % COUNT(ring)]);
+        ring[i % COUNT(ring)] = site_a(30000);
+        do /* 15 us each: 2 GB/s for a second */
+            (void)clock_gettime(CLOCK_MONOTONIC, &now);
+        while ((now.tv_sec - begun.tv_sec) * 1000000000 + now.tv_nsec - begun.tv_nsec < (long)i * 15000);
+    }
+    hak_site_t site = look_at(site_a);
+    printf("# %.1f MB live of %.1f\n", (double)site.live_bytes / 1e6, (double)right / 1e6);
+    CHECK(site.live_bytes < 3 * right);
+    return PASS;
+}
+
 int main(int argc, char **argv)
 {
     static const struct test_case cases[] = {
@@ -645,6 +666,7 @@ int main(int argc, char **argv)
         {"lists that grow", lists_that_grow, 0},
         {"data that is replaced", data_is_replaced, 60},
         {"data of many sizes that is replaced", data_of_many_sizes_is_replaced, 60},
+        {"a ring replaced fast", ring_of_small_blocks, 60},
         {"another thread frees", another_thread_frees, 0},
         {"blocks outlive their thread", thread_ends_first, 30},
         {"a fork child goes on", child_goes_on, 0},

@@ -88,6 +88,25 @@ static int many_large_blocks(void)
     return PASS;
 }
 
+// A ring of buffers, replaced faster than each one is followed: what it holds is seen, not what went through.
+static int ring_of_large_blocks(void)
+{
+    static void *ring[100];
+    double right = (double)COUNT(ring) * 100000, sum = 0;
+
+    for (size_t round = 0; round < 50; round++) {
+        for (size_t i = 0; i < 2000; i++) {
+            free(ring[i % COUNT(ring)]);
+            ring[i % COUNT(ring)] = site_a(100000);
+        }
+        sum += (double)look_at(site_a).live_bytes;
+        wait_ms(30);
+    }
+    printf("# %.1f MB live of %.1f, on average\n", sum / 50 / 1e6, right / 1e6);
+    CHECK(sum / 50 > right * 0.7 && sum / 50 < right * 1.3);
+    return PASS;
+}
+
 static void *growing;
 SITE(outgrow, realloc(growing, size))
 
@@ -156,6 +175,7 @@ int main(int argc, char **argv)
         {"large blocks are followed", large_blocks_are_followed, 0},
         {"large pairs are few samples", large_pairs_are_few_samples, 0},
         {"many large blocks are estimated", many_large_blocks, 30},
+        {"a ring of large blocks is estimated", ring_of_large_blocks, 60},
         {"large blocks that grow", large_growth, 0},
         {"large blocks that change hands", large_hand_off, 0},
         {"nothing is followed without a profile", large_without_a_profile, 0},

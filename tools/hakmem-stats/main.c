@@ -14,6 +14,7 @@
 #include <errno.h>
 #include <getopt.h>
 #include <limits.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -379,14 +380,18 @@ static int finish(int code, const struct problem *problem)
     return code;
 }
 
+#define ROWS_SHOWN 30
+#define LIMIT_UNSAID UINT_MAX
+
 int main(int argc, char **argv)
 {
-    struct arguments a = {.limit = 30, .seconds = 2, .sort = 'l', .order = SITES_BY_BYTES};
+    struct arguments a = {.limit = LIMIT_UNSAID, .seconds = 2, .sort = 'l', .order = SITES_BY_BYTES};
     command_function *command;
     int option, code = 0;
 
     if (argc > 1 && strcmp(argv[1], "run") == 0)
         return run_command(argc - 2, argv + 2);
+    (void)signal(SIGCHLD, SIG_DFL); /* who ignores it leaves that to us, and demangle waits for children */
     output_choose_color(-1);
     while (code == 0 && (option = getopt_long(argc, argv, "o:n:hV", long_options, NULL)) != -1) {
         if (option == 'h')
@@ -396,6 +401,8 @@ int main(int argc, char **argv)
                           HAK_STATS_ABI) < 0;
         code = take_option(&a, option);
     }
+    if (a.limit == LIMIT_UNSAID)
+        a.limit = output.json ? 0 : ROWS_SHOWN; /* nobody counts rows in JSON */
     if (code == 0 && optind == argc) {
         fputs(usage_text, stderr);
         return EXIT_USAGE;

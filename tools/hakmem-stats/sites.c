@@ -39,7 +39,9 @@ void site_read(const struct table *table, uint32_t row, struct site *site)
     site->total_bytes = table_get(table, row, "total_bytes") + table_get(table, row, "est_bytes");
     site->live_bytes =
         table_get(table, row, "live_bytes") + table_get(table, row, "est_live_bytes");
-    if (site->live_bytes > site->total_bytes) /* estimated */
+    if (site->live_bytes > site->total_bytes && table_get(table, row, "samples_grown") > 0)
+        site->total_bytes = site->live_bytes; /* realloc that makes a block larger where it lies, or moves its pages, is no new call */
+    else if (site->live_bytes > site->total_bytes) /* estimated */
         site->live_bytes = site->total_bytes;
     site->max_bytes = table_get(table, row, "max_bytes");
     site->samples = table_get(table, row, "samples");

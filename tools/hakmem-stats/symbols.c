@@ -77,6 +77,8 @@ static size_t without_parameters(const char *name)
         if (depth == 0)
             break;
     }
+    if (at >= 8 && strncmp(name + at - 8, "operator", 8) == 0)
+        return strlen(name); /* "()" is its name */
     return depth == 0 && at > 0 ? at : strlen(name);
 }
 
