@@ -505,16 +505,32 @@ static bool malloc_misses(void **p)
 
 // Blocks of the size live in `many`, and the magazine is empty: it is filled at every miss with the same
 // number of blocks as at the one before.
+// A copy of the process tries.
+static bool next_misses(void)
+{
+    pid_t child = fork();
+
+    if (child == 0) {
+        void *p;
+        _exit(malloc_misses(&p) ? 0 : 1);
+    }
+    return child > 0 && end_of(child) == 0;
+}
+
+// Time counts: on a slow machine an idle look may have emptied the magazine between, and then it is not empty at the end. With a
+// block or two in it, a handler that holds more than the gap has slots is not safe (DESIGN.md, "Signal handlers").
 static void until_empty(void)
 {
-    unsigned i = 0, period = 1;
+    do {
+        unsigned i = 0, period = 1;
 
-    while (!malloc_misses(&many[i++]))
-        continue;
-    while (!malloc_misses(&many[i++]))
-        period++;
-    while (--period > 0)
-        many[i++] = hide(malloc(op_size));
+        while (!malloc_misses(&many[i++]))
+            continue;
+        while (!malloc_misses(&many[i++]))
+            period++;
+        while (--period > 0)
+            many[i++] = hide(malloc(op_size));
+    } while (!next_misses());
 }
 
 static void empty_with_block(void)
