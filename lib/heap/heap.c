@@ -654,11 +654,13 @@ static unsigned give_batch(struct hk_heap *heap, unsigned class, void *const *ba
 static void forget_owed(struct hk_heap *heap, unsigned class, unsigned n, unsigned used)
 {
     struct hk_sampling *s = &heap->sampling;
-    uint32_t mixed = ((uint32_t)heap->stats.nr_flushes + heap->slabs[class].nr_free) * UINT32_C(2654435769); /* site.c, hash */
-    unsigned chance = (unsigned)((uint64_t)mixed * used >> 32), forgotten;
+    unsigned chance, forgotten;
+    uint32_t mixed;
 
     if (HK_LIKELY(s->owed[class] == 0) || used == 0)
         return;
+    mixed = ((uint32_t)heap->stats.nr_flushes + heap->slabs[class].nr_free) * UINT32_C(2654435769); /* site.c, hash */
+    chance = (unsigned)((uint64_t)mixed * used >> 32);
     forgotten = (s->owed[class] * n + chance) / used;
     s->spare_bytes -= hk_min(s->spare_bytes, (uint64_t)forgotten * hk_size_class[class].size);
     s->owed[class] = (uint16_t)(s->owed[class] - forgotten);
