@@ -664,36 +664,44 @@ static void free_empty(void *p, const struct hk_block *b, const void *site)
         complain(&about_free, HK_BLOCK_DEAD, p, b, site);
 }
 
+/*
+ * May it wait in this thread's magazine? Not if another thread made its slab and the mode is secure, which looks at neighbours, or it
+ * shares a cache line with them: free's fast path does not ask, but a thread's first, mostly of what it was handed, comes here.
+ */
+static bool is_kept(const struct hk_heap *heap, unsigned class, uintptr_t word)
+{
+    return heap && (hk_heap_of_word(word) == heap || (hk_size_class[class].size >= HK_CACHE_LINE && !hk_config.secure));
+}
+
 static void free_small(struct hk_heap *heap, void *p, const struct hk_block *b)
 {
     unsigned class = hk_class_of_word(b->word);
 
     if (HK_CHECKS)
         *hk_mark_of(p) = hk_size_class[class].magic;
-    if (heap && hk_heap_of_word(b->word) == heap) {
-        hk_heap_free_full(heap, class, p);
-    } else if (HK_UNLIKELY(hk_heap_is_sampled_word(b->word))) {
+    if (HK_UNLIKELY(hk_heap_is_sampled_word(b->word)))
         hk_heap_free_sampled(p);
-    } else {
+    else if (is_kept(heap, class, b->word))
+        hk_heap_free_full(heap, class, p);
+    else
         hk_heap_free_remote(heap, p, b->word);
-    }
     trim_if_over(heap);
 }
 
-/* The common slow case, a block of another thread's slab, without the full identification. */
+/* A block of another thread's slab, and the magazine is full: without the full identification. */
 bool hk_ace_free_remote(struct hk_heap *heap, void *p, uintptr_t word)
 {
-    const struct hk_size_class *sc = &hk_size_class[hk_class_of_word(word)];
+    unsigned class = hk_class_of_word(word);
+    const struct hk_size_class *sc = &hk_size_class[class];
 
     if (HK_UNLIKELY(!hk_size_starts_block(sc->magic, (uintptr_t)p & sc->slab_mask) ||
                     *hk_mark_of(p) == sc->magic))
         return false;
     if (HK_CHECKS)
         *hk_mark_of(p) = sc->magic;
-    if (HK_UNLIKELY(hk_heap_free_remote(heap, p, word))) {
-        hk_ace_tick(heap);
-        trim_if_over(heap);
-    }
+    hk_heap_free_full(heap, class, p);
+    hk_ace_tick(heap);
+    trim_if_over(heap);
     return true;
 }
 

@@ -241,8 +241,9 @@ static HK_NOINLINE void free_run_shared(void *p, const void *site, struct hk_hea
 
 /* Into the thread's own cache. As malloc_run: all calls in tail position, and the arguments stay where they are.
  * A signal handler that frees between the look and the section may fill the room: one run too many. */
-static HK_NOINLINE void free_run(void *p, const void *site, struct hk_heap *heap, struct hk_run *run)
+static HK_NOINLINE void free_run(void *p, const void *site, struct hk_run *run)
 {
+    struct hk_heap *heap = hk_heap_self;
     size_t class = run->class;
 
     if (p != hk_run_start(run) || !hk_l25_has_room_in(&heap->l25, run, class) || !hk_thread_enter_light())
@@ -255,9 +256,10 @@ static HK_NOINLINE void free_run(void *p, const void *site, struct hk_heap *heap
         leave_and_free(p, site);
 }
 
-/* A small block of another heap's. errno stays: parcels are sent without a call that sets it. */
-static HK_NOINLINE void free_remote(void *p, const void *site, struct hk_heap *heap, uintptr_t word)
+/* A small block of another heap's, and the magazine is full. errno stays: parcels are sent without a call that sets it. */
+static HK_NOINLINE void free_remote(void *p, const void *site, uintptr_t word)
 {
+    struct hk_heap *heap = hk_heap_self;
     bool done = false;
 
     if (heap->max_fast && hk_thread_enter()) {
@@ -270,19 +272,18 @@ static HK_NOINLINE void free_remote(void *p, const void *site, struct hk_heap *h
 
 HK_NOINLINE void hk_entry_free(void *p, const void *site)
 {
-    struct hk_heap *heap = hk_heap_self;
     uintptr_t a = (uintptr_t)p, word;
     struct hk_pm_leaf *leaf;
 
-    if (HK_LIKELY(hk_pagemap_in_range(a))) {
+    if (HK_LIKELY(a >> HK_ROOT_SHIFT < HK_ROOT_ENTRIES)) {
         leaf = hk_pagemap_leaf(a);
         word = hk_load_relaxed(&leaf->word[hk_pagemap_index(a)]);
         if (word == HK_PM_RUN) {
-            free_run(p, site, heap, hk_load_relaxed(&leaf->desc[hk_pagemap_index(a)]));
+            free_run(p, site, hk_load_relaxed(&leaf->desc[hk_pagemap_index(a)]));
             return;
         }
-        if (word >= HK_PM_KINDS && hk_heap_of_word(word) != heap && !hk_heap_is_sampled_word(word)) {
-            free_remote(p, site, heap, word);
+        if (word >= HK_PM_KINDS && !hk_heap_is_sampled_word(word) && hk_heap_of_word(word) != hk_heap_self) {
+            free_remote(p, site, word);
             return;
         }
         if (!p)
@@ -460,7 +461,7 @@ static HK_NOINLINE void *realloc_other(void *p, size_t n, const void *site)
  */
 HK_INLINE void *realloc_fast(void *p, size_t n, const void *site)
 {
-    size_t size = p ? hk_heap_own_size(p) : 0;
+    size_t size = p ? hk_heap_small_size(p) : 0;
     void *fresh;
 
     if (p && size == 0)
@@ -599,7 +600,7 @@ HK_EXPORT size_t malloc_usable_size(void *p)
 
     if (!p)
         return 0;
-    size = hk_heap_own_size(p); /* some programs ask at each malloc and free */
+    size = hk_heap_small_size(p); /* some programs ask at each malloc and free */
     if (HK_LIKELY(size))
         return size;
     if (HK_UNLIKELY(hk_thread_is_panicking()))

@@ -21,72 +21,11 @@ __thread struct hk_heap *hk_heap_self = (struct hk_heap *)&hk_heap_empty;
 /* What the cursor of a class without a magazine points behind: empty and full at once. */
 static void *no_blocks[1];
 
-static uintptr_t word_of(struct hk_heap *heap, unsigned class)
+uintptr_t hk_heap_word(const struct hk_heap *heap, unsigned class)
 {
+    if (HK_UNLIKELY(heap == hk_load_relaxed(&hk_heap_sampled)))
+        return (uintptr_t)(class + 1) << HK_HEAP_SHIFT | HK_PM_SAMPLED;
     return (uintptr_t)&heap->record[class];
-}
-
-/* ---- classes whose mallocs take the slow path --------------------------------------------------- */
-
-#define NOWHERE ((uint16_t)offsetof(struct hk_heap, no_cursor))
-_Static_assert(offsetof(struct hk_heap, no_cursor) <= UINT16_MAX, "an entry of own_offset leads there");
-_Static_assert(offsetof(struct hk_class_record, cursor) == 0, "which malloc reads, and when it leads to NULL nothing else");
-
-/* The entries of a class: requests of more than the class below has, and up to HK_FAST_MAX. Returns how many. */
-static size_t entries(unsigned class, size_t *first)
-{
-    *first = class ? hk_size_class[class - 1].size / 16 : 0;
-    return hk_min(hk_size_class[class].size, HK_FAST_MAX) / 16 - *first;
-}
-
-bool hk_heap_is_diverted(const struct hk_heap *heap, unsigned class)
-{
-    size_t first;
-
-    return heap->nr_diverted > 0 && class < HK_NR_SIZED_CLASSES && entries(class, &first) > 0 &&
-           heap->own_offset[first] == NOWHERE;
-}
-
-static bool own_offsets(struct hk_heap *heap)
-{
-    if (!heap->own_offset) {
-        heap->own_offset = hk_meta_alloc(sizeof hk_class_offset);
-        if (heap->own_offset)
-            memcpy(heap->own_offset, hk_class_offset, sizeof hk_class_offset);
-    }
-    return heap->own_offset;
-}
-
-void hk_heap_divert(struct hk_heap *heap, unsigned class)
-{
-    size_t first, n;
-
-    if (class >= HK_NR_SIZED_CLASSES || hk_heap_is_diverted(heap, class) || !own_offsets(heap))
-        return;
-    n = entries(class, &first);
-    for (size_t i = 0; i < n; i++)
-        heap->own_offset[first + i] = NOWHERE;
-    heap->nr_diverted++;
-    heap->class_offset = heap->own_offset;
-}
-
-void hk_heap_restore(struct hk_heap *heap, unsigned class)
-{
-    size_t first, n;
-
-    if (!hk_heap_is_diverted(heap, class))
-        return;
-    n = entries(class, &first);
-    memcpy(heap->own_offset + first, hk_class_offset + first, n * sizeof *hk_class_offset);
-    if (--heap->nr_diverted == 0)
-        heap->class_offset = hk_class_offset;
-}
-
-static void restore_all(struct hk_heap *heap)
-{
-    for (unsigned c = 0; heap->nr_diverted > 0 && c < HK_NR_SIZED_CLASSES; c++)
-        hk_heap_restore(heap, c);
-    heap->class_offset = hk_class_offset;
 }
 
 void hk_heap_setup(struct hk_heap *heap)
@@ -103,7 +42,7 @@ void hk_heap_setup(struct hk_heap *heap)
         };
     }
     heap->no_cursor = no_blocks + 1;
-    restore_all(heap);
+    hk_heap_restore_all(heap);
     heap->max_fast = HK_FAST_MAX;
     hk_heap_obey(heap);
 }
@@ -246,7 +185,8 @@ void hk_heap_note_fork(void)
  */
 static bool is_uncarved(const struct hk_slab *slab, const void *p)
 {
-    return hk_size_slot(&hk_size_class[slab->class], (uintptr_t)p - slab->base) >= slab->carved;
+    /* Relaxed: of another heap's slab, if it was carved for a live block, that was before. */
+    return hk_size_slot(&hk_size_class[slab->class], (uintptr_t)p - slab->base) >= hk_load_relaxed(&slab->carved);
 }
 
 static void look_for_strays(const struct hk_heap *heap)
@@ -256,7 +196,7 @@ static void look_for_strays(const struct hk_heap *heap)
     for (unsigned c = 0; HK_CHECKS && c < HK_NR_CLASSES; c++) {
         void *top = heap->slabs[c].bottom ? heap->record[c].cursor[-1] : NULL;
         const struct hk_slab *slab = top ? hk_slab_of(top) : NULL;
-        if (slab && slab->class == c && slab->owner == heap && HK_UNLIKELY(is_uncarved(slab, top)))
+        if (slab && slab->class == c && HK_UNLIKELY(is_uncarved(slab, top)))
             hk_panic(&(struct hk_diag){
                 .what = "invalid free: unknown pointer, found later", .ptr = top, .owner = heap->thread_id});
     }
@@ -264,7 +204,7 @@ static void look_for_strays(const struct hk_heap *heap)
 
 static struct hk_slab *new_slab(struct hk_heap *heap, unsigned class)
 {
-    struct hk_slab *slab = hk_slab_acquire(class, word_of(heap, class), heap);
+    struct hk_slab *slab = hk_slab_acquire(class, hk_heap_word(heap, class), heap);
 
     if (!slab)
         return NULL;
@@ -616,35 +556,58 @@ static bool pins_slab(const struct hk_slab *slab)
     return slab->nr_free >= slab->nr_slots * 7 / 8;
 }
 
-/*
- * Dead blocks of one class, out of every magazine, go back to their slabs. Returns how many did: gaps do not, nor do
- * blocks that somebody else owns by now. nr_pinned grows by about the number of slabs that they kept from retiring.
- */
-static unsigned give_batch(struct hk_heap *heap, unsigned class, void *const *batch, unsigned n, unsigned *nr_pinned)
+struct given {
+    unsigned nr_home;   /* blocks in slabs of the heap, */
+    unsigned nr_away;   /* on their way to the owners of theirs */
+    unsigned nr_pinned; /* about so many slabs were kept from retiring */
+};
+
+/* How many of the blocks, from the first on, lie in slabs of one heap; no gap is among them. */
+static unsigned same_owner(void *const *blocks, unsigned n, struct hk_heap **owner)
+{
+    unsigned i = 1;
+
+    *owner = hk_heap_of_word(hk_pagemap_word(blocks[0]));
+    while (i < n && blocks[i] && hk_heap_of_word(hk_pagemap_word(blocks[i])) == *owner)
+        i++;
+    return i;
+}
+
+/* Blocks of the heap's own slabs; it is locked. The caller counts them. */
+static void give_home(struct hk_heap *heap, unsigned class, void *const *batch, unsigned n, struct given *given)
 {
     const struct hk_size_class *sc = &hk_size_class[class];
     const struct hk_slab *current = heap->slabs[class].current, *last = NULL;
-    unsigned nr_home = 0;
 
     for (unsigned i = 0; i < n; i++) {
-        struct hk_slab *slab;
-        if (HK_UNLIKELY(!batch[i])) {
-            heap->slabs[class].nr_gaps -= heap->slabs[class].nr_gaps > 0;
-            continue;
-        }
-        slab = hk_slab_of(batch[i]);
-        if (HK_UNLIKELY(hk_load_relaxed(&slab->owner) != heap)) {
-            hk_heap_free_remote(heap, batch[i], hk_pagemap_word(batch[i]));
-            continue;
-        }
-        *nr_pinned += slab != last && pins_slab(slab);
+        struct hk_slab *slab = hk_slab_of(batch[i]);
+        given->nr_pinned += slab != last && pins_slab(slab);
         last = slab;
         if (HK_UNLIKELY(!hk_slab_give_slot(slab, hk_size_slot(sc, (uintptr_t)batch[i] - slab->base))))
             stop_double_free(heap, slab, batch[i]);
         note_given(heap, slab, current);
-        nr_home++;
     }
-    return nr_home;
+    given->nr_home += n;
+}
+
+/* Dead blocks of one class, out of every magazine, go back to their slabs, or to whoever owns those by now; gaps to nowhere. */
+static void give_batch(struct hk_heap *heap, unsigned class, void *const *batch, unsigned n, struct given *given)
+{
+    for (unsigned i = 0, same; i < n; i += same) {
+        struct hk_heap *owner;
+        same = 1;
+        if (HK_UNLIKELY(!batch[i])) {
+            heap->slabs[class].nr_gaps -= heap->slabs[class].nr_gaps > 0;
+            continue;
+        }
+        same = same_owner(batch + i, n - i, &owner);
+        if (HK_LIKELY(owner == heap)) {
+            give_home(heap, class, batch + i, same, given);
+        } else {
+            hk_heap_send(heap, owner, class, batch + i, same);
+            given->nr_away += same;
+        }
+    }
 }
 
 /*
@@ -670,27 +633,28 @@ static void forget_owed(struct hk_heap *heap, unsigned class, unsigned n, unsign
     hk_heap_restore(heap, class);
 }
 
-/* The oldest nr_blocks go back to their slabs; returns about how many slabs were pinned by them. */
-static unsigned flush_class(struct hk_heap *heap, unsigned class, unsigned nr_blocks)
+/* The oldest nr_blocks go back to their slabs. */
+static struct given flush_class(struct hk_heap *heap, unsigned class, unsigned nr_blocks)
 {
     struct hk_class_record *r = &heap->record[class];
     struct hk_class_slabs *cs = &heap->slabs[class];
-    unsigned used = cs->bottom ? (unsigned)(r->cursor - cs->bottom) - 1 : 0, nr_pinned = 0;
+    unsigned used = cs->bottom ? (unsigned)(r->cursor - cs->bottom) - 1 : 0;
+    struct given all = {0, 0, 0};
     void *batch[FLUSH_BATCH];
 
     forget_owed(heap, class, hk_min(nr_blocks, used), used);
     while (nr_blocks > 0 && used > 0) {
-        unsigned n = (unsigned)hk_min(hk_min(nr_blocks, FLUSH_BATCH), used), nr_home;
+        unsigned n = (unsigned)hk_min(hk_min(nr_blocks, FLUSH_BATCH), used), nr_home = all.nr_home;
         /* Out of the magazine first: a block is in one place at a time, whatever give does. */
         memcpy(batch, cs->bottom + 1, n * sizeof *batch);
         memmove(cs->bottom + 1, cs->bottom + 1 + n, (used - n) * sizeof *batch);
         used -= n;
         r->cursor = cs->bottom + 1 + used;
-        nr_home = give_batch(heap, class, batch, n, &nr_pinned); /* which may take from the count as well */
-        hk_count_add(&cs->nr_free, nr_home);
+        give_batch(heap, class, batch, n, &all); /* which may take from the count as well */
+        hk_count_add(&cs->nr_free, all.nr_home - nr_home);
         nr_blocks -= n;
     }
-    return nr_pinned;
+    return all;
 }
 
 void hk_heap_flush_class(struct hk_heap *heap, unsigned class, unsigned nr_blocks)
@@ -715,7 +679,7 @@ void hk_heap_flush_watched(struct hk_heap *heap, unsigned class)
 }
 
 /*
- * The program lets go of more than it takes, and what the magazine holds keeps otherwise empty slabs: all
+ * The program lets go of more than it takes, and what the magazine holds keeps otherwise empty slabs, or belongs to others: all
  * of it goes back and the magazine stays small until it proves too small again.
  */
 static void shrink(struct hk_heap *heap, unsigned class, unsigned cap)
@@ -736,6 +700,7 @@ static void make_room(struct hk_heap *heap, unsigned class)
     const struct hk_class_policy *policy = &hk_policy()->class[class];
     bool oscillates = cs->nr_refills >= GROW_AFTER_REFILLS;
     size_t slab_bytes = (size_t)hk_size_class[class].slab_mask + 1;
+    struct given given;
     unsigned half;
 
     cs->nr_refills /= 2; /* a wave of frees may double the magazine several times */
@@ -750,8 +715,11 @@ static void make_room(struct hk_heap *heap, unsigned class)
     if (oscillates && grow(heap, class, policy))
         return;
     half = (soft_cap(&heap->record[class], cs) + 1) / 2;
-    if (flush_class(heap, class, half) * slab_bytes > PINNED_MAX_BYTES)
+    given = flush_class(heap, class, half);
+    if (given.nr_pinned * slab_bytes > PINNED_MAX_BYTES)
         shrink(heap, class, (unsigned)hk_min(policy->cap_initial, hk_max(3, PINNED_MAX_BYTES / slab_bytes)));
+    else if (cs->nr_refills == 0 && given.nr_away > given.nr_home)
+        shrink(heap, class, hk_max(1u, policy->cap_initial / 2u));
     hk_count_add(&heap->stats.nr_flushes, 1);
     hk_trace(HK_TRACE_FLUSH, class, half);
 }
@@ -759,6 +727,7 @@ static void make_room(struct hk_heap *heap, unsigned class)
 void hk_heap_free_full(struct hk_heap *heap, unsigned class, void *p)
 {
     struct hk_class_record *r = &heap->record[class];
+    struct given given = {0, 0, 0};
 
     unwatch(r, &heap->slabs[class]);
     if (r->cursor >= r->limit) {
@@ -771,7 +740,8 @@ void hk_heap_free_full(struct hk_heap *heap, unsigned class, void *p)
         return;
     }
     hk_lock(&heap->lock); /* no magazine to be had */
-    hk_heap_give_block(heap, hk_slab_of(p), p);
+    give_batch(heap, class, &p, 1, &given);
+    hk_count_add(&heap->slabs[class].nr_free, given.nr_home);
     hk_unlock(&heap->lock);
 }
 
@@ -845,8 +815,10 @@ static bool in_transit(const void *p)
 
 bool hk_heap_holds(const void *p, uintptr_t word)
 {
-    return in_magazine(hk_heap_of_word(word), hk_class_of_word(word), p) ||
-           hk_slab_block_is_free(hk_slab_of(p), p) || in_transit(p);
+    for (const struct hk_heap *h = hk_heap_first(); h; h = h->next_ever)
+        if (in_magazine(h, hk_class_of_word(word), p))
+            return true;
+    return hk_slab_block_is_free(hk_slab_of(p), p) || in_transit(p);
 }
 
 /* ---- check --------------------------------------------------------------------------------- */

@@ -21,12 +21,14 @@
  * -> ACTIVE again when a new thread adopts it. The depot is a heap that stays parked; it serves threads
  * that have no heap and holds slabs that idle threads gave up. Heaps are never unmapped. The sampled heap is
  * a second one of that kind: its slabs hold the blocks that the profile follows, and nothing else. Their page-map
- * words are no thread's own, so that free and realloc of such a block take the slow path by themselves.
+ * words lead to no record, so that free and realloc of such a block take the slow path by themselves.
  *
- * Remote free: the sender collects pointers in a parcel per owner and pushes it on the owner's inbox (one
- * CAS per parcel). A refill takes parcels from the inbox until its magazine is full; when some are left over
- * the magazine grows. When the inbox holds more than HK_INBOX_MAX_BYTES or its heap is parked, the sender
- * empties it. A slab may change owner while a parcel travels; whoever opens it sends such a block on.
+ * Remote free: a block goes into the magazine of the thread that frees it, whoever owns its slab, and may be handed out again from
+ * there: where threads take and give alike nothing travels. What a flush finds of other heaps the sender collects in a
+ * parcel per owner and pushes it on the owner's inbox (one CAS per parcel). A refill takes parcels from the inbox
+ * until its magazine is full; when some are left over the magazine grows. When the inbox holds more than
+ * HK_INBOX_MAX_BYTES or its heap is parked, the sender empties it. A slab may change owner while a parcel travels;
+ * whoever opens it sends such a block on.
  *
  * Who may run with whom:
  *   owner's malloc, free (fast)   anything: they touch the magazines only
@@ -50,9 +52,10 @@
 #define HK_NR_OUTBOXES 8
 #define HK_NR_LARGE 4 /* kinds of large blocks: below 256 KiB, 1 MiB, 4 MiB, beyond; whoever serves them */
 #define HK_NR_EVENTS (HK_NR_CLASSES / 8 + 1 + HK_NR_LARGE)
-#define HK_NR_DEFERRED_SLOTS 26
+#define HK_NR_DEFERRED_SLOTS 16
 #define HK_INBOX_MAX_BYTES HK_MIB /* more than that: the owner sleeps */
-#define HK_HEAP_ALIGN ((size_t)8192) /* heap = word & -HK_HEAP_ALIGN */
+#define HK_HEAP_SHIFT 13
+#define HK_HEAP_ALIGN ((size_t)1 << HK_HEAP_SHIFT) /* heap = word & -HK_HEAP_ALIGN */
 
 /* What the fast path touches, one per class. Written by the owner only. */
 struct hk_class_record {
@@ -61,7 +64,10 @@ struct hk_class_record {
     uint64_t magic;  /* copy of hk_size_class[].magic */
     uint32_t mask;   /* copy of slab_mask */
     uint32_t size;   /* copy of size */
-} __attribute__((aligned(1 << HK_CLASS_RECORD_SHIFT))); /* 24 bytes where pointers have 4 */
+#if UINTPTR_MAX <= 0xffffffff
+    uint32_t unused[2];
+#endif
+};
 _Static_assert(sizeof(struct hk_class_record) == 1 << HK_CLASS_RECORD_SHIFT,
                "hk_class_offset is scaled to the record");
 
@@ -152,11 +158,15 @@ struct hk_sampling {
 };
 
 struct hk_heap {
-    /* Fast path. First, so that record - heap < sizeof records means "mine". */
-    struct hk_class_record record[HK_NR_CLASSES];
-    void **no_cursor; /* to requests of a diverted class a record, whose magazine is always empty */
-    size_t max_fast;              /* requests up to this many bytes; 0 in the empty heap */
+    /*
+     * Fast path. The low bits of a page-map word are the offset of a record. Of an enum hk_pm_kind they lead to one of the
+     * first words, which read as a record say: magic 0, that no pointer passes, and limit <= cursor.
+     */
     const uint16_t *class_offset; /* hk_class_offset, or while a class is diverted own_offset */
+    size_t max_fast;              /* requests up to this many bytes; 0 in the empty heap */
+    uint64_t no_magic[HK_PM_KINDS >> HK_PM_KIND_SHIFT]; /* zeros */
+    struct hk_class_record record[HK_NR_CLASSES];
+    void **no_cursor;             /* to requests of a diverted class a record, whose magazine is always empty */
     size_t max_run;               /* requests up to this above max_fast may be cached runs; 0 as max_fast */
 
     /* Under the lock, but for the magazine's part of hk_class_slabs and the outboxes: owner only. */
@@ -215,7 +225,10 @@ struct hk_heap {
     struct hk_lock lock;           /* HK_RANK_HEAP */
 };
 _Static_assert(sizeof(struct hk_heap) <= HK_HEAP_ALIGN, "a heap fits its alignment");
-_Static_assert(offsetof(struct hk_heap, record) == 0, "see record");
+_Static_assert(offsetof(struct hk_heap, record) == HK_FIRST_RECORD << HK_CLASS_RECORD_SHIFT &&
+               offsetof(struct hk_heap, record) >= HK_PM_KINDS, "hk_class_offset leads to a record, a kind to none");
+_Static_assert(offsetof(struct hk_heap, no_magic) <= offsetof(struct hk_class_record, magic) &&
+               offsetof(struct hk_heap, record) >= HK_PM_SAMPLED + offsetof(struct hk_class_record, magic) + 8, "see no_magic");
 
 /* The zero heap: owns nothing, serves nothing (max_fast 0). Never written. */
 extern HK_HIDDEN const struct hk_heap hk_heap_empty;
@@ -230,7 +243,7 @@ void hk_heap_park(struct hk_heap *heap);
 void *hk_heap_alloc_slow(struct hk_heap *heap, unsigned class);
 /* Owner only. The magazine of p's class may be full; p is checked and marked. */
 void hk_heap_free_full(struct hk_heap *heap, unsigned class, void *p);
-/* p is checked and marked, and lies in a slab whose word names another heap. heap may be NULL. True: a
+/* p is checked and marked, and lies in a slab whose word names another heap: it travels. heap may be NULL. True: a
  * parcel left, which is the time to look at the clock. */
 bool hk_heap_free_remote(struct hk_heap *heap, void *p, uintptr_t word);
 /* For threads without a heap. */
@@ -252,7 +265,7 @@ void hk_heap_free_sampled(void *p);
 /* May be NULL. Release D3 / acquire D4. */
 extern HK_HIDDEN struct hk_heap *hk_heap_sampled;
 
-/* Is p, a block start, dead in some magazine, batch or slab? word: its page-map word. */
+/* Is p, a block start, dead in some magazine, parcel or slab? word: its page-map word. Looks through all heaps. */
 bool hk_heap_holds(const void *p, uintptr_t word);
 
 /* Takes over what the policy says and the heap keeps a copy of. */
@@ -269,15 +282,26 @@ void hk_heap_flush_all(struct hk_heap *heap);
  * self: the caller's heap or NULL. */
 void hk_heap_reclaim(struct hk_heap *self);
 
+/* Of a slab's word, which is at least HK_PM_KINDS. Relaxed: whoever has a sampled block was handed it. */
+HK_INLINE bool hk_heap_is_sampled_word(uintptr_t word)
+{
+    return (word & (HK_HEAP_ALIGN - 1)) == HK_PM_SAMPLED && word >= HK_PM_KINDS;
+}
+
 HK_INLINE struct hk_heap *hk_heap_of_word(uintptr_t word)
 {
-    return (struct hk_heap *)(word & ~(HK_HEAP_ALIGN - 1));
+    return HK_UNLIKELY(hk_heap_is_sampled_word(word)) ? hk_load_relaxed(&hk_heap_sampled)
+                                                      : (struct hk_heap *)(word & ~(HK_HEAP_ALIGN - 1));
 }
 
 HK_INLINE unsigned hk_class_of_word(uintptr_t word)
 {
-    return (unsigned)((word & (HK_HEAP_ALIGN - 1)) / sizeof(struct hk_class_record));
+    return HK_UNLIKELY(hk_heap_is_sampled_word(word))
+               ? (unsigned)(word >> HK_HEAP_SHIFT) - 1
+               : (unsigned)((word & (HK_HEAP_ALIGN - 1)) / sizeof(struct hk_class_record)) - HK_FIRST_RECORD;
 }
+
+uintptr_t hk_heap_word(const struct hk_heap *heap, unsigned class);
 
 /* All parcels ever, linked by next_ever, and the addresses where both lists begin. */
 struct hk_parcel *hk_parcel_first(void);
@@ -290,11 +314,6 @@ struct hk_heaps_counters {
     size_t nr_active;   /* with a thread */
 };
 const struct hk_heaps_counters *hk_heaps_counters(void);
-/* Of a live block that the profile follows? Relaxed: whoever has such a block was handed it. */
-HK_INLINE bool hk_heap_is_sampled_word(uintptr_t word)
-{
-    return word >= HK_PM_KINDS && hk_heap_of_word(word) == hk_load_relaxed(&hk_heap_sampled);
-}
 /*
  * What a habit of the program is known by: what sizes it asks for, whatever is being tried. 1 KiB in 4 kinds,
  * then one per doubling to 64 KiB, and the classes for aligned requests.

@@ -4,9 +4,10 @@
  * ace and heap for the mark and for slow paths that end in a fast one.
  *
  * malloc: one compare covers "zero", "larger than 64 KiB" and "no heap yet" (n - 1 wraps, max_fast is 0).
- * free: one subtraction covers NULL, foreign, remote, big and "no heap yet" (no word points into the
- * empty heap). One multiplication and compare covers interior and misaligned pointers, the mark a double
- * free. No store happens before all checks passed, so that a diagnostic sees an untouched heap.
+ * free: the low bits of the page-map word lead to a record of this thread's heap, and where no slab lies, or the heap is
+ * the empty one, to one with a reciprocal of 0. So one multiplication and compare covers NULL, foreign, big and "no
+ * heap yet" as well as interior and misaligned pointers; the mark covers a double free. No store happens before all
+ * checks passed, so that a diagnostic sees an untouched heap.
  *
  * Two further notes on code generation: each record is reached by base-only addressing, the same in both
  * functions, because an indexed form loses store-to-load forwarding on the cursor; and the result is
@@ -75,6 +76,12 @@ HK_INLINE bool hk_size_is_plausible(size_t usable, size_t size)
     return size <= usable && (usable <= 64 || size >= usable / 4);
 }
 
+/* This thread's, whoever owns the slab. */
+HK_INLINE struct hk_class_record *hk_heap_record_for(uintptr_t word)
+{
+    return (struct hk_class_record *)((uintptr_t)hk_heap_self + (word & (HK_HEAP_ALIGN - 1)));
+}
+
 HK_INLINE bool hk_heap_free_checked(void *p, bool sized, size_t size)
 {
     uintptr_t a = (uintptr_t)p;
@@ -83,11 +90,7 @@ HK_INLINE bool hk_heap_free_checked(void *p, bool sized, size_t size)
 
     if (HK_CHECKS && HK_UNLIKELY(a >> HK_ROOT_SHIFT >= HK_ROOT_ENTRIES))
         return false;
-    r = (struct hk_class_record *)hk_load_relaxed(
-        &hk_pagemap_leaf(a)->word[hk_pagemap_index(a)]);
-    if (HK_UNLIKELY((uintptr_t)r - (uintptr_t)hk_heap_self >=
-                    sizeof(struct hk_class_record) * HK_NR_CLASSES))
-        return false;
+    r = hk_heap_record_for(hk_load_relaxed(&hk_pagemap_leaf(a)->word[hk_pagemap_index(a)]));
     if (HK_CHECKS) {
         uint64_t magic = r->magic;
         if (HK_UNLIKELY(!hk_size_starts_block(magic, (uint32_t)a & r->mask)))
@@ -110,18 +113,15 @@ HK_INLINE bool hk_heap_free_checked(void *p, bool sized, size_t size)
     return true;
 }
 
-/* For realloc: the bytes of p if it is a live block of this heap, else 0. */
-HK_INLINE size_t hk_heap_own_size(void *p)
+/* For realloc: the bytes of p if it is a live block of a slab, else 0. */
+HK_INLINE size_t hk_heap_small_size(void *p)
 {
     uintptr_t a = (uintptr_t)p;
     struct hk_class_record *r;
 
     if (HK_UNLIKELY(a >> HK_ROOT_SHIFT >= HK_ROOT_ENTRIES))
         return 0;
-    r = (struct hk_class_record *)hk_load_relaxed(
-        &hk_pagemap_leaf(a)->word[hk_pagemap_index(a)]);
-    if ((uintptr_t)r - (uintptr_t)hk_heap_self >= sizeof(struct hk_class_record) * HK_NR_CLASSES)
-        return 0;
+    r = hk_heap_record_for(hk_load_relaxed(&hk_pagemap_leaf(a)->word[hk_pagemap_index(a)]));
     if (!hk_size_starts_block(r->magic, (uint32_t)a & r->mask) || *hk_mark_of(p) == r->magic)
         return 0;
     return r->size;

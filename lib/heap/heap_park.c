@@ -196,7 +196,7 @@ static struct hk_slab *detach(struct hk_heap *parked, unsigned class, struct hk_
         }
         if (slab) {
             hk_heap_count_slab_out(parked, slab);
-            hk_slab_set_owner(slab, (uintptr_t)&thief->record[class], thief);
+            hk_slab_set_owner(slab, hk_heap_word(thief, class), thief);
             hk_heap_count_slab_in(thief, slab);
         }
     }
@@ -343,7 +343,7 @@ static void publish_partial(struct hk_heap *heap, struct hk_heap *depot, unsigne
         struct hk_slab *slab = cs->partial;
         hk_heap_unlink_partial(heap, slab);
         hk_heap_count_slab_out(heap, slab);
-        hk_slab_set_owner(slab, (uintptr_t)&depot->record[class], depot);
+        hk_slab_set_owner(slab, hk_heap_word(depot, class), depot);
         hk_heap_count_slab_in(depot, slab);
         hk_heap_link_partial(depot, slab);
         hk_count_add(&heap->stats.nr_published, 1);
@@ -416,9 +416,9 @@ void hk_heap_fork_parent(void)
  * thread was taking or giving: that one is lost or was pushed already. */
 static void inherit(struct hk_heap *heap)
 {
-    hk_heap_send_all(heap);
     for (unsigned c = 0; c < HK_NR_CLASSES; c++)
         hk_heap_flush_class(heap, c, UINT16_MAX);
+    hk_heap_send_all(heap);
     drop_magazines(heap);
     hk_l25_flush(&heap->l25);
     hk_store_relaxed(&heap->state, HK_HEAP_PARKED);

@@ -19,6 +19,8 @@ void *hk_heap_take_one(struct hk_heap *heap, unsigned class);
 /* And by the owner: magazines. */
 void hk_heap_flush_class(struct hk_heap *heap, unsigned class, unsigned nr_blocks);
 void hk_heap_setup(struct hk_heap *heap);
+/* heap_divert.c: no class is diverted. */
+void hk_heap_restore_all(struct hk_heap *heap);
 /* The slab is, or is no longer, one of the heap's: its numbers go with it. */
 void hk_heap_count_slab_in(struct hk_heap *heap, const struct hk_slab *slab);
 void hk_heap_count_slab_out(struct hk_heap *heap, const struct hk_slab *slab);
@@ -35,6 +37,8 @@ void hk_heap_drain_for(struct hk_heap *heap, unsigned class, size_t max_bytes);
 /* The same for another heap, if its lock is free. */
 void hk_heap_try_drain(struct hk_heap *self, struct hk_heap *heap);
 void hk_heap_send_all(struct hk_heap *heap);
+/* Owner only: n dead blocks of one class, of slabs of `owner`. */
+void hk_heap_send(struct hk_heap *heap, struct hk_heap *owner, unsigned class, void *const *blocks, unsigned n);
 
 /* heap_park.c */
 struct hk_slab *hk_heap_steal(struct hk_heap *thief, unsigned class);

@@ -131,27 +131,40 @@ static HK_NOINLINE bool open_parcel(struct hk_heap *heap, struct hk_outbox *box,
     return true;
 }
 
+/* True: a parcel left. */
+static bool put_out(struct hk_heap *heap, struct hk_heap *owner, unsigned class, void *const *blocks, unsigned n)
+{
+    size_t size = hk_size_class[class].size, batch_bytes = hk_policy()->remote_batch_bytes;
+    /* By its address: nothing is read that the owner writes. */
+    struct hk_outbox *box = &heap->outbox[(uintptr_t)owner / HK_HEAP_ALIGN % HK_NR_OUTBOXES];
+    bool sent = false;
+
+    for (unsigned i = 0; i < n; i++) {
+        if (HK_UNLIKELY(box->owner != owner || !box->parcel) && !open_parcel(heap, box, owner))
+            continue;
+        add_block(box->parcel, blocks[i], class, size);
+        hk_count_add(&heap->stats.nr_remote_frees, 1);
+        if (HK_UNLIKELY(box->parcel->count == HK_PARCEL_BLOCKS || box->parcel->bytes >= batch_bytes)) {
+            send_outbox(heap, box);
+            sent = true;
+        }
+    }
+    return sent;
+}
+
+void hk_heap_send(struct hk_heap *heap, struct hk_heap *owner, unsigned class, void *const *blocks, unsigned n)
+{
+    (void)put_out(heap, owner, class, blocks, n);
+}
+
 bool hk_heap_free_remote(struct hk_heap *heap, void *p, uintptr_t word)
 {
     struct hk_heap *owner = hk_heap_of_word(word);
     unsigned class = hk_class_of_word(word);
-    size_t size = hk_size_class[class].size;
-    struct hk_outbox *box;
 
-    if (HK_UNLIKELY(!heap)) {
-        send_single(owner, p, class, size);
-        return true;
-    }
-    /* By its address: nothing is read that the owner writes. */
-    box = &heap->outbox[(uintptr_t)owner / HK_HEAP_ALIGN % HK_NR_OUTBOXES];
-    if (HK_UNLIKELY(box->owner != owner || !box->parcel) && !open_parcel(heap, box, owner))
-        return true;
-    add_block(box->parcel, p, class, size);
-    hk_count_add(&heap->stats.nr_remote_frees, 1);
-    if (HK_LIKELY(box->parcel->count < HK_PARCEL_BLOCKS &&
-                  box->parcel->bytes < hk_policy()->remote_batch_bytes))
-        return false;
-    send_outbox(heap, box);
+    if (HK_LIKELY(heap))
+        return put_out(heap, owner, class, &p, 1);
+    send_single(owner, p, class, hk_size_class[class].size);
     return true;
 }
 

@@ -37,18 +37,23 @@
 #endif
 #define HK_ROOT_ENTRIES ((size_t)1 << (HK_ADDRESS_BITS - HK_ROOT_SHIFT))
 
-/* Words below HK_PM_KINDS; all others are addresses of class records. */
+/*
+ * Words below HK_PM_KINDS are multiples of 8: as offsets into a heap they lead to what reads as a record that takes no pointer
+ * (heap.h). All others are addresses of class records, but for HK_PM_SAMPLED, which has a class in the bits above.
+ */
+#define HK_PM_KIND_SHIFT 3
 enum hk_pm_kind {
-    HK_PM_UNKNOWN, /* never ours */
-    HK_PM_SPAN,    /* ours, not the start of a live block: desc is the region, NULL in the arena */
-    HK_PM_FREE,    /* first or last granule of a free extent of the arena, desc: written under its lock */
-    HK_PM_RUN,     /* first granule of an l25 run */
-    HK_PM_BIG,     /* first granule of a big block */
-    HK_PM_LOOSE,   /* first granule of a loose mapping: desc is its size in bytes */
-    HK_PM_GONE,    /* was ours, given back to the system */
-    HK_PM_GUARD,   /* any granule of the guard's region */
-    HK_PM_EMPTY,   /* of its region for blocks of size 0 */
-    HK_PM_KINDS
+    HK_PM_UNKNOWN,                        /* never ours */
+    HK_PM_SPAN = 1 << HK_PM_KIND_SHIFT,   /* ours, not the start of a live block: desc is the region, NULL in the arena */
+    HK_PM_FREE = 2 << HK_PM_KIND_SHIFT,   /* first or last granule of a free extent of the arena, desc: written under its lock */
+    HK_PM_RUN = 3 << HK_PM_KIND_SHIFT,    /* first granule of an l25 run */
+    HK_PM_BIG = 4 << HK_PM_KIND_SHIFT,    /* first granule of a big block */
+    HK_PM_LOOSE = 5 << HK_PM_KIND_SHIFT,  /* first granule of a loose mapping: desc is its size in bytes */
+    HK_PM_GONE = 6 << HK_PM_KIND_SHIFT,   /* was ours, given back to the system */
+    HK_PM_GUARD = 7 << HK_PM_KIND_SHIFT,  /* any granule of the guard's region */
+    HK_PM_EMPTY = 8 << HK_PM_KIND_SHIFT,  /* of its region for blocks of size 0 */
+    HK_PM_SAMPLED = 9 << HK_PM_KIND_SHIFT, /* low bits of a slab whose blocks the profile follows (heap.h) */
+    HK_PM_KINDS = 10 << HK_PM_KIND_SHIFT
 };
 
 struct hk_pm_leaf {

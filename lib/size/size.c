@@ -9,7 +9,7 @@ struct hk_size_class hk_size_class[HK_NR_CLASSES];
 #define MIN_CONST(a, b) ((a) < (b) ? (a) : (b))
 
 const uint16_t hk_class_offset[HK_FAST_MAX / 16] = {
-#define X(c, below, bytes) [(below) / 16 ... MIN_CONST((bytes) / 16 - 1, TABLE_LAST)] = (c) << HK_CLASS_RECORD_SHIFT,
+#define X(c, below, bytes) [(below) / 16 ... MIN_CONST((bytes) / 16 - 1, TABLE_LAST)] = (HK_FIRST_RECORD + (c)) << HK_CLASS_RECORD_SHIFT,
 #include "size/size_classes.def"
 #undef X
 };
@@ -77,13 +77,13 @@ unsigned hk_size_to_aligned_class(size_t n, size_t align)
     if (need > HK_FAST_MAX)
         return HK_NR_CLASSES;
     for (unsigned c = hk_size_to_class(need); c < HK_NR_SIZED_CLASSES; c++) {
-        if (class_bytes[c] % align == 0 && class_bytes[c] <= 2 * need)
+        if ((class_bytes[c] & (align - 1)) == 0 && class_bytes[c] <= 2 * need)
             return c;
         if (class_bytes[c] > 4096)
             break;
     }
     for (unsigned c = HK_FIRST_ALIGNED_CLASS; c < HK_NR_CLASSES; c++)
-        if (class_bytes[c] >= need && class_bytes[c] % align == 0)
+        if (class_bytes[c] >= need && (class_bytes[c] & (align - 1)) == 0)
             return c;
     return HK_NR_CLASSES;
 }

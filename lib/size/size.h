@@ -23,7 +23,8 @@
 #define HK_FIRST_ALIGNED_CLASS 80 /* 4096 << (c - 80) bytes */
 #define HK_TINY_MAX ((size_t)1024)
 #define HK_FAST_MAX ((size_t)65536) /* largest request the classes serve */
-#define HK_CLASS_RECORD_SHIFT 5     /* hk_class_offset holds class << this: the fast path's record size */
+#define HK_CLASS_RECORD_SHIFT 5     /* of the fast path's record size */
+#define HK_FIRST_RECORD 3           /* class 0 has this one; what lies before is no record (heap.h) */
 
 struct hk_size_class {
     uint64_t magic;      /* M above */
@@ -34,7 +35,7 @@ struct hk_size_class {
 };
 
 extern struct hk_size_class hk_size_class[HK_NR_CLASSES];
-/* (request - 1) / 16 -> class << HK_CLASS_RECORD_SHIFT */
+/* (request - 1) / 16 -> offset of the class's record: (HK_FIRST_RECORD + class) << HK_CLASS_RECORD_SHIFT */
 extern const uint16_t hk_class_offset[HK_FAST_MAX / 16];
 
 /* `key` seeds the random part of the reciprocals. Once, before the first block. */
@@ -43,7 +44,7 @@ void hk_size_init(uint64_t key);
 /* 1 <= n <= HK_FAST_MAX */
 HK_INLINE unsigned hk_size_to_class(size_t n)
 {
-    return hk_class_offset[(n - 1) >> 4] >> HK_CLASS_RECORD_SHIFT;
+    return (unsigned)(hk_class_offset[(n - 1) >> 4] >> HK_CLASS_RECORD_SHIFT) - HK_FIRST_RECORD;
 }
 
 /* Smallest class whose blocks hold n bytes and are aligned to `align`, HK_NR_CLASSES if none is. */

@@ -1397,7 +1397,10 @@ START_TEST(remote_free_trims_above_the_bound)
     get_many(3000, 6000);
     hk_heap_park(self);
     for (unsigned i = 0; i < 6000; i++) {
-        ck_assert(hk_ace_free_remote(_i ? other : NULL, block[i], hk_pagemap_word(block[i])));
+        if (_i)
+            ck_assert(hk_ace_free_remote(other, block[i], hk_pagemap_word(block[i])));
+        else
+            hk_ace_free(NULL, block[i], SITE);
         if (hk_ace_cached_bytes() > bound())
             ck_abort_msg("%u: %zu cached, bound %zu", i, hk_ace_cached_bytes(), bound());
     }
@@ -1512,13 +1515,30 @@ END_TEST
 
 START_TEST(parcels_leave_with_a_tick)
 {
-    void *p = get(100);
+    void *p = get(HK_CACHE_LINE - 16);
 
     tick(other, 1);
     hk_ace_free(other, p, SITE);
     ck_assert_ptr_null(self->inbox);
     tick(other, 30 * MS);
     ck_assert_ptr_nonnull(self->inbox);
+}
+END_TEST
+
+/* What shares no cache line with its neighbours stays with the thread that frees it; mode secure wants all at home. */
+START_TEST(block_of_another_heap_is_kept)
+{
+    static const size_t size[] = {HK_CACHE_LINE - 16, HK_CACHE_LINE, 100, 5000, HK_FAST_MAX};
+
+    for (unsigned i = 0; i < sizeof size / sizeof *size; i++)
+        for (unsigned secure = 0; secure < 2; secure++) {
+            void *p = get(size[i]);
+            hk_config.secure = secure;
+            hk_ace_free(other, p, SITE);
+            hk_config.secure = false;
+            must_be(p, HK_BLOCK_DEAD);
+            ck_assert_int_eq(hk_ace_alloc(other, size[i], 16, false, SITE) == p, size[i] >= HK_CACHE_LINE && !secure);
+        }
 }
 END_TEST
 
@@ -2129,6 +2149,7 @@ int main(void)
     tcase_add_test(tc, cached_mappings_go_with_age);
     tcase_add_test(tc, a_tick_without_heap_is_nothing);
     tcase_add_test(tc, parcels_leave_with_a_tick);
+    tcase_add_test(tc, block_of_another_heap_is_kept);
     tcase_add_test(tc, parcels_tick);
     tcase_add_test(tc, purge_gives_everything_back);
     tcase_add_test(tc, an_ended_thread_leaves_little_dirty);

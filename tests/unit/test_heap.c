@@ -95,10 +95,20 @@ static void put_slow(struct hk_heap *self, void *p)
         hk_heap_free_remote(self, p, word);
 }
 
+/* A block of another heap travels home, which it does otherwise when a magazine overflows. */
 static void put(void *p)
 {
-    if (!free_fast(p))
+    if (hk_heap_of_word(hk_pagemap_word(p)) != hk_heap_self || !free_fast(p))
         put_slow(hk_heap_self, p);
+}
+
+/* As free does it: a block of another heap stays. */
+static void put_and_keep(void *p)
+{
+    if (!free_fast(p)) {
+        *hk_mark_of(p) = hk_size_class[hk_class_of_word(hk_pagemap_word(p))].magic;
+        hk_heap_free_full(hk_heap_self, hk_class_of_word(hk_pagemap_word(p)), p);
+    }
 }
 
 static bool holds(const void *p)
@@ -767,6 +777,116 @@ START_TEST(remote_block_travels_in_a_parcel)
 }
 END_TEST
 
+START_TEST(block_of_another_heap_is_kept)
+{
+    make_heaps(3);
+    for (unsigned c = 0; c < HK_NR_SIZED_CLASSES; c++) {
+        size_t n = hk_min(hk_size_class[c].size, HK_FAST_MAX);
+        void *p = get(n);
+        become(heap[1]);
+        put_and_keep(p);
+        ck_assert(holds(p) && !free_fast(p)); /* dead to whoever looks */
+        ck_assert_uint_eq(hk_heap_small_size(p), 0);
+        ck_assert_ptr_eq(get(n), p);
+        ck_assert(!holds(p));
+        ck_assert_uint_eq(hk_heap_small_size(p), hk_size_class[c].size);
+        ck_assert(free_fast(p)); /* now that there is a magazine */
+        become(heap[2]);
+        ck_assert(holds(p) && !free_fast(p));
+        become(heap[0]);
+        ck_assert(holds(p) && !free_fast(p));
+    }
+    ck_assert_uint_eq(heap[1]->stats.nr_remote_frees, 0);
+    check_all();
+    flush_everything(3);
+    ck_assert_uint_eq(heap[1]->stats.nr_remote_frees, HK_NR_SIZED_CLASSES);
+    nothing_is_lost();
+}
+END_TEST
+
+/* A thread that only frees keeps little: what overflows is all that it has, and its magazine is halved. */
+START_TEST(kept_blocks_go_home_when_the_magazine_is_full)
+{
+    unsigned c = hk_size_to_class(100), cap = hk_policy()->class[c].cap_initial;
+
+    make_heaps(2);
+    get_many(100, 10 * cap);
+    become(heap[1]);
+    for (unsigned i = 0; i < cap; i++)
+        put_and_keep(block[i]);
+    ck_assert_uint_eq(in_magazine(heap[1], c), cap);
+    ck_assert_uint_eq(heap[1]->stats.nr_remote_frees, 0);
+    put_and_keep(block[cap]);
+    ck_assert_uint_eq(heap[1]->stats.nr_remote_frees, cap);
+    ck_assert_uint_eq(in_magazine(heap[1], c), 1);
+    ck_assert_uint_eq(soft_cap(heap[1], c), cap / 2);
+    for (unsigned i = cap + 1; i < 10 * cap; i++) {
+        put_and_keep(block[i]);
+        ck_assert_uint_le(in_magazine(heap[1], c), cap / 2);
+    }
+    flush_everything(2);
+    nothing_is_lost();
+}
+END_TEST
+
+/* One whose magazine has room for one block: half of that is none, and malloc would find no place for any. */
+START_TEST(smallest_magazine_keeps_its_room)
+{
+    unsigned c = hk_size_to_class(100);
+
+    hk_policy_builtin.class[c].cap_initial = hk_policy_builtin.class[c].cap_max = 1;
+    make_heaps(2);
+    get_many(100, 8);
+    become(heap[1]);
+    for (unsigned i = 0; i < 8; i++)
+        put_and_keep(block[i]);
+    ck_assert_uint_eq(soft_cap(heap[1], c), 1);
+    block[0] = get(100);
+    put_and_keep(block[0]);
+    flush_everything(2);
+    nothing_is_lost();
+}
+END_TEST
+
+START_TEST(parked_heap_keeps_nothing)
+{
+    make_heaps(2);
+    get_many(100, 50);
+    become(heap[1]);
+    for (unsigned i = 0; i < 50; i++)
+        put_and_keep(block[i]);
+    hk_heap_park(heap[1]);
+    become(heap[0]);
+    hk_heap_flush_all(heap[0]);
+    nothing_is_lost();
+}
+END_TEST
+
+/* No offset is below a reciprocal of 0, and there is no room. */
+static void must_take_nothing(uintptr_t word)
+{
+    const struct hk_class_record *r = hk_heap_record_for(word);
+
+    ck_assert_uint_eq(r->magic, 0);
+    ck_assert(r->cursor >= r->limit);
+}
+
+START_TEST(kinds_lead_to_no_record)
+{
+    make_heaps(1);
+    for (unsigned kind = 0; kind < HK_PM_KINDS; kind += 1 << HK_PM_KIND_SHIFT) {
+        become(heap[0]);
+        must_take_nothing(kind);
+        become((struct hk_heap *)&hk_heap_empty);
+        must_take_nothing(kind);
+    }
+    for (unsigned c = 0; c < HK_NR_CLASSES; c++)
+        must_take_nothing(hk_heap_word(heap[0], c));
+    become(heap[0]);
+    must_take_nothing(hk_pagemap_word(hk_heap_alloc_sampled(3)));
+}
+END_TEST
+
 START_TEST(parcel_leaves_when_it_is_full)
 {
     make_heaps(2);
@@ -1264,7 +1384,7 @@ START_TEST(sampled_blocks_are_of_no_thread)
         ck_assert_ptr_nonnull(p[i]);
         ck_assert_uint_eq(hk_class_of_word(hk_pagemap_word(p[i])), c);
         ck_assert(hk_heap_is_sampled_word(hk_pagemap_word(p[i])));
-        ck_assert(!free_fast(p[i]) && hk_heap_own_size(p[i]) == 0 && !holds(p[i]));
+        ck_assert(!free_fast(p[i]) && hk_heap_small_size(p[i]) == 0 && !holds(p[i]));
     }
     ck_assert(!hk_heap_is_sampled_word(hk_pagemap_word(get(100))));
     ck_assert(!hk_heap_is_sampled_word(HK_PM_RUN) && !hk_heap_is_sampled_word(HK_PM_UNKNOWN));
@@ -1299,10 +1419,10 @@ START_TEST(addresses_beyond_the_page_map)
     make_heaps(1);
     if (end > UINTPTR_MAX)
         return;
-    ck_assert_uint_eq(hk_heap_own_size(beyond), 0);
+    ck_assert_uint_eq(hk_heap_small_size(beyond), 0);
     ck_assert(!HK_CHECKS || !free_fast(beyond));
     beyond = (void *)(UINTPTR_MAX - 15);
-    ck_assert_uint_eq(hk_heap_own_size(beyond), 0);
+    ck_assert_uint_eq(hk_heap_small_size(beyond), 0);
     ck_assert(!HK_CHECKS || !free_fast(beyond));
 }
 END_TEST
@@ -1818,8 +1938,10 @@ START_TEST(fork_child_inherits_the_heaps_of_others)
     for (unsigned i = 100; i < 150; i++)
         put(block[i]); /* magazine */
     become(heap[2]);
-    for (unsigned i = 150; i < 200; i++)
+    for (unsigned i = 150; i < 175; i++)
         put(block[i]); /* outbox */
+    for (unsigned i = 175; i < 200; i++)
+        put_and_keep(block[i]);
     put(get(5000));
     become(heap[0]);
     ck_assert(hk_heap_fork_prepare(false));
@@ -2022,6 +2144,11 @@ int main(void)
 
     tc = new_case(suite, "remote", setup, teardown);
     tcase_add_test(tc, remote_block_travels_in_a_parcel);
+    tcase_add_test(tc, block_of_another_heap_is_kept);
+    tcase_add_test(tc, kept_blocks_go_home_when_the_magazine_is_full);
+    tcase_add_test(tc, smallest_magazine_keeps_its_room);
+    tcase_add_test(tc, parked_heap_keeps_nothing);
+    tcase_add_test(tc, kinds_lead_to_no_record);
     tcase_add_test(tc, parcel_leaves_when_it_is_full);
     tcase_add_test(tc, parcel_leaves_when_it_is_heavy);
     tcase_add_test(tc, refill_takes_parcels_home_first);

@@ -69,7 +69,7 @@ START_TEST(offsets_are_scaled_classes)
 {
     for (size_t i = 0; i < HK_FAST_MAX / 16; i++)
         ck_assert_uint_eq(hk_class_offset[i],
-                          hk_size_to_class(16 * i + 1) << HK_CLASS_RECORD_SHIFT);
+                          (HK_FIRST_RECORD + hk_size_to_class(16 * i + 1)) << HK_CLASS_RECORD_SHIFT);
 }
 END_TEST
 
