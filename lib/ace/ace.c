@@ -815,6 +815,16 @@ static bool resize_block(struct hk_block *b, size_t n)
     return keeps_big(b->usable, n) || hk_big_resize(b->desc, n);
 }
 
+/* What a shrink lets go of counts against the bound as what is freed does. */
+static bool resize_in_place(struct hk_heap *heap, struct hk_block *b, size_t n)
+{
+    if (!resize_block(b, n))
+        return false;
+    if (n < b->usable && (b->word == HK_PM_RUN || b->word == HK_PM_BIG))
+        trim_if_over(heap);
+    return true;
+}
+
 /*
  * What grows by realloc grows again. Above the classes it is put where it can, and where there is no such
  * place it is given half as much again: pages that are not touched are not there.
@@ -840,16 +850,14 @@ static void *alloc_to_grow(struct hk_heap *heap, size_t n, const void *site)
 bool hk_ace_resize(struct hk_heap *heap, void *p, size_t n, const void *site)
 {
     struct hk_block b;
-
     enum hk_verdict verdict = hk_ace_identify(p, &b);
 
-    (void)heap;
     if (HK_UNLIKELY(verdict != HK_BLOCK_LIVE)) {
         if (is_foreign(verdict, p))
             return false; /* nobody says in place or not at all */
         complain(&about_realloc, verdict, p, &b, site);
     }
-    return n <= PTRDIFF_MAX && resize_block(&b, n);
+    return n <= PTRDIFF_MAX && resize_in_place(heap, &b, n);
 }
 
 /* The same bytes at another address. NULL: to be copied. */
@@ -871,7 +879,7 @@ void *hk_ace_realloc(struct hk_heap *heap, void *p, size_t n, const void *site)
             return moved;
         complain(&about_realloc, verdict, p, &b, site);
     }
-    if (resize_block(&b, n))
+    if (resize_in_place(heap, &b, n))
         return p;
     moved = n > b.usable ? move_pages(&b, n, site) : NULL;
     if (moved)

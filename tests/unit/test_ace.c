@@ -627,6 +627,26 @@ START_TEST(runs_grow_and_shrink_in_place)
 }
 END_TEST
 
+/* A free after each would hide it: what shrinks lets go of memory as well. */
+START_TEST(what_shrinks_lets_go)
+{
+    static const size_t size[] = {HK_MIB, 2 * BIG}; /* runs, and big blocks */
+    unsigned nr = (unsigned)(128 * HK_MIB / size[_i]);
+    char *p[128];
+
+    for (unsigned i = 0; i < nr; i++)
+        fill(p[i] = get(size[_i]), size[_i], i);
+    for (unsigned i = 0; i < nr; i++)
+        if (i % 2)
+            ck_assert(hk_ace_resize(self, p[i], 100000, SITE));
+        else
+            ck_assert_ptr_eq(hk_ace_realloc(self, p[i], 100000, SITE), p[i]);
+    ck_assert_uint_le(hk_ace_cached_bytes(), hk_policy()->purge_floor_bytes);
+    for (unsigned i = 0; i < nr; i++)
+        must_hold(p[i], 100000, size[_i], i);
+}
+END_TEST
+
 /* What has moved once has room from then on, up into the next tier; several side by side, too. */
 START_TEST(growth_moves_seldom)
 {
@@ -2101,6 +2121,7 @@ int main(void)
     tcase_add_test(tc, realloc_keeps_content_between_all_tiers);
     tcase_add_test(tc, small_blocks_stay_while_half_is_used);
     tcase_add_test(tc, runs_grow_and_shrink_in_place);
+    tcase_add_loop_test(tc, what_shrinks_lets_go, 0, 2);
     tcase_add_test(tc, growth_moves_seldom);
     tcase_add_test(tc, blocks_that_fit_are_kept_at_a_glance);
     tcase_add_test(tc, big_blocks_grow_in_place_without_a_copy);
