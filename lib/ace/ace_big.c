@@ -445,10 +445,10 @@ bool hk_big_resize(struct hk_big *big, size_t n)
 
     if (bytes == 0)
         return false;
-    if (bytes == big->bytes || (big->loan && bytes < big->bytes))
+    if (bytes == big->bytes)
         return true;
     if (big->loan)
-        return false; /* several mappings to the kernel */
+        return false; /* several mappings to the kernel, which go home together: a copy costs less than half of a large block kept */
     big->repeats = 0;
     return big->arena ? resize_in_arena(big, bytes) : resize_mapping(big, bytes);
 }

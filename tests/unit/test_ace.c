@@ -1262,8 +1262,8 @@ START_TEST(scattered_pages_make_a_block)
     must_be(p + n / 2, HK_BLOCK_INTERIOR);
     walls_must_hold();
     ck_assert(!hk_ace_resize(self, p, 2 * n, SITE)); /* several mappings to the kernel */
-    ck_assert_ptr_eq(hk_ace_realloc(self, p, n / 2, SITE), p);
-    must_hold(p, n / 2, n, 50);
+    ck_assert_ptr_eq(hk_ace_realloc(self, p, n / 4 * 3, SITE), p);
+    must_hold(p, n / 4 * 3, n, 50);
     hk_ace_check(self);
     put(p);
     must_be(p, HK_BLOCK_DEAD);
@@ -1302,6 +1302,28 @@ START_TEST(a_borrowed_block_grows_by_a_copy)
     q = hk_ace_realloc(self, p, 40 * HK_MIB, SITE);
     must_hold(q, 12 * HK_MIB, 12 * HK_MIB, 50);
     must_be(p, HK_BLOCK_DEAD);
+    put(q);
+    walls_must_hold();
+}
+END_TEST
+
+/* By a copy, too: a hundredth of it would keep all of its pages. */
+START_TEST(a_borrowed_block_shrinks)
+{
+    struct hk_arena_stats stats;
+
+    scatter();
+    char *p = get(12 * HK_MIB), *q;
+    hk_arena_stats(&stats);
+    size_t busy = stats.busy_bytes;
+    ck_assert_uint_ge(busy, 12 * HK_MIB);
+    fill(p, 12 * HK_MIB, 50);
+    ck_assert(!hk_ace_resize(self, p, 100000, SITE));
+    q = hk_ace_realloc(self, p, 100000, SITE);
+    must_hold(q, 100000, 12 * HK_MIB, 50);
+    must_be(p, HK_BLOCK_DEAD);
+    hk_arena_stats(&stats);
+    ck_assert_uint_eq(stats.busy_bytes, 0);
     put(q);
     walls_must_hold();
 }
@@ -2157,6 +2179,7 @@ int main(void)
     tcase_add_test(tc, scattered_pages_make_a_block);
     tcase_add_test(tc, a_loan_is_had_again_when_it_is_repaid);
     tcase_add_test(tc, a_borrowed_block_grows_by_a_copy);
+    tcase_add_test(tc, a_borrowed_block_shrinks);
     tcase_add_loop_test(tc, loans_refused, 0, 10);
     tcase_add_test(tc, a_kernel_without_the_call_is_soon_left_alone);
 
