@@ -65,6 +65,9 @@ void hk_loan_repay(struct hk_loan *loan, char *base, size_t bytes);
 extern struct hk_lock hk_big_lock; /* for fork only */
 void hk_big_forget(void);          /* in a fork child: the free descriptors are lost */
 
+/* ace_trim.c: the bound of the library's promise. heap: the caller's or NULL. */
+void hk_ace_trim_if_over(struct hk_heap *heap);
+
 HK_INLINE void *hk_big_start(const struct hk_big *big)
 {
     return big->base + big->offset;

@@ -5,6 +5,7 @@
 #include "config/config.h"
 #include "meta/meta.h"
 #include "os/os.h"
+#include "share/share.h"
 
 #include <string.h>
 
@@ -250,7 +251,13 @@ static size_t magazine_bytes(unsigned cap)
     return (cap + 1u) * sizeof(void *);
 }
 
-/* Moves the magazine into an array of `cap`; false: no memory or no budget, nothing changed. */
+/* Blocks of a class that a thread may keep when all threads together keep enough. */
+static unsigned least_capacity(unsigned class)
+{
+    return hk_size_class[class].size <= 512 ? 7 : 1;
+}
+
+/* Moves the magazine into an array of `cap`, or if it is the first one of less; false: no memory or no budget, nothing changed. */
 static bool set_capacity(struct hk_heap *heap, unsigned class, unsigned cap)
 {
     struct hk_class_record *r = &heap->record[class];
@@ -261,9 +268,18 @@ static bool set_capacity(struct hk_heap *heap, unsigned class, unsigned cap)
 
     if (cs->bottom && heap->cap_bytes + more_bytes > hk_policy()->cache_budget_bytes)
         return false;
+    if (!hk_share_take(more_bytes)) {
+        if (cs->bottom)
+            return false;
+        cap = (unsigned)hk_min(cap, least_capacity(class));
+        more_bytes = (size_t)cap * r->size;
+        hk_share_force(more_bytes);
+    }
     bottom = hk_meta_alloc(magazine_bytes(cap));
-    if (!bottom)
+    if (!bottom) {
+        hk_share_give(more_bytes);
         return false;
+    }
     if (cs->bottom) {
         memcpy(bottom, cs->bottom, magazine_bytes(used));
         hk_meta_free(cs->bottom, magazine_bytes(cs->cap));
@@ -745,14 +761,28 @@ void hk_heap_free_full(struct hk_heap *heap, unsigned class, void *p)
     hk_unlock(&heap->lock);
 }
 
-void hk_heap_retire_empty_class(struct hk_heap *heap, unsigned class)
+static void retire_current(struct hk_heap *heap, struct hk_class_slabs *cs)
 {
-    struct hk_class_slabs *cs = &heap->slabs[class];
-
     if (cs->current && cs->current->nr_free == cs->current->nr_slots) {
         retire(heap, cs->current);
         hk_store_relaxed(&cs->current, NULL);
     }
+}
+
+void hk_heap_retire_current(struct hk_heap *heap)
+{
+    if (!hk_try_lock(&heap->lock))
+        return;
+    for (unsigned c = 0; c < HK_NR_CLASSES; c++)
+        retire_current(heap, &heap->slabs[c]);
+    hk_unlock(&heap->lock);
+}
+
+void hk_heap_retire_empty_class(struct hk_heap *heap, unsigned class)
+{
+    struct hk_class_slabs *cs = &heap->slabs[class];
+
+    retire_current(heap, cs);
     for (struct hk_slab *slab = cs->partial, *next; slab; slab = next) {
         next = slab->next;
         if (slab->nr_free == slab->nr_slots) {

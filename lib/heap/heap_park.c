@@ -5,6 +5,7 @@
 #include "base/panic.h"
 #include "meta/meta.h"
 #include "os/os.h"
+#include "share/share.h"
 
 #define CHUNK (8 * HK_HEAP_ALIGN)
 #define MAX_STEAL_LOOKS 8 /* parked heaps looked at before a new slab is made */
@@ -131,6 +132,7 @@ static void drop_magazines(struct hk_heap *heap)
         cs->cap = 0;
         cs->nr_refills = 0;
     }
+    hk_share_give(heap->cap_bytes);
     hk_store_relaxed(&heap->cap_bytes, (size_t)0);
     hk_heap_setup(heap);
 }

@@ -13,6 +13,8 @@ void hk_heap_link_partial(struct hk_heap *heap, struct hk_slab *slab);
 void hk_heap_unlink_partial(struct hk_heap *heap, struct hk_slab *slab);
 void hk_heap_retire_empty_class(struct hk_heap *heap, unsigned class);
 void hk_heap_retire_empty(struct hk_heap *heap);
+/* By anybody: current slabs that are empty, where the lock is free. Their owner may sleep. */
+void hk_heap_retire_current(struct hk_heap *heap);
 /* In a fork child: a magazine may hold what is not to be taken for a fault of the program. */
 void hk_heap_note_fork(void);
 void *hk_heap_take_one(struct hk_heap *heap, unsigned class);

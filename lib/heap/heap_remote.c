@@ -282,5 +282,7 @@ void hk_heap_reclaim(struct hk_heap *self)
         /* Pending: who drained found the lock taken before the last parcel. */
         if (h != self && (hk_load_relaxed(&h->inbox) || hk_load_relaxed(&h->pending)))
             hk_heap_try_drain(self, h);
+        else if (h != self)
+            hk_heap_retire_current(h);
     hk_heap_settle_depot();
 }

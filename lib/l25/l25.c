@@ -4,12 +4,14 @@
 #include "base/panic.h"
 #include "config/config.h"
 #include "meta/meta.h"
+#include "share/share.h"
 #include "stats/stats.h"
 
 #define NR_SHARDS HK_L25_NR_SHARDS
 #define NR_PROBES 3                       /* own shard and two neighbours */
 #define SHARD_MAX_GRANULES (64u)          /* 1 MiB per shard: the arena joins neighbours, a shard cannot */
 #define MAX_CAP 240                       /* runs per class: a byte, and handlers may add to a full cache */
+#define ROOM_STEP 32u                     /* granules taken from the share at a time */
 #define MAX_BUNDLE 4                      /* runs made at one miss */
 #define BUNDLE_MAX_BYTES (256 * HK_KIB)   /* larger runs are made one at a time */
 
@@ -221,6 +223,18 @@ static struct hk_run *from_shard(struct shard *s, unsigned first, unsigned last,
     return run;
 }
 
+/* A full cache of the class has no use for room; neither has a run that fits none. */
+static bool take_room(struct hk_l25_cache *cache, const struct hk_run *run)
+{
+    uint32_t room = hk_min(hk_align_up(cache->granules + run->nr_granules, ROOM_STEP), HK_L25_CACHE_GRANULES);
+
+    if (cache->count[run->class] >= cache->cap || cache->granules + run->nr_granules > room || room <= cache->room ||
+        !hk_share_take((room - cache->room) * HK_GRANULE))
+        return false;
+    cache->room = room;
+    return true;
+}
+
 /*
  * Soft cap: a miss in an empty cache makes up to four runs of a small class at once (the extra ones are
  * address space only until they are used), a miss in a cache near its cap makes one.
@@ -237,7 +251,7 @@ static void bundle(struct hk_l25_cache *cache, unsigned class)
         uint8_t zero = run ? run->zero : 0;
         if (!run)
             return;
-        if (!hk_l25_has_room(cache, run)) {
+        if (!hk_l25_has_room(cache, run) && !take_room(cache, run)) {
             release_run(run);
             return;
         }
@@ -302,7 +316,7 @@ void hk_l25_cache_run(struct hk_l25_cache *cache, unsigned shard, struct hk_run 
 {
     if (cache) {
         hk_l25_obey(cache);
-        if (hk_l25_has_room(cache, run)) {
+        if (hk_l25_has_room(cache, run) || take_room(cache, run)) {
             hk_l25_push(cache, run);
             return;
         }
@@ -375,6 +389,8 @@ void hk_l25_flush(struct hk_l25_cache *cache)
         cache->count[c] = 0;
     }
     cache->granules = 0;
+    hk_share_give(cache->room * HK_GRANULE);
+    cache->room = 0;
     cache->uses_at_look = hk_l25_uses(cache);
 }
 

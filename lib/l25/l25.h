@@ -53,7 +53,8 @@ struct hk_run {
 struct hk_l25_cache {
     struct hk_run *runs[HK_L25_NR_CLASSES];
     uint8_t count[HK_L25_NR_CLASSES + 1]; /* of HK_L25_NO_CLASS: always full */
-    uint32_t granules; /* of all runs here, at most HK_L25_CACHE_GRANULES */
+    uint32_t granules; /* of all runs here, at most `room` */
+    uint32_t room;     /* granules taken from the share of all threads, at most HK_L25_CACHE_GRANULES */
     uint8_t cap;           /* runs per class, as the policy had it at the last slow call; 0 at first */
     uint32_t nr_hits;      /* runs taken from here; wraps, as the next */
     uint32_t nr_misses;    /* requests that found none */
@@ -107,7 +108,7 @@ void hk_l25_take_back(struct hk_run *run);
 
 /* The cap per class, as the policy has it now. */
 void hk_l25_obey(struct hk_l25_cache *cache);
-/* The cache's runs go to the arena. */
+/* The cache's runs go to the arena, and its room to other threads. */
 void hk_l25_flush(struct hk_l25_cache *cache);
 /* Shared shards: runs idle for two calls in a row go to the arena; `all`: every run. */
 void hk_l25_expire(bool all);

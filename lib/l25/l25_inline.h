@@ -27,7 +27,7 @@ HK_INLINE struct hk_run *hk_l25_pop(struct hk_l25_cache *cache, size_t n)
 /* False: the cache is full, or the run was resized and fits no class. c: its class. */
 HK_INLINE bool hk_l25_has_room_in(const struct hk_l25_cache *cache, const struct hk_run *run, size_t c)
 {
-    return HK_LIKELY(cache->count[c] < cache->cap && cache->granules + run->nr_granules <= HK_L25_CACHE_GRANULES);
+    return HK_LIKELY(cache->count[c] < cache->cap && cache->granules + run->nr_granules <= cache->room);
 }
 
 HK_INLINE bool hk_l25_has_room(const struct hk_l25_cache *cache, const struct hk_run *run)

@@ -219,6 +219,46 @@ static int allocated_by_a_dead_thread(void)
     return is_back(before, 0);
 }
 
+#define NR_SLEEPERS 64
+static pthread_barrier_t asleep, awake;
+
+static void *sleeper(void *unused)
+{
+    void *mine[160];
+
+    for (size_t i = 0; i < COUNT(mine); i++) {
+        mine[i] = malloc(60000 + i % 7 * 7500);
+        memset(mine[i], 1, 60000);
+    }
+    for (size_t i = 0; i < COUNT(mine); i++)
+        free(mine[i]);
+    pthread_barrier_wait(&asleep);
+    pthread_barrier_wait(&awake);
+    return unused;
+}
+
+// Each has let go of 10 MiB and does nothing more: what it keeps comes from what all threads share. One block of each class goes
+// beyond that, and 32 MiB may be dirty.
+static int threads_that_sleep(void)
+{
+    pthread_t thread[NR_SLEEPERS];
+    size_t before = resident(), now;
+
+    pthread_barrier_init(&asleep, NULL, NR_SLEEPERS + 1);
+    pthread_barrier_init(&awake, NULL, NR_SLEEPERS + 1);
+    for (size_t i = 0; i < NR_SLEEPERS; i++)
+        if (pthread_create(&thread[i], NULL, sleeper, NULL) != 0)
+            abort();
+    pthread_barrier_wait(&asleep);
+    now = resident();
+    printf("# %zu KiB more than before %d threads\n", (now - before) / KIB, NR_SLEEPERS);
+    pthread_barrier_wait(&awake);
+    for (size_t i = 0; i < NR_SLEEPERS; i++)
+        pthread_join(thread[i], NULL);
+    CHECK_MSG(now < before + 104 * MIB, "%zu", now - before);
+    return is_back(before, 0);
+}
+
 // The second burst uses the memory of the first: ten of them need what one needs.
 static int bursts_do_not_pile_up(void)
 {
@@ -383,6 +423,7 @@ static const struct test_case cases[] = {
     {"a burst with survivors", with_survivors, 20},
     {"a burst freed by another thread", freed_by_another_thread, 20},
     {"a burst of a dead thread", allocated_by_a_dead_thread, 20},
+    {"threads that sleep", threads_that_sleep, 20},
     {"bursts do not pile up", bursts_do_not_pile_up, 30},
     {"drifting sizes", drifting_sizes, 30},
     {"a small program has no huge pages", without_huge_pages, 0},

@@ -14,7 +14,7 @@ LAW = [
     ["os"],
     ["meta"],
     ["config", "size"],
-    ["stats", "policy"],
+    ["stats", "policy", "share"],
     ["pagemap", "batch", "elo", "ucb1", "p2"],
     ["span", "arena"],
     ["slab"],

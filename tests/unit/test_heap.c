@@ -8,6 +8,7 @@
 #include "heap/heap_inline.h"
 
 #include "meta/meta.h"
+#include "share/share.h"
 
 #include "fake_os.h"
 #include "support.h"
@@ -602,6 +603,65 @@ START_TEST(empty_slabs_are_retired)
     hk_heap_flush_all(heap[0]);
     ck_assert_uint_eq(hk_span_used_bytes(), 0);
     ck_assert_uint_eq(heap[0]->stats.nr_slabs_acquired, heap[0]->stats.nr_slabs_retired);
+}
+END_TEST
+
+/* What threads keep together has one bound: when it is used up a magazine has the least that works, and does not grow. */
+START_TEST(magazines_share_a_budget)
+{
+    static const size_t size[] = {64, 512, 528, 5000, HK_FAST_MAX};
+    size_t before = hk_share_taken(), least = 0, room = HK_SHARE_BYTES - before;
+
+    make_heaps(2);
+    hk_share_force(room);
+    for (unsigned i = 0; i < sizeof size / sizeof *size; i++) {
+        unsigned c = hk_size_to_class(size[i]), cap = size[i] <= 512 ? 7 : 1;
+        for (unsigned round = 0; round < 3; round++) {
+            get_many(size[i], 200);
+            put_many(200);
+            ck_assert_uint_eq(heap[0]->slabs[c].cap, cap);
+        }
+        least += cap * hk_size_class[c].size;
+        ck_assert_uint_eq(hk_share_taken(), HK_SHARE_BYTES + least);
+        ck_assert_uint_eq(heap[0]->cap_bytes, least);
+    }
+    hk_share_give(room);
+    get_many(64, 200);
+    put_many(200);
+    ck_assert_uint_gt(heap[0]->slabs[hk_size_to_class(64)].cap, 7); /* there is room again */
+    become(heap[1]);
+    put(get(5000));
+    ck_assert_uint_eq(heap[1]->slabs[hk_size_to_class(5000)].cap, hk_policy()->class[hk_size_to_class(5000)].cap_initial);
+    ck_assert_uint_eq(hk_share_taken(), before + heap[0]->cap_bytes + heap[1]->cap_bytes);
+    hk_heap_park(heap[1]);
+    become(heap[0]);
+    ck_assert_uint_eq(hk_share_taken(), before + heap[0]->cap_bytes);
+    hk_heap_park(heap[0]);
+    ck_assert_uint_eq(hk_share_taken(), before);
+}
+END_TEST
+
+/* A thread that sleeps cannot retire the slab that it took from last. */
+START_TEST(reclaim_retires_empty_slabs_of_others)
+{
+    unsigned c = hk_size_to_class(5000);
+
+    hk_policy_builtin.class[c].cap_initial = hk_policy_builtin.class[c].cap_max = 1;
+    hk_policy_builtin.class[c].refill = hk_policy_builtin.class[c].refill_hot = 1;
+    make_heaps(2);
+    put_slow(NULL, get(5000));
+    hk_heap_reclaim(heap[1]);
+    ck_assert_uint_eq(heap[0]->stats.nr_parcels_drained, 1);
+    ck_assert_uint_gt(hk_span_used_bytes(), 0);
+    take_away(&heap[0]->lock);
+    hk_heap_reclaim(heap[1]);
+    give_back(&heap[0]->lock);
+    ck_assert_uint_gt(hk_span_used_bytes(), 0);
+    hk_heap_reclaim(heap[1]);
+    ck_assert_ptr_null(heap[0]->slabs[c].current);
+    put(get(5000));
+    flush_everything(2);
+    nothing_is_lost();
 }
 END_TEST
 
@@ -1679,6 +1739,19 @@ START_TEST(no_magazine_to_be_had)
 }
 END_TEST
 
+START_TEST(refused_magazine_takes_no_share)
+{
+    make_heaps(2);
+    void *p = get(5000);
+    size_t taken = hk_share_taken();
+    use_up_metadata();
+    become(heap[1]);
+    put_and_keep(p);
+    ck_assert_ptr_null(heap[1]->slabs[hk_size_to_class(5000)].bottom);
+    ck_assert_uint_eq(hk_share_taken(), taken);
+}
+END_TEST
+
 START_TEST(block_without_a_parcel_is_lost_and_counted)
 {
     make_heaps(2);
@@ -2136,6 +2209,9 @@ int main(void)
     tcase_add_test(tc, one_block_at_a_time_makes_no_slab_each_time);
     tcase_add_test(tc, empty_slabs_are_retired);
     tcase_add_test(tc, pool_without_magazines);
+    tcase_add_test(tc, magazines_share_a_budget);
+    tcase_add_test(tc, refused_magazine_takes_no_share);
+    tcase_add_test(tc, reclaim_retires_empty_slabs_of_others);
     tcase_add_test(tc, idle_class_is_flushed_busy_one_is_not);
     tcase_add_test(tc, idle_look_inside_the_fast_path);
     tcase_add_test(tc, partial_slabs_of_an_idle_class_serve_others);

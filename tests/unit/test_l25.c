@@ -2,6 +2,7 @@
 #include "l25/l25_inline.h"
 
 #include "meta/meta.h"
+#include "share/share.h"
 
 #include "fake_os.h"
 #include "support.h"
@@ -198,6 +199,37 @@ START_TEST(pop_and_push_are_the_short_way)
     hk_l25_cache_run(&cache, 0, run); /* hears of the policy */
     ck_assert_uint_eq(hk_l25_shared_bytes(), 20 * G);
     ck_assert(!hk_l25_has_room(&cache, run));
+}
+END_TEST
+
+/* Room is taken from what all threads share, half a MiB at a time, and given back by a flush. */
+START_TEST(room_is_shared)
+{
+    struct hk_run *run[4];
+
+    for (unsigned i = 0; i < 4; i++)
+        run[i] = must_alloc(NULL, 0, RUN(20), 16);
+    ck_assert_uint_eq(hk_share_taken(), 0);
+    for (unsigned i = 0; i < 3; i++) {
+        ck_assert(hk_l25_kill(run[i]));
+        hk_l25_cache_run(&cache, 0, run[i]);
+        ck_assert_uint_eq(cache.room, i == 0 ? 32 : 64);
+        ck_assert_uint_eq(hk_share_taken(), cache.room * G);
+    }
+    hk_l25_flush(&cache);
+    ck_assert_uint_eq(hk_share_taken(), 0);
+    hk_share_force(HK_SHARE_BYTES - 31 * G);
+    ck_assert(hk_l25_kill(run[3]));
+    hk_l25_cache_run(&cache, 0, run[3]);
+    ck_assert_uint_eq(cache.granules + cache.room, 0);
+    ck_assert_uint_eq(hk_l25_shared_bytes(), 20 * G); /* to the shard */
+    ck_assert_uint_eq(hk_share_taken(), HK_SHARE_BYTES - 31 * G);
+    hk_share_set_budget(HK_SHARE_BYTES + G);
+    run[3] = must_alloc(&cache, 0, RUN(20), 16);
+    ck_assert(hk_l25_kill(run[3]));
+    hk_l25_cache_run(&cache, 0, run[3]);
+    ck_assert_uint_eq(cache.room, 32);
+    check_cache();
 }
 END_TEST
 
@@ -715,6 +747,7 @@ int main(void)
     tcase_add_test(tc, equal_buffers_start_at_different_offsets);
     tcase_add_test(tc, behind_the_fence_is_no_colour);
     tcase_add_test(tc, kill_twice);
+    tcase_add_test(tc, room_is_shared);
 
     tc = new_case(suite, "caches", setup, teardown);
     tcase_add_test(tc, freed_run_serves_the_next_request);
