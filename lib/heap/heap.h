@@ -165,7 +165,7 @@ struct hk_heap {
     const uint16_t *class_offset; /* hk_class_offset, or while a class is diverted own_offset */
     size_t max_fast;              /* requests up to this many bytes; 0 in the empty heap */
     uint64_t no_magic[HK_PM_KINDS >> HK_PM_KIND_SHIFT]; /* zeros */
-    struct hk_class_record record[HK_NR_CLASSES];
+    __attribute__((aligned(1 << HK_CLASS_RECORD_SHIFT))) struct hk_class_record record[HK_NR_CLASSES];
     void **no_cursor;             /* to requests of a diverted class a record, whose magazine is always empty */
     size_t max_run;               /* requests up to this above max_fast may be cached runs; 0 as max_fast */
 
