@@ -104,15 +104,28 @@ void *box_alloc(struct hk_heap *heap)
     return p;
 }
 
-void box_free(struct hk_heap *heap, void *p)
+/* Returns its class. */
+static unsigned die(void *p, uintptr_t word)
 {
-    uintptr_t word = hk_pagemap_word(p);
     unsigned class = hk_class_of_word(word);
 
     explore_assert(*(uint64_t *)p == (uintptr_t)p);
     explore_disclaim(p);
     *(uint64_t *)p = 1; /* the program's last write */
     *hk_mark_of(p) = hk_size_class[class].magic;
+    return class;
+}
+
+void box_keep(struct hk_heap *heap, void *p)
+{
+    hk_heap_free_full(heap, die(p, hk_pagemap_word(p)), p);
+}
+
+void box_free(struct hk_heap *heap, void *p)
+{
+    uintptr_t word = hk_pagemap_word(p);
+    unsigned class = die(p, word);
+
     if (heap && hk_heap_of_word(word) == heap)
         hk_heap_free_full(heap, class, p);
     else

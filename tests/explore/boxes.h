@@ -17,6 +17,8 @@ void boxes_start(unsigned n);
 /* What malloc and free end in when their fast paths do not serve. The block is claimed, written and read. */
 void *box_alloc(struct hk_heap *heap);
 void box_free(struct hk_heap *heap, void *p);
+/* As free does it: a block of another heap stays in this one's magazine. */
+void box_keep(struct hk_heap *heap, void *p);
 /* Says again that nobody looks at the counters of a heap that setup made. */
 void boxes_ignore_counters(struct hk_heap *heap);
 /* All heaps are well; every slab's blocks are free, in a magazine, or one of `nr_live`. Empties inboxes first. */

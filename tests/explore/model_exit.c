@@ -79,6 +79,48 @@ const struct explore_model model_exit = {
     },
 };
 
+/* ---- kept: blocks of a heap that is parked lie in another thread's magazine ------------------ */
+
+static void kept_setup(void)
+{
+    boxes_start(2);
+    boxes_ignore_counters(next_heap(1));
+    for (unsigned i = 0; i < 2; i++)
+        block[i] = box_alloc(box_heap[0]);
+}
+
+static void owner_ends(void)
+{
+    hk_heap_park(box_heap[0]);
+}
+
+/* The second does not fit beside the first, which is sent; the end sends the other. */
+static void keeps(void)
+{
+    explore_claim(block[0]);
+    explore_claim(block[1]);
+    box_keep(box_heap[1], block[0]);
+    box_keep(box_heap[1], block[1]);
+    hk_heap_park(box_heap[1]);
+}
+
+const struct explore_model model_kept = {
+    .name = "kept",
+    .about = "a thread keeps blocks of a heap that is parked, and ends; a third is born and takes slabs",
+    .preemptions = 1,
+    .old_reads = 0,
+    .nr_random = 500,
+    .more_preemptions = 2,
+    .more_old_reads = 1,
+    .setup = kept_setup,
+    .thread = {owner_ends, keeps, is_born},
+    .check = check,
+    .control = {
+        {"send:fence_full", "F1: an old look at the state"},
+        {"push:cas_release", "H1"},
+    },
+};
+
 /* ---- steal: slabs of a parked heap, and of the depot --------------------------------------- */
 
 static void steal_setup(void)
