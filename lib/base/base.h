@@ -33,6 +33,10 @@
 #define HK_START_DATA __attribute__((section(".data")))
 /* For data: behind what every process writes at its start. */
 #define HK_LATE_DATA __attribute__((section(".data.late")))
+/* Constants that every process reads at its start: beside the code that does (layout.ld). */
+#define HK_START_CONST __attribute__((section(".rodata.start")))
+/* Behind them: large, and most of it not read. */
+#define HK_START_TABLE __attribute__((section(".rodata.start.table")))
 
 /* 0/1 build options, used in ordinary `if` so that both sides always compile. */
 #ifndef HK_DEBUG

@@ -24,7 +24,7 @@ struct hk_config hk_config = {
 
 #define EACH(...) {__VA_ARGS__}
 #define SAME(v) {v, v, v, v, v}
-const struct option_row hk_config_rows[HK_NR_OPTIONS] = {
+HK_START_CONST const struct option_row hk_config_rows[HK_NR_OPTIONS] = {
 #define X(name, type, field, preset, min, max, words, unit, help)                                  \
     {OPTION_##type, offsetof(struct hk_config, field), preset, min, max, false},
 #define XSET(name, type, field, preset, min, max, words, unit, help)                               \
@@ -32,12 +32,12 @@ const struct option_row hk_config_rows[HK_NR_OPTIONS] = {
 #include "config/options.def"
 };
 
-static const char option_names[] =
+static HK_START_CONST const char option_names[] =
 #define X(name, type, field, preset, min, max, words, unit, help) #name "\0"
 #include "config/options.def"
     ;
 
-static const char legacy_names[] =
+static HK_START_CONST const char legacy_names[] =
 #define X(name, state, note) #name "\0"
 #include "config/legacy.def"
     ;

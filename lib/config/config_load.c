@@ -271,7 +271,7 @@ static void load_conf(struct hk_config_draft *draft, const char *path)
 /* HAKMEM_<name>=<value> */
 static bool is_ours(const char *entry, struct slice *name, struct slice *value)
 {
-    static const char prefix[] = "HAKMEM_";
+    static HK_START_CONST const char prefix[] = "HAKMEM_";
 
     if (*entry != *prefix || strncmp(entry, prefix, sizeof prefix - 1) != 0)
         return false; /* the first letter alone for nearly all: this is every process's start */

@@ -6,7 +6,7 @@
 
 #include <string.h>
 
-const char hk_config_words[] =
+HK_START_CONST const char hk_config_words[] =
 #define X(name, type, field, preset, min, max, words, unit, help) words "\0"
 #include "config/options.def"
     ;

@@ -159,7 +159,7 @@ static void fill_knobs(struct hk_acectl_options *options)
 
 static struct hk_acectl_options options_now(void)
 {
-    static const uint8_t start_of[] = {HK_EVO_OFF, HK_EVO_FROZEN, HK_EVO_FROZEN, HK_EVO_LEARN};
+    static HK_START_CONST const uint8_t start_of[] = {HK_EVO_OFF, HK_EVO_FROZEN, HK_EVO_FROZEN, HK_EVO_LEARN};
     struct hk_acectl_options options = {
         .evo = {.start = (enum hk_evo_state)start_of[learn_mode()],
                 .learns = learn_mode() == HK_LEARN_LEARN,

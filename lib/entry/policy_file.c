@@ -36,7 +36,7 @@ extern char **environ;
 
 const char *hk_entry_policy_file(void)
 {
-    static const char name[] = "HAKMEM_POLICY_FILE=";
+    static HK_START_CONST const char name[] = "HAKMEM_POLICY_FILE=";
 
     if (!environ || hk_os_is_secure())
         return NULL;

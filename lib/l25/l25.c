@@ -41,7 +41,7 @@ const uint8_t hk_l25_class_granules[HK_L25_NR_CLASSES] = {1,  2,  3,  4,  5,  6,
 #define R4(c) c, c, c, c
 #define R8(c) R4(c), R4(c)
 #define R16(c) R8(c), R8(c)
-const uint8_t hk_l25_class_of[HK_L25_MAX_GRANULES + 1] = {
+HK_START_CONST const uint8_t hk_l25_class_of[HK_L25_MAX_GRANULES + 1] = {
     0,      0,      1,       2,       3,       4,       5,       6,       7,       8,       8,
     9,      9,      10,      10,      11,      11,      R4(12),  R4(13),  R4(14),  R4(15),  R8(16),
     R8(17), R8(18), R8(19), R16(20), R16(21), R16(22), R16(23),

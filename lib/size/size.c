@@ -8,13 +8,13 @@ struct hk_size_class hk_size_class[HK_NR_CLASSES];
 #define TABLE_LAST (HK_FAST_MAX / 16 - 1)
 #define MIN_CONST(a, b) ((a) < (b) ? (a) : (b))
 
-const uint16_t hk_class_offset[HK_FAST_MAX / 16] = {
+HK_START_TABLE const uint16_t hk_class_offset[HK_FAST_MAX / 16] = {
 #define X(c, below, bytes) [(below) / 16 ... MIN_CONST((bytes) / 16 - 1, TABLE_LAST)] = (HK_FIRST_RECORD + (c)) << HK_CLASS_RECORD_SHIFT,
 #include "size/size_classes.def"
 #undef X
 };
 
-static const uint32_t class_bytes[HK_NR_CLASSES] = {
+static HK_START_CONST const uint32_t class_bytes[HK_NR_CLASSES] = {
 #define X(c, below, bytes) [c] = (bytes),
 #include "size/size_classes.def"
 #undef X

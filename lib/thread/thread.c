@@ -112,7 +112,7 @@ static void fill_option(struct hk_policy *policy, unsigned option, const struct 
 
 static void fill_policy(struct hk_policy *policy)
 {
-    static const uint8_t options[] = {
+    static HK_START_CONST const uint8_t options[] = {
         HK_OPTION_cap_mid, /* and the others of the classes */
         HK_OPTION_budget_mid, HK_OPTION_tiny_must_adopt, HK_OPTION_remote_batch_bytes, HK_OPTION_purge_cap_bytes,
         HK_OPTION_mmap_threshold, HK_OPTION_cap_large, HK_OPTION_wmax_mid, HK_OPTION_wmax_large,
