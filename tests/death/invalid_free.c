@@ -43,16 +43,30 @@ static void interior(const struct death *self, uint64_t seed)
     free_it(p + self->argument);
 }
 
+#define MANY_SLOTS 600
+
+static bool is_among(void *const *blocks, size_t nr, const void *p)
+{
+    for (size_t i = 0; i < nr; i++)
+        if (blocks[i] == p)
+            return true;
+    return false;
+}
+
 // The slot behind the youngest block: never handed out, or the tail of a slab. As many blocks as it takes to
-// meet both.
+// meet both; a few more where a slab without a tail ends and the first block of the next is live.
 static void next_slot(const struct death *self, uint64_t seed)
 {
-    size_t nr = 1 + random_next(&seed) % 600, usable;
-    char *p = NULL;
+    static void *blocks[2 * MANY_SLOTS];
+    size_t nr = 1 + random_next(&seed) % MANY_SLOTS, i = 0, usable;
+    char *p;
 
-    for (size_t i = 0; i < nr; i++)
-        p = take(self->size);
-    usable = malloc_usable_size(p);
+    do {
+        if (i == COUNT(blocks))
+            skip_case("each block is followed by a live one");
+        p = blocks[i++] = take(self->size);
+        usable = malloc_usable_size(p);
+    } while (i < nr || is_among(blocks, i, p + usable));
     about(p + usable, NULL, 0);
     free_it(p + usable);
 }
