@@ -140,6 +140,22 @@ struct facts {
     uintmax_t pointer, block, size;
 };
 
+// Behind the sentence: nothing, or the events that option tiny_trace_ring prints. The last may be cut off.
+static bool is_trace(const char *text)
+{
+    static const char words[] = "hakmem: trace ";
+
+    while (*text != '\0') {
+        const char *end = strchr(text, '\n');
+        if (end != NULL && strncmp(text, words, sizeof words - 1) != 0)
+            return false;
+        if (end == NULL)
+            return strncmp(text, words, strnlen(text, sizeof words - 1)) == 0;
+        text = end + 1;
+    }
+    return true;
+}
+
 // The tail after the first words: the pointer always, block, size and owner where the library knows
 // them.
 static bool tail_matches(const char *text, const struct facts *facts, char *why, size_t room)
@@ -163,7 +179,7 @@ static bool tail_matches(const char *text, const struct facts *facts, char *why,
     take_number(&text, ", owner thread ", 10, &owner);
     // More may follow (the call site), but on the same line.
     if ((*text != '\n' && *text != ',') || strchr(text, '\n') == NULL ||
-        strchr(text, '\n')[1] != '\0') {
+        !is_trace(strchr(text, '\n') + 1)) {
         snprintf(why, room, "expected one line and no other words");
         return false;
     }
