@@ -9,7 +9,7 @@
 
 . "${HK_SRCDIR:-.}/tests/integration/tap.sh"
 wanted=${HK_PROGRAMS:-compiler python perl sqlite git redis nginx stress
-    php ruby postgres mariadb apache memcached}
+    php ruby postgres mariadb apache memcached failover java node}
 modules=${HK_PYTHON_TESTS:-test_threading test_thread test_subprocess test_ctypes test_gc test_weakref test_list test_dict test_set
     test_bytes test_unicode test_long test_json test_pickle test_re test_zlib test_bz2 test_lzma test_mmap test_io test_array test_struct
     test_memoryview test_buffer test_itertools test_collections test_sqlite3 test_queue test_fork1 test_sort test_heapq test_decimal
@@ -309,6 +309,108 @@ END
     echo "stop $?"
 }
 
+# A replica follows, is made the master, and the old master follows it.
+failover_server() { # failover_server PORT
+    case $(redis-server --version) in *v=[1-6].*) debug= ;; *) debug="--enable-debug-command yes" ;; esac
+    mkdir "$1"
+    under redis-server --port "$1" --bind 127.0.0.1 --dir "$PWD/$1" --save '' --appendonly no --daemonize no $debug >"$1/log" 2>&1 &
+    for try in $(seq 100); do redis-cli -p "$1" ping 2>/dev/null | grep -q PONG && break; sleep 0.1; done
+}
+
+failover_follow() { # failover_follow PORT MASTER
+    redis-cli -p "$1" REPLICAOF 127.0.0.1 "$2"
+    for try in $(seq 300); do redis-cli -p "$1" INFO replication | grep -q master_link_status:up && break; sleep 0.1; done
+}
+
+failover_write() { # failover_write PORT SEED
+    awk -v r="$2" 'BEGIN { srand(r); for (i = 0; i < 20000; i++) { k = int(rand() * 5000); print "SET key" k, i r; print "LPUSH list" k % 50, i; print "ZADD set" k % 70, i, "m" i % 90; if (i % 5 == 0) print "DEL key" int(rand() * 5000) } }' |
+        redis-cli -p "$1" >/dev/null
+}
+
+failover_compare() { # failover_compare PORT PORT
+    for try in $(seq 100); do
+        digest=$(redis-cli -p "$1" DEBUG DIGEST)
+        case $digest in *[!0-9a-f]* | "") echo "no digest: $digest"; return ;; esac
+        test "$digest" = "$(redis-cli -p "$2" DEBUG DIGEST)" && break
+        sleep 0.1
+    done
+    test "$digest" = "$(redis-cli -p "$2" DEBUG DIGEST)" && echo "the same on both: $digest"
+}
+
+failover_run() {
+    one=$((20000 + $$ % 10000)) two=$((one + 10000))
+    failover_server $one
+    failover_server $two
+    failover_write $one 1
+    failover_follow $two $one
+    failover_write $one 2
+    failover_compare $one $two
+    redis-cli -p $two REPLICAOF NO ONE
+    failover_follow $one $two
+    failover_write $two 3
+    failover_compare $one $two
+    redis-cli -p $one SHUTDOWN NOSAVE
+    redis-cli -p $two SHUTDOWN NOSAVE
+    wait
+    cat $one/log $two/log | grep '^hakmem:'
+    true
+}
+
+java_run() {
+    cat >Blocks.java <<'END'
+import java.nio.ByteBuffer;
+import java.util.*;
+import java.util.concurrent.*;
+public class Blocks {
+    static long work(int seed) {
+        long sum = 0;
+        for (int i = 0; i < 20000; i++)
+            sum += new byte[(i * 37 + seed) % 5000].length + ByteBuffer.allocateDirect(100 + i % 300).capacity();
+        return sum;
+    }
+    public static void main(String[] arguments) throws Exception {
+        ExecutorService threads = Executors.newFixedThreadPool(8);
+        List<Future<Long>> results = new ArrayList<>();
+        for (int i = 0; i < 32; i++) {
+            final int seed = i;
+            results.add(threads.submit(() -> work(seed)));
+        }
+        for (Future<Long> result : results)
+            System.out.println(result.get());
+        threads.shutdown();
+    }
+}
+END
+    under javac Blocks.java
+    echo "javac $?"
+    sha256sum Blocks*.class
+    under java -Xmx300m Blocks
+    echo "java $?"
+}
+
+node_run() {
+    cat >workers.js <<'END'
+const {Worker, isMainThread, workerData, parentPort} = require('worker_threads');
+const zlib = require('zlib'), hash = require('crypto').createHash('sha256');
+if (isMainThread) {
+    const said = [];
+    let ended = 0;
+    for (let i = 0; i < 8; i++) {
+        const worker = new Worker(__filename, {workerData: i});
+        worker.on('message', text => said[i] = text);
+        worker.on('exit', () => { if (++ended === 8) console.log(said.join('\n')); });
+    }
+} else {
+    for (let i = 0; i < 60; i++) {
+        hash.update(zlib.inflateSync(zlib.deflateSync(Buffer.alloc(20000 + i * 997, workerData + i))));
+        hash.update(JSON.stringify(JSON.parse(JSON.stringify([...Array(500).keys()].map(n => 'k' + n * i)))));
+    }
+    parentPort.postMessage(hash.digest('hex'));
+}
+END
+    under node workers.js
+}
+
 # ------------------------------------------------------------------------------------------------
 
 for program in $wanted; do
@@ -334,6 +436,9 @@ for program in $wanted; do
         mariadb) if have setpriv mariadbd mariadb-install-db; then both "mariadb: engines, clients, dump" mariadb_run; else skip mariadb "not installed"; fi ;;
         apache) if have apache2 ab curl; then both "apache: graceful restarts under requests" apache_run; else skip apache "not installed"; fi ;;
         memcached) if have memcached python3; then both "memcached: eight clients" memcached_run; else skip memcached "not installed"; fi ;;
+        failover) if have redis-server redis-cli; then both "redis: a replica takes over and is followed" failover_run; else skip failover "not installed"; fi ;;
+        java) if have javac java; then both "java: javac, threads, direct buffers" java_run; else skip java "not installed"; fi ;;
+        node) if have node; then both "node: worker threads" node_run; else skip node "not installed"; fi ;;
         *) not_ok "$program" "no such program" ;;
     esac
 done
