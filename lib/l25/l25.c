@@ -33,18 +33,19 @@ static HK_LATE_DATA struct shard shards[NR_SHARDS] = {
 static struct hk_l25_counters counters;
 static HK_LARGE_BSS struct hk_l25_class_counters class_counters[HK_L25_NR_CLASSES];
 
-/* Granules of each class: 1 2 3 4, then four per doubling to 128. */
-const uint8_t hk_l25_class_granules[HK_L25_NR_CLASSES] = {1,  2,  3,  4,  5,  6,  7,  8,
-                                                          10, 12, 14, 16, 20, 24, 28, 32,
-                                                          40, 48, 56, 64, 80, 96, 112, 128};
+/* Granules of each class: 1 to 7, then four per doubling and one more, which a power of two needs for its colour. */
+const uint8_t hk_l25_class_granules[HK_L25_NR_CLASSES] = {1,  2,  3,  4,  5,  6,  7,   9,
+                                                          11, 13, 15, 17, 21, 25, 29,  33,
+                                                          41, 49, 57, 65, 81, 97, 113, 128};
 
 #define R4(c) c, c, c, c
 #define R8(c) R4(c), R4(c)
+#define R15(c) R8(c), R4(c), c, c, c
 #define R16(c) R8(c), R8(c)
 HK_START_CONST const uint8_t hk_l25_class_of[HK_L25_MAX_GRANULES + 1] = {
-    0,      0,      1,       2,       3,       4,       5,       6,       7,       8,       8,
-    9,      9,      10,      10,      11,      11,      R4(12),  R4(13),  R4(14),  R4(15),  R8(16),
-    R8(17), R8(18), R8(19), R16(20), R16(21), R16(22), R16(23),
+    0,      0,      1,      2,      3,      4,      5,       6,       7,       7,      8,      8,
+    9,      9,      10,     10,     11,     11,     R4(12),  R4(13),  R4(14),  R4(15), R8(16), R8(17),
+    R8(18), R8(19), R16(20), R16(21), R16(22), R15(23),
 };
 
 /* ---- a run --------------------------------------------------------------------------------- */

@@ -2,14 +2,14 @@
 /*
  * l25: blocks above 64 KiB and below the mapping threshold (2 MiB): runs of granules.
  *
- * A class is a number of granules, four classes per doubling. A freed run goes to the freeing thread's
+ * A class is a number of granules, four classes per doubling and one granule. A freed run goes to the freeing thread's
  * cache (a few runs per class), from there to one of four shared shards, from there to the arena. A request
  * looks at its own cache, its shard and the two neighbour shards, each for the exact class and then for
  * larger ones up to W_MAX x size, and only then takes a new run.
  *
  * Blocks start at a multiple of 64 bytes below 4 KiB, chosen by their address, so that equal buffers do not all
  * start in one cache set. Every class is chosen with room for that (aligned requests excepted, which start at
- * the run's beginning): 256 KiB is a run of 20 granules, whose last three nobody touches.
+ * the run's beginning): 256 KiB is a run of 17 granules.
  *
  *   run:  | colour | block ................ |      page-map word of the first granule: HK_PM_RUN
  *         base     base + colour

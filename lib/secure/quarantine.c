@@ -13,7 +13,7 @@
 #define NR_LARGE 4
 #define SMALL_MAX HK_KIB
 #define MEDIUM_MAX (64 * HK_KIB)
-#define LARGE_MAX HK_MIB
+#define LARGE_MAX (HK_MIB + HK_GRANULE) /* usable bytes of what holds 1 MiB and its colour */
 #define NR_EXPOSED 16
 #define SHARD_SLOTS (NR_SMALL + NR_MEDIUM + NR_LARGE + NR_EXPOSED)
 

@@ -35,14 +35,16 @@ static void teardown(void)
     fake_os_remove();
 }
 
-/* Granules of the class that serves n bytes: 1 to 8, then four classes per doubling. */
+/* Granules of the class that serves n bytes: 1 to 7, then four classes per doubling and one granule, up to 128. */
 static size_t class_granules(size_t n)
 {
-    size_t need = (n + HK_L25_COLOUR + G - 1) / G, step = 1;
+    size_t need = (n + HK_L25_COLOUR + G - 1) / G, step = 2;
 
-    while (8 * step < need)
+    if (need < 8)
+        return need;
+    while (8 * step < need - 1)
         step *= 2;
-    return hk_align_up(need, step);
+    return hk_min(hk_align_up(need - 1, step) + 1, 128);
 }
 
 static struct hk_run *must_alloc(struct hk_l25_cache *from, unsigned shard, size_t n, size_t align)
@@ -158,27 +160,27 @@ END_TEST
 
 START_TEST(freed_run_serves_the_next_request)
 {
-    struct hk_run *a = must_alloc(&cache, 0, RUN(20), 16), *b = must_alloc(&cache, 0, RUN(20), 16);
+    struct hk_run *a = must_alloc(&cache, 0, RUN(21), 16), *b = must_alloc(&cache, 0, RUN(21), 16);
 
     hk_l25_flush(&cache);
-    stamp(a->base, 20 * G, 7);
+    stamp(a->base, 21 * G, 7);
     kill_and_cache(&cache, 0, a);
     kill_and_cache(&cache, 0, b);
     ck_assert_uint_eq(nr_cached(), 2);
-    ck_assert_uint_eq(cache.granules, 40);
+    ck_assert_uint_eq(cache.granules, 42);
     ck_assert_ptr_eq(must_alloc(&cache, 0, RUN(19), 16), b); /* last in, first out */
-    ck_assert_ptr_eq(must_alloc(&cache, 0, RUN(20), 16), a);
+    ck_assert_ptr_eq(must_alloc(&cache, 0, RUN(21), 16), a);
     ck_assert(!a->zero);
-    ck_assert(is_stamped(a->base, 20 * G, 7)); /* with its pages */
+    ck_assert(is_stamped(a->base, 21 * G, 7)); /* with its pages */
     check_cache();
 }
 END_TEST
 
 START_TEST(pop_and_push_are_the_short_way)
 {
-    struct hk_run *run = must_alloc(NULL, 0, RUN(20), 16);
+    struct hk_run *run = must_alloc(NULL, 0, RUN(21), 16);
 
-    ck_assert_ptr_null(hk_l25_pop(&cache, RUN(20)));
+    ck_assert_ptr_null(hk_l25_pop(&cache, RUN(21)));
     ck_assert(hk_l25_kill(run));
     ck_assert(!hk_l25_has_room(&cache, run)); /* no slow call has been here */
     hk_l25_cache_run(&cache, 0, run);
@@ -188,16 +190,16 @@ START_TEST(pop_and_push_are_the_short_way)
     hk_l25_push(&cache, run);
     check_cache();
     run->start = run->base + HK_L25_COLOUR;
-    run->usable = RUN(20);
-    ck_assert_ptr_null(hk_l25_pop(&cache, RUN(20) + 1)); /* of the next class */
-    ck_assert_ptr_eq(hk_l25_pop(&cache, RUN(20)), run); /* with any colour */
+    run->usable = RUN(21);
+    ck_assert_ptr_null(hk_l25_pop(&cache, RUN(21) + 1)); /* of the next class */
+    ck_assert_ptr_eq(hk_l25_pop(&cache, RUN(21)), run); /* with any colour */
     ck_assert_uint_eq(run->state, HK_RUN_LIVE);
     ck_assert_uint_ne(hk_l25_uses(&cache), cache.uses_at_look);
     check_cache();
     hk_policy_builtin.l25_cap = 0;
     ck_assert(hk_l25_kill(run));
     hk_l25_cache_run(&cache, 0, run); /* hears of the policy */
-    ck_assert_uint_eq(hk_l25_shared_bytes(), 20 * G);
+    ck_assert_uint_eq(hk_l25_shared_bytes(), 21 * G);
     ck_assert(!hk_l25_has_room(&cache, run));
 }
 END_TEST
@@ -208,7 +210,7 @@ START_TEST(room_is_shared)
     struct hk_run *run[4];
 
     for (unsigned i = 0; i < 4; i++)
-        run[i] = must_alloc(NULL, 0, RUN(20), 16);
+        run[i] = must_alloc(NULL, 0, RUN(21), 16);
     ck_assert_uint_eq(hk_share_taken(), 0);
     for (unsigned i = 0; i < 3; i++) {
         ck_assert(hk_l25_kill(run[i]));
@@ -222,10 +224,10 @@ START_TEST(room_is_shared)
     ck_assert(hk_l25_kill(run[3]));
     hk_l25_cache_run(&cache, 0, run[3]);
     ck_assert_uint_eq(cache.granules + cache.room, 0);
-    ck_assert_uint_eq(hk_l25_shared_bytes(), 20 * G); /* to the shard */
+    ck_assert_uint_eq(hk_l25_shared_bytes(), 21 * G); /* to the shard */
     ck_assert_uint_eq(hk_share_taken(), HK_SHARE_BYTES - 31 * G);
     hk_share_set_budget(HK_SHARE_BYTES + G);
-    run[3] = must_alloc(&cache, 0, RUN(20), 16);
+    run[3] = must_alloc(&cache, 0, RUN(21), 16);
     ck_assert(hk_l25_kill(run[3]));
     hk_l25_cache_run(&cache, 0, run[3]);
     ck_assert_uint_eq(cache.room, 32);
@@ -270,14 +272,14 @@ START_TEST(cache_keeps_a_few_per_class_the_shard_the_rest)
     struct hk_run *run[8];
 
     for (int i = 0; i < 8; i++)
-        run[i] = must_alloc(NULL, 0, RUN(10), 16);
+        run[i] = must_alloc(NULL, 0, RUN(11), 16);
     for (int i = 0; i < 8; i++)
         kill_and_cache(&cache, 2, run[i]);
     ck_assert_uint_eq(nr_cached(), 4);
-    ck_assert_uint_eq(hk_l25_shared_bytes(), 4 * 10 * G);
+    ck_assert_uint_eq(hk_l25_shared_bytes(), 4 * 11 * G);
     check_cache();
     for (int i = 0; i < 8; i++) {
-        struct hk_run *again = must_alloc(&cache, 2, RUN(10), 16);
+        struct hk_run *again = must_alloc(&cache, 2, RUN(11), 16);
         bool known = false;
         for (int j = 0; j < 8; j++)
             known |= again == run[j];
@@ -327,16 +329,16 @@ START_TEST(larger_run_serves_up_to_wmax)
 {
     static const struct {
         unsigned wmax;
-        size_t largest; /* granules that may serve a request for 20: exactly */
-    } cases[] = {{1000, 20}, {1199, 20}, {1200, 24}, {1250, 24}, {1400, 28}, {2000, 40}};
+        size_t largest; /* granules that may serve a request for 21: exactly */
+    } cases[] = {{1000, 21}, {1190, 21}, {1191, 25}, {1250, 25}, {1400, 29}, {2000, 41}};
 
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         hk_policy_builtin.wmax_large = cases[i].wmax;
-        for (size_t granules = 20; granules <= 48; granules += 4) {
+        for (size_t granules = 21; granules <= 49; granules += 4) {
             struct hk_run *run = must_alloc(NULL, 0, RUN(granules), 16), *got;
             bool may = run->nr_granules <= cases[i].largest;
             kill_and_cache(i % 2 ? &cache : NULL, 0, run);
-            got = must_alloc(&cache, 0, RUN(20), 16);
+            got = must_alloc(&cache, 0, RUN(21), 16);
             ck_assert_msg((got == run) == may, "wmax %u, %zu granules", cases[i].wmax, granules);
             kill_and_cache(NULL, 0, got);
             hk_l25_flush(&cache);
@@ -360,6 +362,18 @@ START_TEST(cached_run_must_be_aligned_for_the_request)
 }
 END_TEST
 
+/* A size that is a multiple of an eighth of its power of two needs one granule for its colour, and no more. */
+START_TEST(round_sizes_waste_one_granule)
+{
+    for (size_t n = 8; n < 128; n *= 2)
+        for (size_t eighths = 8; eighths < 16; eighths += 2) {
+            struct hk_run *run = must_alloc(NULL, 0, n * eighths / 8 * G, 16);
+            ck_assert_uint_eq(run->nr_granules, n * eighths / 8 + 1);
+            kill_and_cache(NULL, 0, run);
+        }
+}
+END_TEST
+
 START_TEST(kill_twice)
 {
     struct hk_run *run = must_alloc(NULL, 0, RUN(5), 16);
@@ -377,18 +391,18 @@ END_TEST
 
 START_TEST(grows_into_free_neighbours_only)
 {
-    struct hk_run *run = must_alloc(NULL, 0, 10 * G, 64 * HK_KIB);
-    struct hk_run *wall = must_alloc(NULL, 0, 10 * G, 64 * HK_KIB);
+    struct hk_run *run = must_alloc(NULL, 0, 11 * G, 64 * HK_KIB);
+    struct hk_run *wall = must_alloc(NULL, 0, 11 * G, 64 * HK_KIB);
 
     stamp(run->base, 10 * G, 7);
     ck_assert_ptr_eq(wall->base, run->base + 12 * G);
     ck_assert(!hk_l25_resize(run, 13 * G));
-    ck_assert_uint_eq(run->nr_granules, 10);
+    ck_assert_uint_eq(run->nr_granules, 11);
     ck_assert(hk_l25_resize(run, 11 * G + 1));
     ck_assert_uint_eq(run->nr_granules, 12);
     ck_assert_uint_eq(hk_run_usable(run), 12 * G);
     ck_assert(is_stamped(run->base, 10 * G, 7));
-    ck_assert_uint_eq(hk_arena_used_bytes(), 22 * G);
+    ck_assert_uint_eq(hk_arena_used_bytes(), 23 * G);
     kill_and_cache(&cache, 0, wall);
     ck_assert(!hk_l25_resize(run, 13 * G)); /* cached is not free */
     hk_l25_flush(&cache);
@@ -400,15 +414,15 @@ END_TEST
 
 START_TEST(shrinks_when_half_is_unused)
 {
-    struct hk_run *run = must_alloc(NULL, 0, 64 * G, 64 * HK_KIB);
+    struct hk_run *run = must_alloc(NULL, 0, 65 * G, 64 * HK_KIB);
 
     stamp(run->base, 64 * G, 7);
     ck_assert(hk_l25_resize(run, 33 * G));
-    ck_assert_uint_eq(run->nr_granules, 64);
+    ck_assert_uint_eq(run->nr_granules, 65);
     ck_assert(hk_l25_resize(run, 20 * G - 5));
     ck_assert_uint_eq(run->nr_granules, 20);
     ck_assert_uint_eq(hk_arena_used_bytes(), 20 * G);
-    ck_assert_uint_eq(hk_arena_dirty_bytes(), 44 * G);
+    ck_assert_uint_eq(hk_arena_dirty_bytes(), 45 * G);
     ck_assert(is_stamped(run->base, 20 * G, 7));
     ck_assert_uint_eq(hk_pagemap_word(run->base + 20 * G), HK_PM_FREE);
     ck_assert(hk_l25_resize(run, 64 * G)); /* and back */
@@ -434,9 +448,9 @@ END_TEST
 
 START_TEST(resized_run_is_not_cached)
 {
-    struct hk_run *run = must_alloc(NULL, 0, RUN(10), 16);
+    struct hk_run *run = must_alloc(NULL, 0, RUN(11), 16);
 
-    ck_assert(hk_l25_resize(run, 10 * G + G / 2));
+    ck_assert(hk_l25_resize(run, 11 * G + G / 2));
     kill_and_cache(&cache, 0, run);
     ck_assert_uint_eq(nr_cached(), 0);
     ck_assert_uint_eq(hk_l25_shared_bytes(), 0);
@@ -539,18 +553,18 @@ START_TEST(flush_gives_all_to_the_arena)
     ck_assert_uint_eq(cache.granules, 0);
     ck_assert_uint_eq(hk_l25_uses(&cache), cache.uses_at_look);
     ck_assert_uint_eq(hk_arena_used_bytes(), 0);
-    ck_assert_uint_eq(hk_arena_dirty_bytes(), (5 + 6 + 7 + 8) * G); /* not the untouched ones */
+    ck_assert_uint_eq(hk_arena_dirty_bytes(), (5 + 6 + 7 + 9) * G); /* not the untouched ones */
 }
 END_TEST
 
 START_TEST(idle_shard_expires_at_the_second_call)
 {
-    kill_and_cache(NULL, 0, must_alloc(NULL, 0, RUN(20), 16));
+    kill_and_cache(NULL, 0, must_alloc(NULL, 0, RUN(21), 16));
     hk_l25_expire(false);
-    ck_assert_uint_eq(hk_l25_shared_bytes(), 20 * G);
-    kill_and_cache(NULL, 0, must_alloc(NULL, 0, RUN(20), 16)); /* used in between */
+    ck_assert_uint_eq(hk_l25_shared_bytes(), 21 * G);
+    kill_and_cache(NULL, 0, must_alloc(NULL, 0, RUN(21), 16)); /* used in between */
     hk_l25_expire(false);
-    ck_assert_uint_eq(hk_l25_shared_bytes(), 20 * G);
+    ck_assert_uint_eq(hk_l25_shared_bytes(), 21 * G);
     hk_l25_expire(false);
     ck_assert_uint_eq(hk_l25_shared_bytes(), 0);
     ck_assert_uint_eq(hk_arena_used_bytes(), 0);
@@ -746,6 +760,7 @@ int main(void)
     tcase_add_test(tc, every_alignment);
     tcase_add_test(tc, equal_buffers_start_at_different_offsets);
     tcase_add_test(tc, behind_the_fence_is_no_colour);
+    tcase_add_test(tc, round_sizes_waste_one_granule);
     tcase_add_test(tc, kill_twice);
     tcase_add_test(tc, room_is_shared);
 

@@ -137,16 +137,16 @@ END_TEST
 /* What has exactly the size from which blocks do not rest any more rests. */
 START_TEST(a_block_of_1_MiB_rests)
 {
-    size_t before = hk_secure_counters()->nr_resting, page = 4096;
-    char *p = hk_secure_alloc(self, HK_MIB - 16, page, false, SITE); /* the trailer; no colour at such an alignment */
+    size_t before = hk_secure_counters()->nr_resting, page = 4096, most = HK_MIB + HK_GRANULE;
+    char *p = hk_secure_alloc(self, most - 16, page, false, SITE); /* the trailer; no colour at such an alignment */
     struct hk_block b;
 
     ck_assert_int_eq(hk_ace_identify(p, &b), HK_BLOCK_LIVE);
-    ck_assert_uint_eq(b.usable, HK_MIB);
+    ck_assert_uint_eq(b.usable, most);
     put(p);
     ck_assert_uint_eq(hk_secure_counters()->nr_resting, before + 1);
-    ck_assert_uint_ge(hk_secure_counters()->resting_bytes, HK_MIB);
-    p = hk_secure_alloc(self, HK_MIB, page, false, SITE);
+    ck_assert_uint_ge(hk_secure_counters()->resting_bytes, most);
+    p = hk_secure_alloc(self, most, page, false, SITE);
     put(p);
     ck_assert_uint_eq(hk_secure_counters()->nr_resting, before + 1);
 }
