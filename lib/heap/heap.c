@@ -589,40 +589,54 @@ static unsigned same_owner(void *const *blocks, unsigned n, struct hk_heap **own
     return i;
 }
 
-/* Blocks of the heap's own slabs; it is locked. The caller counts them. */
-static void give_home(struct hk_heap *heap, unsigned class, void *const *batch, unsigned n, struct given *given)
+/* Where p lies if that is the heap's own, else NULL. Nothing of another heap's slab is read. */
+HK_INLINE struct hk_slab *own_slab(const struct hk_heap *heap, const void *p)
+{
+    const struct hk_pm_leaf *leaf = hk_pagemap_leaf((uintptr_t)p);
+    size_t i = hk_pagemap_index((uintptr_t)p);
+
+    return HK_LIKELY((hk_load_relaxed(&leaf->word[i]) & ~(HK_HEAP_ALIGN - 1)) == (uintptr_t)heap)
+               ? hk_load_relaxed(&leaf->desc[i])
+               : NULL;
+}
+
+/* The first is of another heap's slab: it and those behind it of the same are sent there. Returns how many. */
+static unsigned give_away(struct hk_heap *heap, unsigned class, void *const *batch, unsigned n, struct given *given)
+{
+    struct hk_heap *owner;
+    unsigned same = same_owner(batch, n, &owner);
+
+    hk_heap_send(heap, owner, class, batch, same);
+    given->nr_away += same;
+    return same;
+}
+
+/*
+ * Dead blocks of one class, out of every magazine, go back to their slabs, or to whoever owns those by now; gaps to nowhere. The
+ * heap is locked. The caller counts what comes home.
+ */
+static void give_batch(struct hk_heap *heap, unsigned class, void *const *batch, unsigned n, struct given *given)
 {
     const struct hk_size_class *sc = &hk_size_class[class];
     const struct hk_slab *current = heap->slabs[class].current, *last = NULL;
 
     for (unsigned i = 0; i < n; i++) {
-        struct hk_slab *slab = hk_slab_of(batch[i]);
+        struct hk_slab *slab;
+        if (HK_UNLIKELY(!batch[i])) {
+            heap->slabs[class].nr_gaps -= heap->slabs[class].nr_gaps > 0;
+            continue;
+        }
+        slab = own_slab(heap, batch[i]);
+        if (HK_UNLIKELY(!slab)) {
+            i += give_away(heap, class, batch + i, n - i, given) - 1;
+            continue;
+        }
         given->nr_pinned += slab != last && pins_slab(slab);
         last = slab;
         if (HK_UNLIKELY(!hk_slab_give_slot(slab, hk_size_slot(sc, (uintptr_t)batch[i] - slab->base))))
             stop_double_free(heap, slab, batch[i]);
         note_given(heap, slab, current);
-    }
-    given->nr_home += n;
-}
-
-/* Dead blocks of one class, out of every magazine, go back to their slabs, or to whoever owns those by now; gaps to nowhere. */
-static void give_batch(struct hk_heap *heap, unsigned class, void *const *batch, unsigned n, struct given *given)
-{
-    for (unsigned i = 0, same; i < n; i += same) {
-        struct hk_heap *owner;
-        same = 1;
-        if (HK_UNLIKELY(!batch[i])) {
-            heap->slabs[class].nr_gaps -= heap->slabs[class].nr_gaps > 0;
-            continue;
-        }
-        same = same_owner(batch + i, n - i, &owner);
-        if (HK_LIKELY(owner == heap)) {
-            give_home(heap, class, batch + i, same, given);
-        } else {
-            hk_heap_send(heap, owner, class, batch + i, same);
-            given->nr_away += same;
-        }
+        given->nr_home++;
     }
 }
 
