@@ -20,7 +20,7 @@ CHECKS = """ace/ace.c ace/ace_big.c ace/ace_loan.c entry/malloc.c heap/heap_inli
 guard/guard.c pagemap/pagemap.c pagemap/pagemap.h policy/policy.c secure/closed.c secure/quarantine.c secure/secure.c
 secure/trailer.c slab/slab.c sync/lock.c""".split()
 # Memory orders alone: the rest decides how much is cached, and when it goes, where another number is no fault.
-ORDERS = """arena/arena.c batch/batch.c bigcache/bigcache.c heap/heap.c heap/heap_park.c l25/l25.c meta/meta.c span/span.c
+ORDERS = """arena/arena.c batch/batch.c bigcache/bigcache.c heap/heap.c heap/heap_check.c heap/heap_park.c l25/l25.c meta/meta.c span/span.c
 thread/thread.c""".split()
 FILES = CHECKS + ORDERS
 # Such decisions in the files of the first list.
