@@ -282,12 +282,13 @@ void hk_heap_flush_all(struct hk_heap *heap);
  * self: the caller's heap or NULL. */
 void hk_heap_reclaim(struct hk_heap *self);
 
-/* Of a slab's word, which is at least HK_PM_KINDS. Relaxed: whoever has a sampled block was handed it. */
+/* Of any page-map word: does a sampled slab lie there? */
 HK_INLINE bool hk_heap_is_sampled_word(uintptr_t word)
 {
     return (word & (HK_HEAP_ALIGN - 1)) == HK_PM_SAMPLED && word >= HK_PM_KINDS;
 }
 
+/* Of a slab's word, and so at least HK_PM_KINDS. Relaxed: whoever has a sampled block was handed it. */
 HK_INLINE struct hk_heap *hk_heap_of_word(uintptr_t word)
 {
     return HK_UNLIKELY(hk_heap_is_sampled_word(word)) ? hk_load_relaxed(&hk_heap_sampled)
@@ -301,6 +302,7 @@ HK_INLINE unsigned hk_class_of_word(uintptr_t word)
                : (unsigned)((word & (HK_HEAP_ALIGN - 1)) / sizeof(struct hk_class_record)) - HK_FIRST_RECORD;
 }
 
+/* The word of the heap's slabs of a class: what the two above take apart. */
 uintptr_t hk_heap_word(const struct hk_heap *heap, unsigned class);
 
 /* All parcels ever, linked by next_ever, and the addresses where both lists begin. */
