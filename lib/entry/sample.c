@@ -245,13 +245,15 @@ static unsigned share_of_owed(const struct hk_sampling *s, unsigned class)
     return (s->owed[class] + 1u) / 2;
 }
 
-/* The sample is taken; the rest is for another. */
+/* The sample is taken; the rest is for another. What came back goes first: its block is the newest of the magazine. */
 static void pay(struct hk_heap *heap, unsigned class, uint64_t now_ns)
 {
     struct hk_sampling *s = &heap->sampling;
+    uint16_t *back = &heap->slabs[class].owed_back;
 
     if (s->owed[class] == 0)
         return;
+    *back = (uint16_t)(*back - hk_min(*back, share_of_owed(s, class)));
     s->owed[class] = (uint16_t)(s->owed[class] - share_of_owed(s, class));
     s->nr_owed -= s->owed[class] == 0;
     add_owed(s, class, count_block(s, class, mean_bytes()));
@@ -297,10 +299,13 @@ static void pass_on(struct hk_heap *heap, uintptr_t word, uint64_t weight_bytes,
 {
     unsigned class = hk_class_of_word(word);
     uint64_t mean = mean_bytes();
+    uint16_t owed;
 
     if (!heap || weight_bytes < mean || word < HK_PM_KINDS)
         return;
+    owed = heap->sampling.owed[class];
     add_owed(&heap->sampling, class, (uint32_t)hk_min(weight_bytes / mean, UINT16_MAX));
+    heap->slabs[class].owed_back = (uint16_t)(heap->slabs[class].owed_back + heap->sampling.owed[class] - owed);
     heap->sampling.spare_bytes += hk_size_class[class].size;
     if (has_credit(&heap->sampling, now_ns))
         want(heap, class, 0);

@@ -531,6 +531,7 @@ static void *fill_and_pop(struct hk_heap *heap, unsigned class)
     void **limit = open_gap(r, &heap->slabs[class]);
     void *p;
 
+    heap->slabs[class].owed_back = 0; /* what the magazine held has been handed out: their samples are due for good */
     hk_heap_drain_for(heap, class, DRAIN_BYTES);
     p = pop(r);
     if (p)
@@ -641,20 +642,22 @@ static void give_batch(struct hk_heap *heap, unsigned class, void *const *batch,
 }
 
 /*
- * n of `used` blocks leave the magazine, and with them their share of the samples that are due: when they return they are counted down
- * again. What does not divide is decided by chance.
+ * n of `used` blocks leave the magazine, and with them their share of what came back with them: when they return they are counted down
+ * again. What refills made due stays, for those blocks were handed out. What does not divide is decided by chance.
  */
 static void forget_owed(struct hk_heap *heap, unsigned class, unsigned n, unsigned used)
 {
     struct hk_sampling *s = &heap->sampling;
+    struct hk_class_slabs *cs = &heap->slabs[class];
     unsigned chance, forgotten;
     uint32_t mixed;
 
-    if (HK_LIKELY(s->owed[class] == 0) || used == 0)
+    if (HK_LIKELY(cs->owed_back == 0) || used == 0)
         return;
-    mixed = ((uint32_t)heap->stats.nr_flushes + heap->slabs[class].nr_free) * UINT32_C(2654435769); /* site.c, hash */
+    mixed = ((uint32_t)heap->stats.nr_flushes + cs->nr_free) * UINT32_C(2654435769); /* site.c, hash */
     chance = (unsigned)((uint64_t)mixed * used >> 32);
-    forgotten = (s->owed[class] * n + chance) / used;
+    forgotten = (cs->owed_back * n + chance) / used;
+    cs->owed_back = (uint16_t)(cs->owed_back - forgotten);
     s->spare_bytes -= hk_min(s->spare_bytes, (uint64_t)forgotten * hk_size_class[class].size);
     s->owed[class] = (uint16_t)(s->owed[class] - forgotten);
     if (s->owed[class])

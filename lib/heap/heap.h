@@ -85,6 +85,7 @@ struct hk_class_slabs {
     uint16_t cap_in_use;     /* what the limit stands for while the class is watched (hk_heap_flush_idle), else 0 */
     uint16_t nr_overflows;   /* blocks of parcels that the last drain gave to slabs for want of room; wraps */
     uint16_t nr_gaps;        /* slots at the bottom, in use, that hold no block (heap.c, "Gaps") */
+    uint16_t owed_back;      /* of sampling.owed: of samples that died, for blocks that the magazine still holds */
     /* Under the lock; read relaxed by the counters. Block counts wrap at 2^32. */
     uint32_t nr_slabs;       /* of this heap */
     uint32_t nr_free;        /* blocks that lie in them: sum of their nr_free */

@@ -126,7 +126,7 @@ static void drop_magazines(struct hk_heap *heap)
         struct hk_class_slabs *cs = &heap->slabs[c];
         void **bottom = cs->bottom;
         cs->bottom = NULL;
-        cs->cap_in_use = cs->nr_gaps = 0;
+        cs->cap_in_use = cs->nr_gaps = cs->owed_back = 0;
         if (bottom)
             hk_meta_free(bottom, (cs->cap + 1u) * sizeof(void *));
         cs->cap = 0;

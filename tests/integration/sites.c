@@ -652,6 +652,30 @@ static int ring_of_small_blocks(void)
     return PASS;
 }
 
+// More blocks at a time than the thread's caches hold, and more bytes a second than there may be samples: what refills made due
+// waits, and no flush between may lose it.
+static int bursts(void)
+{
+    static void *block[2000];
+    const double right = 300.0 * COUNT(block);
+    double seen;
+
+    with("HAKMEM_PROF_SAMPLE", "512K", "bursts");
+    for (int round = 0; round < 300; round++) {
+        for (size_t i = 0; i < COUNT(block); i++)
+            block[i] = site_a(3000);
+        for (size_t i = 0; i < COUNT(block); i++)
+            free(block[i]);
+    }
+    hak_site_t site = look_at(site_a);
+    seen = (double)site.allocs;
+    printf("# %.0f calls of %.0f, by %llu samples\n", seen, right, (unsigned long long)site.samples);
+    CHECK(seen > right * 0.88 && seen < right * 1.12); // 3433 intervals: 7 standard deviations
+    CHECK((double)site.total_bytes > right * 3000 * 0.88 && (double)site.total_bytes < right * 3000 * 1.12);
+    CHECK(site.live_bytes < 100 * 3000);
+    return PASS;
+}
+
 int main(int argc, char **argv)
 {
     static const struct test_case cases[] = {
@@ -667,6 +691,7 @@ int main(int argc, char **argv)
         {"data that is replaced", data_is_replaced, 60},
         {"data of many sizes that is replaced", data_of_many_sizes_is_replaced, 60},
         {"a ring replaced fast", ring_of_small_blocks, 60},
+        {"bursts", bursts, 60},
         {"another thread frees", another_thread_frees, 0},
         {"blocks outlive their thread", thread_ends_first, 30},
         {"a fork child goes on", child_goes_on, 0},
