@@ -82,16 +82,17 @@ static uint32_t count_events(struct hk_sampling *s, uint64_t mean)
 }
 
 /*
- * The intervals that end with a sample's own block, which is one more than refills brought; or it is in the place of one that died.
- * Apart from the countdown: down for each block and up for each end it would swing, and make other classes due.
+ * The intervals that end with a sample's own block, which is one more than refills brought; or it is in the place of one of its
+ * class that died. Apart from the countdown: down for each block and up for each end it would swing, and make other classes due.
  */
-static uint32_t count_block(struct hk_sampling *s, unsigned class, uint64_t mean)
+static uint32_t count_block(struct hk_heap *heap, unsigned class, uint64_t mean)
 {
-    uint64_t size = hk_size_class[class].size, replaced = hk_min(s->spare_bytes, size);
-
-    s->spare_bytes -= replaced;
-    s->countdown -= (int64_t)(size - replaced);
-    return s->countdown > 0 ? 0 : count_events(s, mean);
+    if (heap->detour && heap->detour->nr_spare[class] > 0) {
+        heap->detour->nr_spare[class]--;
+        return 0;
+    }
+    heap->sampling.countdown -= (int64_t)hk_size_class[class].size;
+    return heap->sampling.countdown > 0 ? 0 : count_events(&heap->sampling, mean);
 }
 
 static void start(struct hk_heap *heap)
@@ -256,7 +257,7 @@ static void pay(struct hk_heap *heap, unsigned class, uint64_t now_ns)
     *back = (uint16_t)(*back - hk_min(*back, share_of_owed(s, class)));
     s->owed[class] = (uint16_t)(s->owed[class] - share_of_owed(s, class));
     s->nr_owed -= s->owed[class] == 0;
-    add_owed(s, class, count_block(s, class, mean_bytes()));
+    add_owed(s, class, count_block(heap, class, mean_bytes()));
     if (s->owed[class] && has_credit(s, now_ns))
         want(heap, class, (unsigned)(hk_site_mix(now_ns) % MAX_SKIP));
     else
@@ -306,7 +307,8 @@ static void pass_on(struct hk_heap *heap, uintptr_t word, uint64_t weight_bytes,
     owed = heap->sampling.owed[class];
     add_owed(&heap->sampling, class, (uint32_t)hk_min(weight_bytes / mean, UINT16_MAX));
     heap->slabs[class].owed_back = (uint16_t)(heap->slabs[class].owed_back + heap->sampling.owed[class] - owed);
-    heap->sampling.spare_bytes += hk_size_class[class].size;
+    if (heap->detour && heap->detour->nr_spare[class] < UINT16_MAX)
+        heap->detour->nr_spare[class]++;
     if (has_credit(&heap->sampling, now_ns))
         want(heap, class, 0);
     resume(heap, now_ns);

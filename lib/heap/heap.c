@@ -658,7 +658,8 @@ static void forget_owed(struct hk_heap *heap, unsigned class, unsigned n, unsign
     chance = (unsigned)((uint64_t)mixed * used >> 32);
     forgotten = (cs->owed_back * n + chance) / used;
     cs->owed_back = (uint16_t)(cs->owed_back - forgotten);
-    s->spare_bytes -= hk_min(s->spare_bytes, (uint64_t)forgotten * hk_size_class[class].size);
+    if (heap->detour)
+        heap->detour->nr_spare[class] -= (uint16_t)hk_min(heap->detour->nr_spare[class], forgotten);
     s->owed[class] = (uint16_t)(s->owed[class] - forgotten);
     if (s->owed[class])
         return;

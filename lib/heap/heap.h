@@ -151,11 +151,16 @@ struct hk_sampling {
     uint8_t attention;   /* enum hk_attention bits, set by slow paths */
     bool searching;      /* for a call of any class: the thread's fast paths are off (hk_thread_leave) */
     uint8_t patience;    /* calls until the search gives the fast paths back */
-    uint64_t spare_bytes; /* of blocks of samples that died and whose place no other has taken */
     uint32_t credit;     /* so many samples may be taken, */
     uint64_t credit_ns;  /* as of then */
     uint8_t looks_off;   /* looks that pass without a search, after ones that found nothing: 0, 1, 3, ... 63 */
     uint8_t looks_left;  /* of those */
+};
+
+/* What only a heap that was ever sampled needs. */
+struct hk_detour {
+    uint16_t *offset;                 /* a copy of hk_class_offset, but for the diverted classes */
+    uint16_t nr_spare[HK_NR_CLASSES]; /* samples that died and whose place no other has taken */
 };
 
 struct hk_heap {
@@ -163,7 +168,7 @@ struct hk_heap {
      * Fast path. The low bits of a page-map word are the offset of a record. Of an enum hk_pm_kind they lead to one of the
      * first words, which read as a record say: magic 0, that no pointer passes, and limit <= cursor.
      */
-    const uint16_t *class_offset; /* hk_class_offset, or while a class is diverted own_offset */
+    const uint16_t *class_offset; /* hk_class_offset, or while a class is diverted the detour's */
     size_t max_fast;              /* requests up to this many bytes; 0 in the empty heap */
     uint64_t no_magic[HK_PM_KINDS >> HK_PM_KIND_SHIFT]; /* zeros */
     __attribute__((aligned(1 << HK_CLASS_RECORD_SHIFT))) struct hk_class_record record[HK_NR_CLASSES];
@@ -196,7 +201,7 @@ struct hk_heap {
     unsigned thread_id;            /* kernel's, for diagnostics */
     bool depot;  /* no thread's: the depot, or the sampled heap */
     struct hk_sampling sampling;
-    uint16_t *own_offset;          /* a copy of hk_class_offset, made when a class is first diverted; owner only */
+    struct hk_detour *detour;      /* owner only; NULL until a class is first diverted */
     uint16_t nr_diverted;          /* classes */
     bool orphan;                   /* its thread is in the parent; written by fork and hk_heap_inherit */
     /* Of those blocks, the one whose end is waited for (entry/large.c). */

@@ -21,30 +21,39 @@ bool hk_heap_is_diverted(const struct hk_heap *heap, unsigned class)
     size_t first;
 
     return heap->nr_diverted > 0 && class < HK_NR_SIZED_CLASSES && entries(class, &first) > 0 &&
-           heap->own_offset[first] == NOWHERE;
+           heap->detour->offset[first] == NOWHERE;
 }
 
-static bool own_offsets(struct hk_heap *heap)
+static bool has_detour(struct hk_heap *heap)
 {
-    if (!heap->own_offset) {
-        heap->own_offset = hk_meta_alloc(sizeof hk_class_offset);
-        if (heap->own_offset)
-            memcpy(heap->own_offset, hk_class_offset, sizeof hk_class_offset);
+    struct hk_detour *d;
+
+    if (heap->detour)
+        return true;
+    d = hk_meta_alloc(sizeof *d); /* zeros */
+    if (!d)
+        return false;
+    d->offset = hk_meta_alloc(sizeof hk_class_offset);
+    if (!d->offset) {
+        hk_meta_free(d, sizeof *d);
+        return false;
     }
-    return heap->own_offset;
+    memcpy(d->offset, hk_class_offset, sizeof hk_class_offset);
+    heap->detour = d;
+    return true;
 }
 
 void hk_heap_divert(struct hk_heap *heap, unsigned class)
 {
     size_t first, n;
 
-    if (class >= HK_NR_SIZED_CLASSES || hk_heap_is_diverted(heap, class) || !own_offsets(heap))
+    if (class >= HK_NR_SIZED_CLASSES || hk_heap_is_diverted(heap, class) || !has_detour(heap))
         return;
     n = entries(class, &first);
     for (size_t i = 0; i < n; i++)
-        heap->own_offset[first + i] = NOWHERE;
+        heap->detour->offset[first + i] = NOWHERE;
     heap->nr_diverted++;
-    heap->class_offset = heap->own_offset;
+    heap->class_offset = heap->detour->offset;
 }
 
 void hk_heap_restore(struct hk_heap *heap, unsigned class)
@@ -54,7 +63,7 @@ void hk_heap_restore(struct hk_heap *heap, unsigned class)
     if (!hk_heap_is_diverted(heap, class))
         return;
     n = entries(class, &first);
-    memcpy(heap->own_offset + first, hk_class_offset + first, n * sizeof *hk_class_offset);
+    memcpy(heap->detour->offset + first, hk_class_offset + first, n * sizeof *hk_class_offset);
     if (--heap->nr_diverted == 0)
         heap->class_offset = hk_class_offset;
 }

@@ -382,6 +382,32 @@ static int lists_that_grow(void)
     return PASS;
 }
 
+// The same by large steps: what circulates below does not take the estimates of what stays above.
+static int buffers_that_grow(void)
+{
+    static void *buffer[500];
+    const double truth = COUNT(buffer) * 60000.0, truth_total = COUNT(buffer) * 210000.0;
+    double live, total;
+
+    with("HAKMEM_PROF_SAMPLE", "64K", "buffers that grow");
+    for (size_t i = 0; i < COUNT(buffer); i++) {
+        grown_list = site_a(10000);
+        for (size_t size = 20000; size <= 60000; size += 10000)
+            grown_list = grow_list(size);
+        buffer[i] = grown_list;
+        wait_ms(1); // a program that writes to its data takes its time
+    }
+    live = (double)(look_at(grow_list).live_bytes + look_at(site_a).live_bytes);
+    total = (double)(look_at(grow_list).total_bytes + look_at(site_a).total_bytes);
+    printf("# %.1f MB live, %.1f by the profile; %.1f of %.1f in all\n", truth / 1e6, live / 1e6, total / 1e6, truth_total / 1e6);
+    CHECK(live > truth * 0.75 && live < truth * 1.3); // some 480 samples: 6 standard deviations
+    CHECK(total < truth_total * 1.3);                 // below the top only the first passes are counted
+    for (size_t i = 0; i < COUNT(buffer); i++)
+        free(buffer[i]);
+    CHECK((double)(look_at(grow_list).live_bytes + look_at(site_a).live_bytes) < truth * 0.1);
+    return PASS;
+}
+
 // All but e^-rounds of the blocks are replaced by site_b's, each where one was freed: no refill tells of them.
 static int replaced(size_t (*size)(uint64_t *seed), size_t n)
 {
@@ -688,6 +714,7 @@ int main(int argc, char **argv)
         {"double and interior frees of sampled blocks", misuse, 60},
         {"growth by realloc", growth, 0},
         {"lists that grow", lists_that_grow, 0},
+        {"buffers that grow", buffers_that_grow, 0},
         {"data that is replaced", data_is_replaced, 60},
         {"data of many sizes that is replaced", data_of_many_sizes_is_replaced, 60},
         {"a ring replaced fast", ring_of_small_blocks, 60},

@@ -1591,7 +1591,7 @@ START_TEST(a_diverted_class_is_allocated_slowly)
         hk_heap_divert(heap[0], c); /* twice is once */
         ck_assert(hk_heap_is_diverted(heap[0], c) && heap[0]->nr_diverted == 1);
         ck_assert(!hk_heap_alloc_fast(least) && !hk_heap_alloc_fast(most));
-        ck_assert(c == 0 || heap[0]->own_offset[(least - 2) / 16] == hk_class_offset[(least - 2) / 16]); /* its neighbour's */
+        ck_assert(c == 0 || heap[0]->detour->offset[(least - 2) / 16] == hk_class_offset[(least - 2) / 16]); /* its neighbour's */
         p = get(most); /* as ever, from the same magazine */
         ck_assert(p && free_fast(p));
         hk_heap_restore(heap[0], c);
@@ -1601,7 +1601,7 @@ START_TEST(a_diverted_class_is_allocated_slowly)
     }
     hk_heap_divert(heap[0], HK_FIRST_ALIGNED_CLASS); /* malloc asks for none of these */
     ck_assert_uint_eq(heap[0]->nr_diverted, 0);
-    ck_assert_mem_eq(heap[0]->own_offset, hk_class_offset, sizeof hk_class_offset);
+    ck_assert_mem_eq(heap[0]->detour->offset, hk_class_offset, sizeof hk_class_offset);
     check_all();
 }
 END_TEST
@@ -1639,10 +1639,11 @@ START_TEST(samples_owed_leave_with_the_blocks)
     make_heaps(1);
     s = &heap[0]->sampling;
     get_many(100, 200);
-    s->owed[class] = 1000;
+    s->owed[class] = heap[0]->slabs[class].owed_back = 1000;
     s->nr_owed = 1;
     hk_heap_divert(heap[0], class);
     overflow(100);
+    ck_assert_uint_eq(s->owed[class], heap[0]->slabs[class].owed_back);
     ck_assert_uint_ge(s->owed[class], 400); /* half of it, and the block that did not fit */
     ck_assert_uint_le(s->owed[class], 600);
     ck_assert(s->nr_owed == 1 && hk_heap_is_diverted(heap[0], class));
@@ -1651,15 +1652,38 @@ START_TEST(samples_owed_leave_with_the_blocks)
 
     for (unsigned round = 0; round < 200; round++) { /* of one it is a matter of chance */
         get_many(100, 200);
-        s->owed[class] = 1;
+        s->owed[class] = heap[0]->slabs[class].owed_back = 1;
         s->nr_owed = 1;
         overflow(100);
         sum += s->owed[class];
-        s->owed[class] = s->nr_owed = 0;
+        s->owed[class] = s->nr_owed = heap[0]->slabs[class].owed_back = 0;
         hk_heap_flush_all(heap[0]);
     }
     ck_assert_uint_ge(sum, 50);
     ck_assert_uint_le(sum, 150);
+}
+END_TEST
+
+/* What a refill made due was handed out, and so has been what came back before a refill. */
+START_TEST(samples_owed_for_blocks_in_use_stay)
+{
+    unsigned class = hk_size_to_class(100);
+    struct hk_sampling *s;
+
+    make_heaps(1);
+    s = &heap[0]->sampling;
+    get_many(100, 200);
+    s->owed[class] = 1000;
+    heap[0]->slabs[class].owed_back = 10;
+    s->nr_owed = 1;
+    overflow(100);
+    ck_assert_uint_ge(s->owed[class], 990);
+    ck_assert_uint_lt(heap[0]->slabs[class].owed_back, 10);
+    heap[0]->slabs[class].owed_back = 300;
+    get_many(100, 2000); /* refills on the way */
+    ck_assert_uint_eq(heap[0]->slabs[class].owed_back, 0);
+    hk_heap_flush_all(heap[0]);
+    ck_assert_uint_ge(s->owed[class], 990);
 }
 END_TEST
 
@@ -2263,6 +2287,7 @@ int main(void)
     tcase_add_test(tc, a_diverted_class_is_allocated_slowly);
     tcase_add_test(tc, a_parked_heap_diverts_nothing);
     tcase_add_test(tc, samples_owed_leave_with_the_blocks);
+    tcase_add_test(tc, samples_owed_for_blocks_in_use_stay);
     tcase_add_test(tc, heap_blocks_freed_without_a_heap);
 
     tc = new_case(suite, "refusals", setup, teardown);
