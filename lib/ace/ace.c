@@ -570,7 +570,7 @@ size_t hk_ace_usable(const void *p, const void *site)
 
 static bool keeps_big(size_t usable, size_t n)
 {
-    return n <= usable && n > usable / 2 + HK_GRANULE;
+    return n <= usable && (n > usable / 2 + HK_GRANULE || (usable - n < 2 * HK_GRANULE && n > usable / 4));
 }
 
 bool hk_ace_keeps(const void *p, size_t n)
@@ -597,7 +597,7 @@ static bool resize_block(struct hk_block *b, size_t n)
         return false;
     if (b->word >= HK_PM_KINDS || b->word == HK_PM_GUARD)
         return hk_ace_keeps_small(b->usable, n);
-    if (n <= HK_FAST_MAX / 2 || b->word == HK_PM_LOOSE)
+    if ((n <= HK_FAST_MAX / 2 && n <= b->usable) || b->word == HK_PM_LOOSE)
         return n <= b->usable && b->word == HK_PM_LOOSE; /* else: shrunk out of its tier */
     if (b->word == HK_PM_RUN)
         return n <= HK_ARENA_MAX && hk_l25_resize(b->desc, n);
@@ -634,6 +634,39 @@ static void *alloc_to_grow(struct hk_heap *heap, size_t n, const void *site)
     if (!p && n <= HK_MIB)
         p = hk_ace_alloc(heap, n + n / 2, 16, false, site);
     return p;
+}
+
+#define NR_MOVED_SHIFT 6
+
+/* The last small blocks that realloc moved. By any thread, relaxed: a stale one costs a block a better place than it needs. */
+static const void *moved_last[1u << NR_MOVED_SHIFT];
+
+static const void **moved_slot(const void *p)
+{
+    return &moved_last[(uint32_t)((uintptr_t)p >> 12) * UINT32_C(2654435769) >> (32 - NR_MOVED_SHIFT)]; /* site.c, hash */
+}
+
+void hk_ace_note_moved(const void *p, size_t n)
+{
+    if (n > HK_ACE_GROW_MIN && n <= HK_FAST_MAX)
+        hk_store_relaxed(moved_slot(p), p);
+}
+
+void *hk_ace_regrow(struct hk_heap *heap, void *p, size_t n, const void *site)
+{
+    struct hk_block b;
+    struct hk_run *run;
+
+    if (n <= 2 * HK_ACE_GROW_MIN || n > HK_FAST_MAX || hk_load_relaxed(moved_slot(p)) != p ||
+        hk_ace_identify(p, &b) != HK_BLOCK_LIVE || b.word < HK_PM_KINDS || n <= b.usable)
+        return NULL;
+    run = hk_l25_alloc_roomy(n);
+    if (!run)
+        return NULL;
+    run->site = site;
+    memcpy(hk_run_start(run), p, b.usable);
+    hk_ace_free(heap, p, site);
+    return hk_run_start(run);
 }
 
 bool hk_ace_resize(struct hk_heap *heap, void *p, size_t n, const void *site)
@@ -678,6 +711,7 @@ void *hk_ace_realloc(struct hk_heap *heap, void *p, size_t n, const void *site)
         moved = hk_ace_alloc(heap, n, 16, false, site);
     if (!moved)
         return n <= b.usable ? p : NULL; /* a shrink never fails */
+    hk_ace_note_moved(moved, n);
     memcpy(moved, p, hk_min(n, b.usable));
     hk_ace_free(heap, p, site);
     return moved;

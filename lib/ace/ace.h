@@ -57,6 +57,14 @@ HK_INLINE bool hk_ace_keeps_small(size_t usable, size_t n)
 {
     return n - 1 < usable && (usable <= 64 || n > usable / 2);
 }
+/* A realloc of p != NULL to n moved it; which has to come by here from HK_ACE_GROW_MIN on. p: where it is now. */
+#define HK_ACE_GROW_MIN (8 * HK_KIB)
+void hk_ace_note_moved(const void *p, size_t n);
+/*
+ * realloc of a block that was one of the last to move: to a run of up to 64 KiB, where it can go on in place. NULL: p is no
+ * such block, or need not grow, or there is no such place.
+ */
+void *hk_ace_regrow(struct hk_heap *heap, void *p, size_t n, const void *site);
 /* realloc for p != NULL, n > 0. NULL: the old block is untouched. */
 void *hk_ace_realloc(struct hk_heap *heap, void *p, size_t n, const void *site);
 size_t hk_ace_usable(const void *p, const void *site);

@@ -374,6 +374,7 @@ static void *realloc_with_sample(struct hk_heap *heap, void *p, size_t n, const 
     if (sampled)
         hk_entry_sample_resized(heap, p, n, moved != p);
     if (moved != p) {
+        hk_ace_note_moved(moved, n);
         memcpy(moved, p, hk_min(n, usable));
         hk_ace_free(heap, p, site);
     }
@@ -391,6 +392,11 @@ static void *realloc_inside(void *p, size_t n, const void *site)
     }
     if (HK_UNLIKELY(hk_config.secure))
         return hk_secure_realloc(heap, p, n, site);
+    moved = is_followed(p) ? NULL : hk_ace_regrow(heap, p, n, site);
+    if (moved) {
+        hk_entry_note_large(heap, moved, n, site); /* as if it had begun up there */
+        return moved;
+    }
     if (HK_UNLIKELY(heap && n <= HK_FAST_MAX && (heap->sampling.searching || heap->sampling.nr_owed)) ||
         HK_UNLIKELY(is_followed(p)))
         return realloc_with_sample(heap, p, n, site);
@@ -468,7 +474,7 @@ HK_INLINE void *realloc_fast(void *p, size_t n, const void *site)
         return realloc_other(p, n, site);
     if (hk_ace_keeps_small(size, n))
         return p;
-    fresh = hk_heap_alloc_fast(n);
+    fresh = HK_LIKELY(!p || n <= HK_ACE_GROW_MIN) ? hk_heap_alloc_fast(n) : NULL;
     if (HK_UNLIKELY(!fresh))
         return realloc_at(p, n, site);
     return p ? move_small(fresh, p, hk_min(n, size)) : fresh;

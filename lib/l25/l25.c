@@ -56,17 +56,23 @@ static void set_colour(struct hk_run *run, size_t colour)
     run->usable = run->nr_granules * HK_GRANULE - colour;
 }
 
+static size_t granules_for(size_t n, size_t colour)
+{
+    return (n + colour + HK_GRANULE - 1) / HK_GRANULE;
+}
+
 /* base NULL: nothing could be had. */
-static struct hk_run *finish_run(struct hk_run *run, char *base, unsigned class, bool zero)
+static struct hk_run *finish_run(struct hk_run *run, char *base, size_t nr_granules, unsigned class, bool zero)
 {
     if (!base) {
         hk_meta_free(run, sizeof *run);
         return NULL;
     }
     run->base = base;
-    run->nr_granules = hk_l25_class_granules[class];
+    run->nr_granules = (uint32_t)nr_granules;
     set_colour(run, 0);
-    run->class = run->made_as = (uint8_t)class;
+    run->made_as = (uint8_t)class;
+    run->class = nr_granules == hk_l25_class_granules[class] ? run->made_as : HK_L25_NO_CLASS;
     run->zero = zero;
     run->followed = 0;
     hk_trace(HK_TRACE_RUN, class, (uintptr_t)base);
@@ -85,7 +91,7 @@ static struct hk_run *new_run(unsigned class, size_t align)
     if (!run)
         return NULL;
     base = hk_arena_acquire(hk_l25_class_granules[class], hk_max(align / HK_GRANULE, 1), &zero);
-    return finish_run(run, base, class, zero);
+    return finish_run(run, base, hk_l25_class_granules[class], class, zero);
 }
 
 static void count_gone(const struct hk_run *run)
@@ -283,15 +289,17 @@ struct hk_run *hk_l25_alloc(struct hk_l25_cache *cache, unsigned shard, size_t n
     return run;
 }
 
+/* Below the smallest class no more than it needs, as if it had been resized. */
 struct hk_run *hk_l25_alloc_roomy(size_t n)
 {
     unsigned class = hk_l25_class(n);
+    size_t nr_granules = n <= HK_FAST_MAX ? granules_for(n, HK_L25_COLOUR) : hk_l25_class_granules[class];
     struct hk_run *run = hk_meta_alloc(sizeof *run);
     bool zero = false;
 
     if (!run)
         return NULL;
-    run = finish_run(run, hk_arena_acquire_roomy(hk_l25_class_granules[class], &zero), class, zero);
+    run = finish_run(run, hk_arena_acquire_roomy(nr_granules, &zero), nr_granules, class, zero);
     if (run)
         make_live(run, n, 16);
     return run;
@@ -346,7 +354,7 @@ void hk_l25_unfollow(struct hk_run *run)
 bool hk_l25_resize(struct hk_run *run, size_t n)
 {
     size_t colour = (size_t)(run->start - run->base);
-    size_t need = (n + colour + HK_GRANULE - 1) / HK_GRANULE;
+    size_t need = granules_for(n, colour);
     size_t have = run->nr_granules;
     bool zero;
 

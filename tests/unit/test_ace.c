@@ -669,6 +669,43 @@ START_TEST(growth_moves_seldom)
 }
 END_TEST
 
+/* Of up to 64 KiB: the second move is to a run, whose tail is not touched; one that grows once stays in its class. */
+START_TEST(small_blocks_that_grow_again)
+{
+    char *p = get(10000), *q = hk_ace_realloc(self, p, 20000, SITE), *r;
+    unsigned nr_moves = 0;
+
+    ck_assert(!hk_ace_is_large(q));
+    ck_assert_ptr_null(hk_ace_regrow(self, q, 15000, SITE));
+    ck_assert_ptr_null(hk_ace_regrow(self, q, 65 * HK_KIB, SITE));
+    fill(q, 20000, 1);
+    r = hk_ace_regrow(self, q, 30000, SITE);
+    ck_assert_ptr_nonnull(r);
+    ck_assert(hk_ace_is_large(r));
+    must_hold(r, 20000, 20000, 1);
+    ck_assert_uint_lt(hk_ace_usable(r, SITE), 64 * HK_KIB);
+    for (size_t n = 31000; n < 500000; n += 1000, r = q) {
+        q = hk_ace_regrow(self, r, n, SITE);
+        if (!q)
+            q = hk_ace_realloc(self, r, n, SITE);
+        nr_moves += q != r;
+    }
+    ck_assert_uint_le(nr_moves, 4); /* by classes it is 8 up to 64 KiB alone */
+    must_hold(r, 20000, 20000, 1);
+    put(r);
+
+    p = hk_ace_realloc(self, get(17000), 25000, SITE);
+    put(get(300)); /* other blocks between do no harm */
+    ck_assert_ptr_null(hk_ace_regrow(self, get(25000), 40000, SITE)); /* was never moved */
+    r = hk_ace_regrow(self, p, 40000, SITE);
+    ck_assert_ptr_nonnull(r);
+    ck_assert_ptr_null(hk_ace_regrow(self, r, 60000, SITE));
+    ck_assert(hk_ace_keeps(r, 35000) && !hk_ace_keeps(r, 9000));
+    p = hk_ace_realloc(self, r, 9000, SITE); /* and back into the classes */
+    ck_assert(!hk_ace_is_large(p));
+}
+END_TEST
+
 START_TEST(blocks_that_fit_are_kept_at_a_glance)
 {
     static const size_t sizes[] = {300000, BIG, HUGE};
@@ -2145,6 +2182,7 @@ int main(void)
     tcase_add_test(tc, runs_grow_and_shrink_in_place);
     tcase_add_loop_test(tc, what_shrinks_lets_go, 0, 2);
     tcase_add_test(tc, growth_moves_seldom);
+    tcase_add_test(tc, small_blocks_that_grow_again);
     tcase_add_test(tc, blocks_that_fit_are_kept_at_a_glance);
     tcase_add_test(tc, big_blocks_grow_in_place_without_a_copy);
     tcase_add_test(tc, mappings_grow_in_place_without_a_copy);
