@@ -39,6 +39,7 @@
 #define USUAL_MEAN (512 * HK_KIB)
 #define SAMPLE_NS 250000 /* of that mean a sample so often per thread, on average, */
 #define MAX_CREDIT 128   /* and so many in a row: some 3,000 instructions each, half a percent of the time at most */
+#define REFUSALS 16
 #define FAR 64 /* means overdue from which the number of samples is its expectation */
 
 /* After `skip` others the next block of the class is a sample. */
@@ -105,30 +106,39 @@ static void start(struct hk_heap *heap)
 }
 
 /* Time gives credit, more where a denser profile was asked for. */
-static bool has_credit(struct hk_sampling *s, uint64_t now_ns)
+static void earn(struct hk_sampling *s, uint64_t now_ns)
 {
     uint64_t density = hk_max(USUAL_MEAN / mean_bytes(), 1), each_ns = SAMPLE_NS / density + 1;
     uint64_t passed_ns = now_ns - s->credit_ns;
 
-    if (passed_ns >= each_ns) {
-        s->credit = (uint32_t)hk_min(s->credit + passed_ns / each_ns, MAX_CREDIT * density);
-        s->credit_ns = now_ns - passed_ns % each_ns;
-    }
-    return s->credit > 0 && s->credit--;
+    if (passed_ns < each_ns)
+        return;
+    s->credit = (uint32_t)hk_min(s->credit + passed_ns / each_ns, MAX_CREDIT * density);
+    s->credit_ns = now_ns - passed_ns % each_ns;
+}
+
+/* Where there is none, one call in so many looks at the clock: in a program that is short of it every slow path comes here. */
+static bool has_credit(struct hk_sampling *s)
+{
+    if (s->credit == 0 && s->nr_refused++ % REFUSALS == 0)
+        earn(s, hk_os_fine_ns());
+    return s->credit > 0;
 }
 
 /* What had to wait. Whose turn it is is a matter of chance, so that no class waits for ever. */
-static void resume(struct hk_heap *heap, uint64_t now_ns)
+static void resume(struct hk_heap *heap)
 {
     struct hk_sampling *s = &heap->sampling;
-    unsigned first = (unsigned)(hk_site_mix(now_ns) % HK_NR_SIZED_CLASSES);
+    unsigned first;
 
-    for (unsigned i = 0; s->nr_owed > heap->nr_diverted && i < HK_NR_SIZED_CLASSES; i++) {
+    if (HK_LIKELY(s->nr_owed <= heap->nr_diverted) || !has_credit(s))
+        return;
+    first = (unsigned)(hk_site_mix(s->credit_ns + s->credit) % HK_NR_SIZED_CLASSES);
+    for (unsigned i = 0; s->credit > 0 && i < HK_NR_SIZED_CLASSES; i++) {
         unsigned c = (first + i) % HK_NR_SIZED_CLASSES;
         if (s->owed[c] == 0 || hk_heap_is_diverted(heap, c))
             continue;
-        if (!has_credit(s, now_ns))
-            return;
+        s->credit--;
         hk_heap_divert(heap, c);
     }
 }
@@ -147,8 +157,10 @@ static void note_due(struct hk_heap *heap)
     if (nr_events == 0)
         return;
     add_owed(s, s->due_class, nr_events); /* and skip without a step of the generator: one seed, one stream of intervals */
-    if (has_credit(s, hk_os_fine_ns()))
+    if (has_credit(s)) {
+        s->credit--;
         want(heap, s->due_class, (unsigned)(hk_site_mix(~s->random) % range));
+    }
 }
 
 /* The clock chooses which call: the stream of the seed stays as it is. */
@@ -177,8 +189,7 @@ void hk_entry_sample_attend(struct hk_heap *heap)
         note_due(heap);
     else if (hk_config.prof && s->random && !s->searching)
         note_look(heap);
-    if (HK_UNLIKELY(s->nr_owed > heap->nr_diverted))
-        resume(heap, hk_os_fine_ns());
+    resume(heap);
 }
 
 void hk_entry_sample_passes(struct hk_heap *heap)
@@ -258,10 +269,12 @@ static void pay(struct hk_heap *heap, unsigned class, uint64_t now_ns)
     s->owed[class] = (uint16_t)(s->owed[class] - share_of_owed(s, class));
     s->nr_owed -= s->owed[class] == 0;
     add_owed(s, class, count_block(heap, class, mean_bytes()));
-    if (s->owed[class] && has_credit(s, now_ns))
-        want(heap, class, (unsigned)(hk_site_mix(now_ns) % MAX_SKIP));
-    else
+    if (s->owed[class] == 0 || !has_credit(s)) {
         hk_heap_restore(heap, class);
+        return;
+    }
+    s->credit--;
+    want(heap, class, (unsigned)(hk_site_mix(now_ns) % MAX_SKIP));
 }
 
 HK_NOINLINE void *hk_entry_sample_alloc(struct hk_heap *heap, size_t n, size_t align, bool zero,
@@ -296,7 +309,7 @@ HK_NOINLINE void *hk_entry_sample_alloc(struct hk_heap *heap, size_t n, size_t a
 }
 
 /* A sample ends, at a block of `word`. */
-static void pass_on(struct hk_heap *heap, uintptr_t word, uint64_t weight_bytes, uint64_t now_ns)
+static void pass_on(struct hk_heap *heap, uintptr_t word, uint64_t weight_bytes)
 {
     unsigned class = hk_class_of_word(word);
     uint64_t mean = mean_bytes();
@@ -309,9 +322,11 @@ static void pass_on(struct hk_heap *heap, uintptr_t word, uint64_t weight_bytes,
     heap->slabs[class].owed_back = (uint16_t)(heap->slabs[class].owed_back + heap->sampling.owed[class] - owed);
     if (heap->detour && heap->detour->nr_spare[class] < UINT16_MAX)
         heap->detour->nr_spare[class]++;
-    if (has_credit(&heap->sampling, now_ns))
+    if (has_credit(&heap->sampling)) {
+        heap->sampling.credit--;
         want(heap, class, 0);
-    resume(heap, now_ns);
+    }
+    resume(heap);
 }
 
 void hk_entry_sample_freed(struct hk_heap *heap, const void *p)
@@ -319,7 +334,7 @@ void hk_entry_sample_freed(struct hk_heap *heap, const void *p)
     uint64_t now_ns = hk_os_fine_ns();
 
     tell_probe_end(p);
-    pass_on(heap, hk_pagemap_word(p), hk_site_sample_freed(p, hk_entry_owner_number(heap), now_ns), now_ns);
+    pass_on(heap, hk_pagemap_word(p), hk_site_sample_freed(p, hk_entry_owner_number(heap), now_ns));
 }
 
 void hk_entry_sample_resized(struct hk_heap *heap, const void *p, size_t n, bool moves)
@@ -328,5 +343,5 @@ void hk_entry_sample_resized(struct hk_heap *heap, const void *p, size_t n, bool
 
     if (moves)
         tell_probe_end(p);
-    pass_on(heap, hk_pagemap_word(p), hk_site_sample_resized(p, n, moves, hk_entry_owner_number(heap), now_ns), now_ns);
+    pass_on(heap, hk_pagemap_word(p), hk_site_sample_resized(p, n, moves, hk_entry_owner_number(heap), now_ns));
 }

@@ -151,6 +151,7 @@ struct hk_sampling {
     uint8_t attention;   /* enum hk_attention bits, set by slow paths */
     bool searching;      /* for a call of any class: the thread's fast paths are off (hk_thread_leave) */
     uint8_t patience;    /* calls until the search gives the fast paths back */
+    uint8_t nr_refused;  /* calls that found no credit; wraps */
     uint32_t credit;     /* so many samples may be taken, */
     uint64_t credit_ns;  /* as of then */
     uint8_t looks_off;   /* looks that pass without a search, after ones that found nothing: 0, 1, 3, ... 63 */

@@ -401,7 +401,7 @@ static int buffers_that_grow(void)
     total = (double)(look_at(grow_list).total_bytes + look_at(site_a).total_bytes);
     printf("# %.1f MB live, %.1f by the profile; %.1f of %.1f in all\n", truth / 1e6, live / 1e6, total / 1e6, truth_total / 1e6);
     CHECK(live > truth * 0.75 && live < truth * 1.3); // some 480 samples: 6 standard deviations
-    CHECK(total < truth_total * 1.3);                 // below the top only the first passes are counted
+    CHECK(total < truth_total * 4); // below the top the one block that circulates stands for all that a refill took
     for (size_t i = 0; i < COUNT(buffer); i++)
         free(buffer[i]);
     CHECK((double)(look_at(grow_list).live_bytes + look_at(site_a).live_bytes) < truth * 0.1);
