@@ -157,6 +157,7 @@ check "--color" 0 "$(printf '\033')\[1m" "$tool" show "$target" --color
 check "list" 0 "^ *$target +target +balanced" "$tool" list
 check "config" 0 "^  mode +balanced +default" "$tool" config "$target"
 check "why: the policy" 0 "purge_delay_ns +300.0ms" "$tool" why "$target"
+check "why: rows that say nothing are counted" 0 "^  [1-9][0-9]* rows are empty" "$tool" why "$target"
 check "hist: a bar" 0 "####" "$tool" hist "$target"
 check "top, twice" 0 "$target target" "$tool" top "$target" --count 2 -n 0.1
 "$tool" top "$target" --count 2 -n 0.1 --json >"$work/top.json"

@@ -52,23 +52,46 @@ static void field_text(const struct table *t, uint32_t row, const struct hak_sta
         snprintf(text, bytes, "%" PRIu64, table_value(t, row, f));
 }
 
+static bool is_empty(const struct table *t, uint32_t row)
+{
+    for (uint32_t i = 0; i < t->nr_fields; i++)
+        if (t->fields[i].bytes > 8 || table_value(t, row, &t->fields[i]) != 0)
+            return false;
+    return true;
+}
+
+static void print_row(const struct table *t, uint32_t row)
+{
+    char text[128], field[sizeof t->fields->name];
+
+    for (uint32_t i = 0; i < t->nr_fields; i++) {
+        field_text(t, row, &t->fields[i], text, sizeof text);
+        clean_text(t->fields[i].name, sizeof field, field, sizeof field);
+        if (t->nr_rows == 1)
+            printf("  %-24s %s\n", field, text);
+        else
+            printf("  %s %s%s", field, text, i + 1 == t->nr_fields ? "\n" : "");
+    }
+}
+
+/* Of many rows those that say something. */
 static void print_table(const struct table *t)
 {
-    char text[128], name[sizeof t->name], field[sizeof t->fields->name];
+    char name[sizeof t->name];
+    uint32_t nr_shown = 0, nr_empty = 0;
 
     printf("\n%s%s%s\n", bold(), clean_text(t->name, sizeof t->name, name, sizeof name), plain());
-    for (uint32_t row = 0; row < t->nr_rows && row < MAX_SHOWN_ROWS; row++)
-        for (uint32_t i = 0; i < t->nr_fields; i++) {
-            field_text(t, row, &t->fields[i], text, sizeof text);
-            clean_text(t->fields[i].name, sizeof field, field, sizeof field);
-            if (t->nr_rows == 1)
-                printf("  %-24s %s\n", field, text);
-            else
-                printf("%s%s %s%s", i ? "  " : "  ", field, text,
-                       i + 1 == t->nr_fields ? "\n" : "");
+    for (uint32_t row = 0; row < t->nr_rows; row++)
+        if (t->nr_rows > 1 && is_empty(t, row)) {
+            nr_empty++;
+        } else if (nr_shown < MAX_SHOWN_ROWS) {
+            print_row(t, row);
+            nr_shown++;
         }
-    if (t->nr_rows > MAX_SHOWN_ROWS)
-        printf("  ... and %" PRIu32 " more rows\n", t->nr_rows - MAX_SHOWN_ROWS);
+    if (nr_shown + nr_empty < t->nr_rows)
+        printf("  ... and %" PRIu32 " more rows\n", t->nr_rows - nr_shown - nr_empty);
+    if (nr_empty > 0)
+        printf("  %" PRIu32 " rows are empty\n", nr_empty);
 }
 
 static void json_table(const struct table *t)
