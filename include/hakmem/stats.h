@@ -78,7 +78,7 @@ typedef struct hak_stats {
     uint64_t parcels_sent;
     uint64_t parcels_drained;
     uint64_t remote_forwarded; /* the slab had changed hands meanwhile */
-    uint64_t remote_lost;      /* blocks leaked: no memory for a parcel */
+    uint64_t remote_lost;      /* blocks leaked: no memory to note what a handler freed */
 
     /* Runs: above 64 KiB, below the mapping threshold. */
     uint64_t run_hits_cache;   /* the thread's own cache */

@@ -577,6 +577,7 @@ struct given {
     unsigned nr_home;   /* blocks in slabs of the heap, */
     unsigned nr_away;   /* on their way to the owners of theirs */
     unsigned nr_pinned; /* about so many slabs were kept from retiring */
+    unsigned nr_stuck;  /* of nr_away: at the batch's start, without a parcel */
 };
 
 /* How many of the blocks, from the first on, lie in slabs of one heap; no gap is among them. */
@@ -601,22 +602,33 @@ HK_INLINE struct hk_slab *own_slab(const struct hk_heap *heap, const void *p)
                : NULL;
 }
 
-/* The first is of another heap's slab: it and those behind it of the same are sent there. Returns how many. */
-static unsigned give_away(struct hk_heap *heap, unsigned class, void *const *batch, unsigned n, struct given *given)
+/* Number i is of another heap's slab: it and those behind it of the same are sent there. Returns how many. */
+static unsigned give_away(struct hk_heap *heap, unsigned class, void **batch, unsigned i, unsigned n, struct given *given)
 {
     struct hk_heap *owner;
-    unsigned same = same_owner(batch, n, &owner);
+    unsigned same = same_owner(batch + i, n - i, &owner), sent = hk_heap_send(heap, owner, class, batch + i, same);
 
-    hk_heap_send(heap, owner, class, batch, same);
+    for (unsigned k = i + sent; HK_UNLIKELY(k < i + same); k++)
+        batch[given->nr_stuck++] = batch[k];
     given->nr_away += same;
     return same;
 }
 
+/* What give_batch left. To wait for another heap's lock this one's is let go of meanwhile. */
+static HK_COLD void bring_stuck_home(struct hk_heap *heap, void *const *batch, struct given *given)
+{
+    hk_unlock(&heap->lock);
+    for (unsigned i = 0; i < given->nr_stuck; i++)
+        hk_heap_bring_home(heap, batch[i]);
+    given->nr_stuck = 0;
+    hk_lock(&heap->lock);
+}
+
 /*
  * Dead blocks of one class, out of every magazine, go back to their slabs, or to whoever owns those by now; gaps to nowhere. The
- * heap is locked. The caller counts what comes home.
+ * heap is locked. The caller counts what comes home, and then brings home what is stuck.
  */
-static void give_batch(struct hk_heap *heap, unsigned class, void *const *batch, unsigned n, struct given *given)
+static void give_batch(struct hk_heap *heap, unsigned class, void **batch, unsigned n, struct given *given)
 {
     const struct hk_size_class *sc = &hk_size_class[class];
     const struct hk_slab *current = heap->slabs[class].current, *last = NULL;
@@ -629,7 +641,7 @@ static void give_batch(struct hk_heap *heap, unsigned class, void *const *batch,
         }
         slab = own_slab(heap, batch[i]);
         if (HK_UNLIKELY(!slab)) {
-            i += give_away(heap, class, batch + i, n - i, given) - 1;
+            i += give_away(heap, class, batch, i, n, given) - 1;
             continue;
         }
         given->nr_pinned += slab != last && pins_slab(slab);
@@ -673,7 +685,7 @@ static struct given flush_class(struct hk_heap *heap, unsigned class, unsigned n
     struct hk_class_record *r = &heap->record[class];
     struct hk_class_slabs *cs = &heap->slabs[class];
     unsigned used = cs->bottom ? (unsigned)(r->cursor - cs->bottom) - 1 : 0;
-    struct given all = {0, 0, 0};
+    struct given all = {0, 0, 0, 0};
     void *batch[FLUSH_BATCH];
 
     forget_owed(heap, class, hk_min(nr_blocks, used), used);
@@ -686,6 +698,8 @@ static struct given flush_class(struct hk_heap *heap, unsigned class, unsigned n
         r->cursor = cs->bottom + 1 + used;
         give_batch(heap, class, batch, n, &all); /* which may take from the count as well */
         hk_count_add(&cs->nr_free, all.nr_home - nr_home);
+        if (HK_UNLIKELY(all.nr_stuck))
+            bring_stuck_home(heap, batch, &all);
         nr_blocks -= n;
     }
     return all;
@@ -761,7 +775,7 @@ static void make_room(struct hk_heap *heap, unsigned class)
 void hk_heap_free_full(struct hk_heap *heap, unsigned class, void *p)
 {
     struct hk_class_record *r = &heap->record[class];
-    struct given given = {0, 0, 0};
+    struct given given = {0, 0, 0, 0};
 
     unwatch(r, &heap->slabs[class]);
     if (r->cursor >= r->limit) {
@@ -776,6 +790,8 @@ void hk_heap_free_full(struct hk_heap *heap, unsigned class, void *p)
     hk_lock(&heap->lock); /* no magazine to be had */
     give_batch(heap, class, &p, 1, &given);
     hk_count_add(&heap->slabs[class].nr_free, given.nr_home);
+    if (HK_UNLIKELY(given.nr_stuck))
+        bring_stuck_home(heap, &p, &given);
     hk_unlock(&heap->lock);
 }
 

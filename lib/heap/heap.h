@@ -28,7 +28,8 @@
  * parcel per owner and pushes it on the owner's inbox (one CAS per parcel). A refill takes parcels from the inbox
  * until its magazine is full; when some are left over the magazine grows. When the inbox holds more than
  * HK_INBOX_MAX_BYTES or its heap is parked, the sender empties it. A slab may change owner while a parcel travels;
- * whoever opens it sends such a block on.
+ * whoever opens it sends such a block on. Where there is no memory for a parcel the block goes into its slab at once, under the lock
+ * of the owner, which is waited for with no other heap's held; and one that was to be sent on travels in the parcel that it came in.
  *
  * Who may run with whom:
  *   owner's malloc, free (fast)   anything: they touch the magazines only
@@ -37,8 +38,8 @@
  *   adopt, park                   each other: no, hk_heaps_lock
  *
  * Locks: hk_heaps_lock (HK_RANK_HEAPS), heap->lock (HK_RANK_HEAP; a second one is only tried, never waited
- * for). Failure: NULL; when no parcel can be allocated the block is lost to the process and counted
- * (stats.nr_lost).
+ * for). Failure: NULL. In the child of a fork that could not wait for a heap's lock a block of that heap is lost to the process
+ * (stats.nr_lost counts those that found no parcel).
  */
 #ifndef HK_HEAP_H
 #define HK_HEAP_H
@@ -205,6 +206,7 @@ struct hk_heap {
     struct hk_detour *detour;      /* owner only; NULL until a class is first diverted */
     uint16_t nr_diverted;          /* classes */
     bool orphan;                   /* its thread is in the parent; written by fork and hk_heap_inherit */
+    bool gone;                     /* and left it locked for ever; written by fork, relaxed */
     /* Of those blocks, the one whose end is waited for (entry/large.c). */
     struct {
         const void *block;
@@ -250,9 +252,8 @@ void hk_heap_park(struct hk_heap *heap);
 void *hk_heap_alloc_slow(struct hk_heap *heap, unsigned class);
 /* Owner only. The magazine of p's class may be full; p is checked and marked. */
 void hk_heap_free_full(struct hk_heap *heap, unsigned class, void *p);
-/* p is checked and marked, and lies in a slab whose word names another heap: it travels. heap may be NULL. True: a
- * parcel left, which is the time to look at the clock. */
-bool hk_heap_free_remote(struct hk_heap *heap, void *p, uintptr_t word);
+/* p is checked and marked, and lies in a slab whose word names another heap: it travels. heap may be NULL. */
+void hk_heap_free_remote(struct hk_heap *heap, void *p, uintptr_t word);
 /* For threads without a heap. */
 void *hk_heap_alloc_from_depot(unsigned class);
 

@@ -89,7 +89,7 @@ static struct hk_heap *make_heap_locked(void)
     hk_store_relaxed(&heap->id, (unsigned)heaps.counters.nr_heaps);
     hk_count_add(&heaps.counters.nr_heaps, 1);
     heap->next_ever = heaps.all;
-    heap->lock = (struct hk_lock)HK_LOCK_INIT(HK_RANK_HEAP);
+    heap->lock.rank = HK_RANK_HEAP; /* its word is not written: who met a slab of the heap early may hold it already */
     hk_heap_setup(heap);
     hk_store_release(&heaps.all, heap); /* G1 release, pairs with G2: publishes next_ever and the records */
     return heap;
@@ -473,6 +473,7 @@ void hk_heap_fork_child(struct hk_heap *mine, bool inside)
         if (usable)
             continue;
         whole = false; /* a parked heap that cannot be adopted */
+        hk_store_relaxed(&h->gone, true);
         if (h == heaps.depot)
             heaps.depot = NULL;
     }

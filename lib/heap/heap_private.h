@@ -19,6 +19,7 @@ void hk_heap_retire_current(struct hk_heap *heap);
 void hk_heap_note_fork(void);
 void *hk_heap_take_one(struct hk_heap *heap, unsigned class);
 /* And by the owner: magazines. */
+/* The heap is locked, and between two batches may be unlocked for a while. */
 void hk_heap_flush_class(struct hk_heap *heap, unsigned class, unsigned nr_blocks);
 void hk_heap_setup(struct hk_heap *heap);
 /* heap_divert.c: no class is diverted. */
@@ -39,8 +40,10 @@ void hk_heap_drain_for(struct hk_heap *heap, unsigned class, size_t max_bytes);
 /* The same for another heap, if its lock is free. */
 void hk_heap_try_drain(struct hk_heap *self, struct hk_heap *heap);
 void hk_heap_send_all(struct hk_heap *heap);
-/* Owner only: n dead blocks of one class, of slabs of `owner`. */
-void hk_heap_send(struct hk_heap *heap, struct hk_heap *owner, unsigned class, void *const *blocks, unsigned n);
+/* Owner only: n dead blocks of one class, of slabs of `owner`. Returns how many went: for the others there is no parcel. */
+unsigned hk_heap_send(struct hk_heap *heap, struct hk_heap *owner, unsigned class, void *const *blocks, unsigned n);
+/* Such a block goes into its slab. The caller holds no heap's lock; self: its heap or NULL. */
+void hk_heap_bring_home(struct hk_heap *self, void *p);
 
 /* heap_park.c */
 struct hk_slab *hk_heap_steal(struct hk_heap *thief, unsigned class);

@@ -90,27 +90,23 @@ static void add_block(struct hk_parcel *b, void *p, unsigned class, size_t bytes
     hk_store_release(&b->count, b->count + 1); /* V2 release, pairs with V1 */
 }
 
-/* A thread without a heap borrows the depot's parcels. Where there was no memory for the depot either, the owner
- * counts the loss: without its lock, a count that it adds at that moment may go. */
-static void send_single(struct hk_heap *owner, void *p, unsigned class, size_t bytes)
+/* A thread without a heap borrows the depot's parcels. False: no memory. */
+static bool send_single(struct hk_heap *owner, void *p, unsigned class)
 {
     struct hk_heap *depot = hk_heap_depot();
-    struct hk_parcel *b = NULL;
+    struct hk_parcel *b;
 
-    if (depot) {
-        hk_lock(&depot->lock);
-        b = get_parcel(depot);
-        if (!b)
-            hk_count_add(&depot->stats.nr_lost, 1);
-        hk_unlock(&depot->lock);
-    } else {
-        hk_add_relaxed(&owner->stats.nr_lost, 1);
-    }
+    if (!depot)
+        return false;
+    hk_lock(&depot->lock);
+    b = get_parcel(depot);
+    hk_unlock(&depot->lock);
     if (!b)
-        return;
+        return false;
     b->bytes = 0;
-    add_block(b, p, class, bytes);
+    add_block(b, p, class, hk_size_class[class].size);
     send(NULL, owner, b);
+    return true;
 }
 
 /* The outbox has a parcel for another owner, or none. False: no memory. */
@@ -122,50 +118,72 @@ static HK_NOINLINE bool open_parcel(struct hk_heap *heap, struct hk_outbox *box,
     }
     if (!box->parcel) {
         box->parcel = get_parcel(heap);
-        if (!box->parcel) {
-            hk_count_add(&heap->stats.nr_lost, 1);
+        if (!box->parcel)
             return false;
-        }
         box->parcel->bytes = 0;
     }
     return true;
 }
 
-/* True: a parcel left. */
-static bool put_out(struct hk_heap *heap, struct hk_heap *owner, unsigned class, void *const *blocks, unsigned n)
+unsigned hk_heap_send(struct hk_heap *heap, struct hk_heap *owner, unsigned class, void *const *blocks, unsigned n)
 {
     size_t size = hk_size_class[class].size, batch_bytes = hk_policy()->remote_batch_bytes;
     /* By its address: nothing is read that the owner writes. */
     struct hk_outbox *box = &heap->outbox[(uintptr_t)owner / HK_HEAP_ALIGN % HK_NR_OUTBOXES];
-    bool sent = false;
 
     for (unsigned i = 0; i < n; i++) {
         if (HK_UNLIKELY(box->owner != owner || !box->parcel) && !open_parcel(heap, box, owner))
-            continue;
+            return i;
         add_block(box->parcel, blocks[i], class, size);
         hk_count_add(&heap->stats.nr_remote_frees, 1);
-        if (HK_UNLIKELY(box->parcel->count == HK_PARCEL_BLOCKS || box->parcel->bytes >= batch_bytes)) {
+        if (HK_UNLIKELY(box->parcel->count == HK_PARCEL_BLOCKS || box->parcel->bytes >= batch_bytes))
             send_outbox(heap, box);
-            sent = true;
-        }
     }
-    return sent;
+    return n;
 }
 
-void hk_heap_send(struct hk_heap *heap, struct hk_heap *owner, unsigned class, void *const *blocks, unsigned n)
-{
-    (void)put_out(heap, owner, class, blocks, n);
-}
-
-bool hk_heap_free_remote(struct hk_heap *heap, void *p, uintptr_t word)
+/* False: there is no parcel for it. */
+static bool try_send(struct hk_heap *self, void *p, uintptr_t word)
 {
     struct hk_heap *owner = hk_heap_of_word(word);
     unsigned class = hk_class_of_word(word);
 
-    if (HK_LIKELY(heap))
-        return put_out(heap, owner, class, &p, 1);
-    send_single(owner, p, class, hk_size_class[class].size);
-    return true;
+    return HK_LIKELY(self) ? hk_heap_send(self, owner, class, &p, 1) == 1 : send_single(owner, p, class);
+}
+
+static void count_lost(struct hk_heap *self, struct hk_heap *owner)
+{
+    if (self)
+        hk_count_add(&self->stats.nr_lost, 1);
+    else
+        hk_add_relaxed(&owner->stats.nr_lost, 1); /* without its lock: one that it adds at that moment may go */
+}
+
+/* The slab stays while a block of it is out, but may change owner until that one's lock is had. */
+HK_COLD void hk_heap_bring_home(struct hk_heap *self, void *p)
+{
+    struct hk_slab *slab = hk_slab_of(p);
+    bool is_home = false;
+
+    while (!is_home) {
+        struct hk_heap *owner = hk_load_relaxed(&slab->owner);
+        if (!hk_lock_unless(&owner->lock, &owner->gone)) {
+            count_lost(self, owner);
+            return;
+        }
+        is_home = hk_load_relaxed(&slab->owner) == owner;
+        if (is_home)
+            hk_heap_give_block(owner, slab, p);
+        hk_unlock(&owner->lock);
+    }
+    if (self)
+        hk_count_add(&self->stats.nr_remote_frees, 1);
+}
+
+void hk_heap_free_remote(struct hk_heap *heap, void *p, uintptr_t word)
+{
+    if (HK_UNLIKELY(!try_send(heap, p, word)))
+        hk_heap_bring_home(heap, p);
 }
 
 /* ---- drain --------------------------------------------------------------------------------- */
@@ -184,8 +202,8 @@ static void take_home(struct hk_heap *self, struct hk_heap *heap, struct hk_slab
     }
 }
 
-/* Empties a parcel and returns it to its sender. Blocks whose slab has another owner now go to `astray`;
- * returns how many. */
+/* Empties a parcel. Blocks whose slab has another owner now go to `astray`; returns how many: forward() is next. With none it is
+ * on its way back to its sender already. */
 static unsigned unpack(struct hk_heap *self, struct hk_heap *heap, struct hk_parcel *b, void **astray)
 {
     unsigned nr_astray = 0;
@@ -202,16 +220,32 @@ static unsigned unpack(struct hk_heap *self, struct hk_heap *heap, struct hk_par
     hk_count_add(&heap->stats.nr_parcels_drained, 1);
     hk_trace(HK_TRACE_DRAIN, 0, b->count);
     hk_store_release(&b->count, 0); /* V2 release, pairs with V1: the blocks are home */
-    push(&b->sender->returned, b);
+    if (HK_LIKELY(nr_astray == 0))
+        push(&b->sender->returned, b);
     return nr_astray;
 }
 
-static void forward(struct hk_heap *self, void **astray, unsigned n)
+/*
+ * Blocks of an empty parcel travel on. Those for which there is no other keep it, on to the owner of the first: one block at least
+ * arrives at each stop, unless its slab changes hands once more.
+ */
+static void forward(struct hk_heap *self, struct hk_parcel *b, void **astray, unsigned n)
 {
-    for (unsigned i = 0; i < n; i++)
-        hk_heap_free_remote(self, astray[i], hk_pagemap_word(astray[i]));
-    if (self && n)
+    if (HK_LIKELY(n == 0))
+        return;
+    b->bytes = 0;
+    for (unsigned i = 0; i < n; i++) {
+        uintptr_t word = hk_pagemap_word(astray[i]);
+        unsigned class = hk_class_of_word(word);
+        if (HK_UNLIKELY(!try_send(self, astray[i], word)))
+            add_block(b, astray[i], class, hk_size_class[class].size);
+    }
+    if (self)
         hk_count_add(&self->stats.nr_forwarded, n);
+    if (HK_UNLIKELY(b->count))
+        send(self, hk_heap_of_word(hk_pagemap_word(b->blocks[0])), b);
+    else
+        push(&b->sender->returned, b);
 }
 
 static struct hk_parcel *next_pending(struct hk_heap *heap)
@@ -235,7 +269,7 @@ static size_t drain_parcel(struct hk_heap *self, struct hk_heap *heap)
     size_t bytes = b ? b->bytes : 0;
 
     if (b)
-        forward(self, astray, unpack(self, heap, b, astray));
+        forward(self, b, astray, unpack(self, heap, b, astray));
     return bytes;
 }
 
@@ -272,7 +306,7 @@ void hk_heap_try_drain(struct hk_heap *self, struct hk_heap *heap)
         if (b)
             nr_astray = unpack(self, heap, b, astray);
         hk_unlock(&heap->lock);
-        forward(self, astray, nr_astray); /* may lock the depot: never with this lock held */
+        forward(self, b, astray, nr_astray); /* may lock the depot: never with this lock held */
     } while (b);
 }
 

@@ -16,6 +16,8 @@
 #define FORK_WAITS 20 /* of a millisecond */
 #endif
 
+static const struct timespec a_while = {0, 1000000};
+
 /* Ranks held by this thread, one bit each; its address is the thread's identity. */
 static __thread uint32_t held_ranks __attribute__((tls_model("initial-exec")));
 _Static_assert(_Alignof(uint32_t) >= 2, "bit 0 of the identity is free");
@@ -109,6 +111,21 @@ void hk_lock(struct hk_lock *lock)
         lock_slow(lock);
 }
 
+/* Whoever gives up leaves a lock that nobody releases: no wake-up is lost. */
+bool hk_lock_unless(struct hk_lock *lock, const bool *gone)
+{
+    bool taken;
+
+    if (HK_DEBUG)
+        check_rank(lock);
+    taken = try_take(lock, me()) || spin(lock);
+    while (!taken && !hk_load_relaxed(gone))
+        taken = wait_once(lock, &a_while);
+    if (HK_DEBUG && !taken)
+        held_ranks &= ~(UINT32_C(1) << lock->rank);
+    return taken;
+}
+
 bool hk_try_lock(struct hk_lock *lock)
 {
     if (!try_take(lock, me()))
@@ -152,7 +169,6 @@ void hk_lock_fork_inside(int change)
 /* The ranks held stay as they are: a section that was interrupted goes on with them. */
 bool hk_lock_for_fork(struct hk_lock *lock)
 {
-    const struct timespec a_while = {0, 1000000};
     uintptr_t holder;
 
     if (hk_lock_is_mine(lock))

@@ -47,6 +47,8 @@ void hk_lock(struct hk_lock *lock);
 void hk_unlock(struct hk_lock *lock);
 bool hk_try_lock(struct hk_lock *lock);
 bool hk_lock_is_mine(const struct hk_lock *lock);
+/* As hk_lock, but false, and not taken, once *gone is true: in a fork child, whose holder is not there, it may be so for ever. */
+bool hk_lock_unless(struct hk_lock *lock, const bool *gone);
 
 /*
  * Around fork, in any order and whatever the calling thread holds: a lock that it holds already is left to it.

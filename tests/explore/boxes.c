@@ -129,7 +129,7 @@ void box_free(struct hk_heap *heap, void *p)
     if (heap && hk_heap_of_word(word) == heap)
         hk_heap_free_full(heap, class, p);
     else
-        (void)hk_heap_free_remote(heap, p, word);
+        hk_heap_free_remote(heap, p, word);
 }
 
 /* ---- start and check ----------------------------------------------------------------------- */
@@ -154,6 +154,13 @@ void boxes_start(unsigned n)
             abort();
         boxes_ignore_counters(box_heap[i]);
     }
+}
+
+void boxes_refuse(void)
+{
+    arena_end = arena;
+    while (hk_meta_alloc(sizeof(struct hk_parcel)))
+        ;
 }
 
 /* Blocks of the heap's slabs that are not out, and those that wait in its magazines. */

@@ -14,6 +14,8 @@ extern struct hk_heap *box_heap[NR_BOX_HEAPS]; /* adopted by boxes_start() */
 
 /* In setup: `n` heaps, with magazines of one or three blocks, and a parcel for each remote free. */
 void boxes_start(unsigned n);
+/* In setup, last: the kernel gives no more, and there is no parcel. */
+void boxes_refuse(void);
 /* What malloc and free end in when their fast paths do not serve. The block is claimed, written and read. */
 void *box_alloc(struct hk_heap *heap);
 void box_free(struct hk_heap *heap, void *p);

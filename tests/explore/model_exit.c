@@ -232,7 +232,6 @@ const struct explore_model model_depot = {
     .control = {
         {"make_shared:store_release", "D1: a depot that is not whole"},
         {"hk_heap_depot:load_acquire", "D2"},
-        {"hk_heap_steal:load_acquire", "D2"},
         {"hk_unlock:store_release", "the lock's order"},
     },
 };

@@ -2101,8 +2101,8 @@ START_TEST(random_blocks)
         hk_ace_purge(self);
         hk_ace_purge(other);
     }
-    if (self->stats.nr_lost + other->stats.nr_lost == 0)
-        ck_assert_uint_eq(hk_ace_live_bytes(), 0);
+    ck_assert_uint_eq(self->stats.nr_lost + other->stats.nr_lost, 0);
+    ck_assert_uint_eq(hk_ace_live_bytes(), 0);
 }
 END_TEST
 

@@ -182,6 +182,34 @@ START_TEST(knows_its_owner)
 }
 END_TEST
 
+static void *take_unless(void *arg)
+{
+    static bool gone;
+    bool *taken = arg;
+
+    *taken = hk_lock_unless(&low, &gone);
+    if (*taken)
+        hk_unlock(&low);
+    return NULL;
+}
+
+START_TEST(waits_for_a_holder_that_is_there)
+{
+    pthread_t thread;
+    bool taken = false;
+
+    hk_lock(&low);
+    pthread_create(&thread, NULL, take_unless, &taken);
+    while (!(hk_load_relaxed(&low.word) & WAITERS))
+        hk_cpu_relax();
+    usleep(3000); /* more than one of its waits */
+    hk_unlock(&low);
+    pthread_join(thread, NULL);
+    ck_assert(taken);
+    ck_assert_uint_eq(low.word, 0);
+}
+END_TEST
+
 static void *thread_id(void *arg)
 {
     *(const void **)arg = hk_thread_id();
@@ -221,6 +249,32 @@ START_TEST(reset_frees_what_a_lost_thread_held)
 }
 END_TEST
 
+static void *be_gone(void *gone)
+{
+    while (!(hk_load_relaxed(&low.word) & WAITERS))
+        hk_cpu_relax();
+    hk_store_relaxed((bool *)gone, true);
+    return NULL;
+}
+
+/* It may be told so while it waits. */
+START_TEST(does_not_wait_for_one_that_is_gone)
+{
+    pthread_t thread;
+    bool gone = true, later = false;
+
+    pthread_create(&thread, NULL, hold, &low);
+    pthread_join(thread, NULL);
+    ck_assert(!hk_lock_unless(&low, &gone));
+    pthread_create(&thread, NULL, be_gone, &later);
+    ck_assert(!hk_lock_unless(&low, &later));
+    pthread_join(thread, NULL);
+    hk_lock_reset(&low);
+    ck_assert(hk_lock_unless(&low, &gone)); /* as long as it is free */
+    hk_unlock(&low);
+}
+END_TEST
+
 /*
  * Ranks.
  */
@@ -237,6 +291,13 @@ static void expect_rank_panic(void (*function)(void))
 
     ck_assert_msg(strncmp(child.text, text, sizeof text - 1) == 0, "said \"%s\"", child.text);
     ck_assert(child_aborted(&child));
+}
+
+static void take_low_unless(void)
+{
+    static bool gone;
+
+    (void)hk_lock_unless(&low, &gone);
 }
 
 START_TEST(increasing_ranks_are_fine)
@@ -265,6 +326,7 @@ START_TEST(a_tried_lock_counts)
 {
     ck_assert(hk_try_lock(&high));
     expect_rank_panic(take_low);
+    expect_rank_panic(take_low_unless);
     hk_unlock(&high);
 }
 END_TEST
@@ -374,6 +436,8 @@ int main(void)
     tcase_add_test(tc, wakes_all_sleepers);
     tcase_add_test(tc, try_lock_fails_when_held);
     tcase_add_test(tc, knows_its_owner);
+    tcase_add_test(tc, waits_for_a_holder_that_is_there);
+    tcase_add_test(tc, does_not_wait_for_one_that_is_gone);
     tcase_add_test(tc, thread_ids_differ);
     tcase_add_test(tc, reset_frees_what_a_lost_thread_held);
     suite_add_tcase(suite, tc);

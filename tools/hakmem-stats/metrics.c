@@ -48,7 +48,7 @@ const struct metric metrics[] = {
     M(parcels_sent, COUNTER, REMOTE, "batches of such blocks sent"),
     M(parcels_drained, COUNTER, REMOTE, "batches that arrived"),
     M(remote_forwarded, COUNTER, REMOTE, "the slab had changed hands meanwhile"),
-    M(remote_lost, COUNTER, REMOTE, "blocks leaked, no memory for a batch"),
+    M(remote_lost, COUNTER, REMOTE, "blocks leaked, no memory to note what a handler freed"),
     M(run_hits_cache, COUNTER, RUNS, "runs from the thread's own cache"),
     M(run_hits_shard, COUNTER, RUNS, "runs from the shared cache"),
     M(run_hits_larger, COUNTER, RUNS, "of both: a run of a larger class"),
