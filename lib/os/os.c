@@ -284,6 +284,18 @@ bool hk_os_guard(void *base, size_t bytes, bool guarded)
     return hk_os_calls.protect(base, bytes, !guarded) == 0;
 }
 
+enum hk_os_moved hk_os_renew(void *base, size_t bytes)
+{
+    void *fresh = hk_os_reserve(bytes, hk_os_page_bytes());
+    enum hk_os_moved moved = fresh ? hk_os_move(fresh, bytes, base, bytes) : HK_OS_REFUSED;
+
+    if (fresh && moved != HK_OS_MOVED)
+        hk_os_abandon(fresh, bytes);
+    if (moved == HK_OS_UNSURE)
+        hk_os_lose(bytes);
+    return moved;
+}
+
 void hk_os_huge_pages(void *base, size_t bytes, bool allowed)
 {
     (void)hk_os_calls.advise(base, bytes, allowed ? MADV_HUGEPAGE : MADV_NOHUGEPAGE);

@@ -237,12 +237,32 @@ static void clear(char *p, size_t bytes)
     memset(end, 0, (size_t)(p + bytes - end));
 }
 
+/* False: it rests on, with the fence. */
 static bool take_fence_down(void *p)
 {
     struct hk_block b;
+    bool down;
 
     (void)hk_ace_identify(p, &b);
-    return hk_closed_take_down(p, b.usable);
+    down = hk_closed_take_down(p, b.usable);
+    if (HK_UNLIKELY(!down))
+        hk_quarantine_count(b.usable, 1);
+    return down;
+}
+
+/* The kernel's first refusal ends it. */
+static HK_COLD void free_kept(struct hk_heap *heap)
+{
+    void *p;
+
+    while ((p = hk_closed_take_kept()) != NULL) {
+        struct hk_block b;
+        (void)hk_ace_identify(p, &b);
+        hk_quarantine_count(-b.usable, (size_t)-1);
+        if (!take_fence_down(p))
+            return;
+        hk_ace_free(heap, p, NULL);
+    }
 }
 
 bool hk_secure_let_past(void *p)
@@ -466,6 +486,8 @@ void *hk_secure_alloc(struct hk_heap *heap, size_t n, size_t align, bool zero, c
 
     if (heap)
         hk_secure_look_at_last(heap, site);
+    if (extra)
+        free_kept(heap);
     if (!p && inner <= PTRDIFF_MAX) {
         p = alloc_or_flush(heap, inner, align, zeroed, site);
         if (!p)
@@ -542,6 +564,7 @@ void hk_secure_flush(struct hk_heap *heap)
 
     while ((p = hk_quarantine_take(&next)) != NULL)
         leave(heap, p, NULL);
+    free_kept(heap);
 }
 
 /* ---- realloc, size ------------------------------------------------------------------------- */

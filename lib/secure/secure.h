@@ -57,10 +57,10 @@ void hk_secure_look_at_last(struct hk_heap *heap, const void *site);
 /* p was just allocated and is nobody else's yet. */
 void hk_secure_mark_origin(void *p, enum hk_origin origin);
 
-/* p is about to be freed past this box, by a signal handler or a thread without a heap. False: it must not, and is lost. */
+/* p is about to be freed past this box, by a signal handler or a thread without a heap. False: it must not; this box does so later. */
 bool hk_secure_let_past(void *p);
 
-/* All that rests goes on to ace. */
+/* All that rests goes on to ace, and so does what the kernel would not let go. */
 void hk_secure_flush(struct hk_heap *heap);
 
 /* At the end of the process: what still rests is looked at, and lost. */
@@ -68,7 +68,7 @@ void hk_secure_look(void);
 
 /* Relaxed adds. */
 struct hk_secure_counters {
-    size_t resting_bytes; /* in the quarantine; live to the boxes below */
+    size_t resting_bytes; /* in the quarantine, or big and not to be opened (closed.c); live to the boxes below */
     size_t nr_resting;
 };
 const struct hk_secure_counters *hk_secure_counters(void);

@@ -48,7 +48,9 @@ size_t hk_closed_usable(const void *p, size_t usable);
 /* To be asked for beyond what is needed, if n bytes are to be fenced; 0: they are not. */
 size_t hk_closed_extra(size_t n);
 void hk_closed_put(void *p, size_t usable);
-bool hk_closed_take_down(void *p, size_t usable); /* false: the kernel refused; the block is lost */
+/* False: the kernel refused all ways; the block is kept here, and not to be given back. */
+bool hk_closed_take_down(void *p, size_t usable);
+void *hk_closed_take_kept(void); /* one of those, to be tried again, or NULL */
 
 /* quarantine.c: where p is to rest; NULL: it is too large. */
 void **hk_quarantine_place(unsigned heap, size_t usable);

@@ -199,6 +199,7 @@ static intptr_t fake_remap(void *base, size_t old_bytes, size_t new_bytes, int f
     }
     /* A copy: what is one mapping to the box may be several to the kernel, which moves none such. */
     back(target, new_bytes, PROT_READ | PROT_WRITE);
+    mark(target, new_bytes, PAGE_MAPPED);
     memcpy(target, base, old_bytes < new_bytes ? old_bytes : new_bytes);
     back(base, old_bytes, PROT_NONE);
     mark(base, old_bytes, PAGE_FREE);

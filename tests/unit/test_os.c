@@ -221,6 +221,24 @@ static void expect_wiped(void)
     _exit(!is_zero(wiped, page));
 }
 
+/* As the kernel does it, which knows nothing of what was there. */
+START_TEST(renewed_pages_are_open_and_zero)
+{
+    char *p = must_reserve(4 * page, page);
+
+    memset(p, 0x55, 4 * page);
+    ck_assert(hk_os_guard(p + 2 * page, page, true));
+    ck_assert_int_eq(HK_OS_MOVED, hk_os_renew(p + 2 * page, page));
+    ck_assert(is_zero(p + 2 * page, page));
+    ck_assert_int_eq(p[2 * page - 1], 0x55);
+    ck_assert_int_eq(p[3 * page], 0x55);
+    memset(p, 0x66, 4 * page);
+    ck_assert(hk_os_release(p, 4 * page));
+    ck_assert_uint_eq(hk_os_counters.mapped_bytes, 0);
+    errno_untouched();
+}
+END_TEST
+
 START_TEST(wipe_on_fork)
 {
     wiped = must_reserve(page, page);
@@ -591,6 +609,37 @@ START_TEST(mapped_bytes_are_counted)
 }
 END_TEST
 
+static void must_renew(char *p, enum hk_os_moved as, size_t lost_bytes)
+{
+    size_t mapped = fake_os_mapped_bytes();
+
+    ck_assert_int_eq(hk_os_renew(p, page), as);
+    ck_assert_uint_eq(hk_os_counters.lost_bytes, lost_bytes);
+    if (as != HK_OS_UNSURE)
+        ck_assert_uint_eq(fake_os_mapped_bytes(), mapped);
+    ck_assert_uint_eq(hk_os_counters.mapped_bytes, mapped);
+}
+
+START_TEST(renewal_is_refused)
+{
+    char *p = must_reserve(4 * page, page);
+
+    ck_assert(hk_os_guard(p, page, true));
+    must_renew(p, HK_OS_MOVED, 0);
+    fake_os_fail(FAKE_MAP, 1, ENOMEM);
+    must_renew(p, HK_OS_REFUSED, 0);
+    fake_os_fail(FAKE_REMAP, 1, EPERM);
+    must_renew(p, HK_OS_REFUSED, 0);
+    fake_os_fail(FAKE_REMAP, 1, EPERM);
+    fake_os_fail(FAKE_UNMAP, 1, ENOMEM);
+    ck_assert_int_eq(hk_os_renew(p, page), HK_OS_REFUSED);
+    ck_assert_uint_eq(hk_os_counters.lost_bytes, page); /* the fresh one */
+    fake_os_fail(FAKE_REMAP, 1, EFAULT);
+    must_renew(p, HK_OS_UNSURE, 2 * page);
+    errno_untouched();
+}
+END_TEST
+
 START_TEST(accounting_of_the_fake)
 {
     char *p = must_reserve(4 * page, page), *other = must_reserve(8 * page, page);
@@ -626,6 +675,7 @@ int main(void)
     tcase_add_test(tc, resize_in_place);
     tcase_add_test(tc, move_keeps_content);
     tcase_add_test(tc, guard_faults_until_it_is_lifted);
+    tcase_add_test(tc, renewed_pages_are_open_and_zero);
     tcase_add_test(tc, wipe_on_fork);
     tcase_add_test(tc, resident_is_what_was_touched);
     tcase_add_test(tc, shared_file);
@@ -650,6 +700,7 @@ int main(void)
     tcase_add_test(tc, mapped_bytes_are_counted);
     tcase_add_test(tc, a_fence_is_before_it);
     tcase_add_test(tc, no_fence_is_no_failure);
+    tcase_add_test(tc, renewal_is_refused);
     tcase_add_test(tc, accounting_of_the_fake);
     suite_add_tcase(suite, tc);
 

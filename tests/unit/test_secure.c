@@ -7,6 +7,7 @@
 #include "config/config.h"
 #include "fake_os.h"
 #include "guard/guard.h"
+#include "os/os.h"
 #include "support.h"
 
 #include <errno.h>
@@ -248,6 +249,81 @@ START_TEST(big_blocks_and_their_fences)
     fake_os_fail_all(FAKE_PROTECT, 0);
     memset(p[0], 1, 2 * HK_MIB);
     put(p[0]);
+}
+END_TEST
+
+static void refuse_to_open(int error)
+{
+    fake_os_fail_all(FAKE_PROTECT, error);
+    fake_os_fail_all(FAKE_REMAP, error);
+}
+
+/* A filter that came after the fence. _i: of the arena, or a mapping of its own. */
+START_TEST(fence_that_cannot_be_opened_is_replaced)
+{
+    char *p = get(_i ? 100 * HK_MIB : 3 * HK_MIB);
+    size_t before = hk_ace_live_bytes(), guarded = fake_os_guarded_bytes(), lost = hk_os_counters.lost_bytes;
+
+    fake_os_fail_all(FAKE_PROTECT, EPERM);
+    put(p);
+    fake_os_fail_all(FAKE_PROTECT, 0);
+    ck_assert_uint_lt(hk_ace_live_bytes() + 3 * HK_MIB, before + 1);
+    ck_assert_uint_lt(fake_os_guarded_bytes(), guarded);
+    ck_assert_uint_eq(hk_secure_counters()->nr_resting, 0);
+    ck_assert_uint_eq(hk_os_counters.lost_bytes, lost);
+    p = get(_i ? 100 * HK_MIB : 3 * HK_MIB); /* and it serves again */
+    memset(p, 0x5a, 3 * HK_MIB);
+    put(p);
+}
+END_TEST
+
+/* _i: what tries again is a flush, the next big block, or its neighbour's end. */
+START_TEST(fence_that_stays_keeps_its_block_for_later)
+{
+    char *p = get(3 * HK_MIB), *q = get(4 * HK_MIB);
+    size_t before = hk_ace_live_bytes(), lost = hk_os_counters.lost_bytes;
+
+    refuse_to_open(EPERM);
+    put(p);
+    ck_assert_uint_eq(hk_ace_live_bytes(), before);
+    ck_assert_uint_eq(hk_secure_counters()->nr_resting, 1);
+    ck_assert_uint_ge(hk_secure_counters()->resting_bytes, 3 * HK_MIB);
+    hk_secure_flush(self);
+    put(get(2 * HK_MIB)); /* its fence is refused as well */
+    ck_assert_uint_eq(hk_ace_live_bytes(), before);
+    ck_assert_uint_eq(hk_secure_counters()->nr_resting, 1);
+    put(q);
+    ck_assert_uint_eq(hk_secure_counters()->nr_resting, 2);
+    refuse_to_open(0);
+    if (_i)
+        put(get(2 * HK_MIB));
+    else
+        hk_secure_flush(self);
+    ck_assert_uint_eq(hk_secure_counters()->nr_resting, 0);
+    ck_assert_uint_eq(hk_secure_counters()->resting_bytes, 0);
+    ck_assert_uint_lt(hk_ace_live_bytes() + 7 * HK_MIB, before + 1);
+    ck_assert_uint_eq(hk_os_counters.lost_bytes, lost);
+}
+END_TEST
+
+/* The kernel took the page away and did not give another: whose it is by now nobody knows. */
+START_TEST(page_that_may_be_anybodys_is_left_alone)
+{
+    char *p = get(3 * HK_MIB);
+    size_t lost = hk_os_counters.lost_bytes;
+    unsigned nr;
+
+    fake_os_fail_all(FAKE_PROTECT, EPERM);
+    fake_os_fail_all(FAKE_REMAP, EFAULT);
+    put(p);
+    fake_os_fail_all(FAKE_PROTECT, 0);
+    fake_os_fail_all(FAKE_REMAP, 0);
+    ck_assert_uint_eq(hk_os_counters.lost_bytes, lost + 4096);
+    ck_assert_uint_eq(hk_secure_counters()->nr_resting, 1);
+    nr = fake_os_calls(FAKE_PROTECT);
+    hk_secure_flush(self);
+    ck_assert_uint_eq(fake_os_calls(FAKE_PROTECT), nr);
+    ck_assert_uint_eq(hk_secure_counters()->nr_resting, 1);
 }
 END_TEST
 
@@ -614,6 +690,15 @@ START_TEST(who_frees_counts_when_the_operators_are_ours)
 }
 END_TEST
 
+static void free_a_kept_one_twice(void)
+{
+    char *p = get(3 * HK_MIB);
+
+    refuse_to_open(EPERM);
+    put(p);
+    put(p);
+}
+
 START_TEST(misuse_is_said)
 {
     must_panic(write_into_resting, "write after free: pointer");
@@ -622,6 +707,7 @@ START_TEST(misuse_is_said)
     must_panic(write_behind, "heap overflow: pointer");
     must_panic(write_into_trailer, "heap overflow: pointer");
     must_panic(free_twice, "double free: pointer");
+    must_panic(free_a_kept_one_twice, "double free: pointer");
 }
 END_TEST
 
@@ -641,6 +727,8 @@ int main(void)
     tcase_add_test(tc, a_block_stays_while_half_is_used);
     tcase_add_test(tc, blocks_of_nothing);
     tcase_add_test(tc, big_blocks_and_their_fences);
+    tcase_add_loop_test(tc, fence_that_cannot_be_opened_is_replaced, 0, 2);
+    tcase_add_loop_test(tc, fence_that_stays_keeps_its_block_for_later, 0, 2);
     tcase_add_test(tc, out_of_memory_but_for_what_rests);
     tcase_add_test(tc, out_of_memory);
     tcase_add_test(tc, a_guarded_block_is_resized_in_its_page);
@@ -657,5 +745,8 @@ int main(void)
         tcase_add_test(tc, who_frees_counts_when_the_operators_are_ours);
         tcase_add_test(tc, misuse_is_said);
     }
+
+    tc = new_case(suite, "a block that stays", setup, NULL);
+    tcase_add_test(tc, page_that_may_be_anybodys_is_left_alone);
     return run_suite(suite);
 }
