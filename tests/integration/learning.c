@@ -4,9 +4,12 @@
 
 #include <hakmem/hakmem.h>
 #include <dlfcn.h>
+#include <limits.h>
 #include <malloc.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -311,6 +314,82 @@ static int files_of_all_kinds(void)
     return PASS;
 }
 
+static bool is_there(const char *file)
+{
+    struct stat st;
+    return lstat(file, &st) == 0;
+}
+
+// The old file stays as it was, and nothing is left behind.
+static int save_fails_whole(int error, const char *old, size_t n)
+{
+    char text[1024], fresh[sizeof path + 8];
+
+    snprintf(fresh, sizeof fresh, "%s.new", path);
+    errno = EBADMSG;
+    CHECK_EQ(error, hak.save(path));
+    CHECK_EQ(EBADMSG, errno);
+    CHECK(!is_there(fresh));
+    CHECK(read_file(text, sizeof text) == n && memcmp(text, old, n) == 0);
+    return PASS;
+}
+
+static int no_room_for_a_file(const char *good, size_t n)
+{
+    struct rlimit before, none;
+
+    CHECK(getrlimit(RLIMIT_FSIZE, &before) == 0 && signal(SIGXFSZ, SIG_IGN) != SIG_ERR);
+    none = (struct rlimit){.rlim_cur = 10, .rlim_max = before.rlim_max}; // the first write ends short, the second fails
+    CHECK(setrlimit(RLIMIT_FSIZE, &none) == 0);
+    int verdict = save_fails_whole(EFBIG, good, n);
+    CHECK(setrlimit(RLIMIT_FSIZE, &before) == 0);
+    return verdict;
+}
+
+static int files_that_cannot_be_had(void)
+{
+    char good[1024], setting[400], other[PATH_MAX + 8];
+    struct run run;
+    size_t n;
+
+    CHECK(resolve() && make_directory() == 0);
+    CHECK_EQ(0, hak.save(path));
+    n = read_file(good, sizeof good);
+    CHECK(n > 100 && no_room_for_a_file(good, n) == PASS);
+
+    snprintf(other, sizeof other, "%s/nowhere/policy", directory);
+    CHECK_EQ(ENOENT, hak.save(other));
+    CHECK_EQ(EISDIR, hak.load(directory));
+    memset(other, '/', sizeof other);
+    other[PATH_MAX - 4] = '\0'; // with ".new" behind it too long
+    CHECK_EQ(ENAMETOOLONG, hak.save(other));
+
+    // In the place of a directory: the new file is taken back.
+    CHECK(unlink(path) == 0 && mkdir(path, 0700) == 0);
+    CHECK(hak.save(path) != 0);
+    snprintf(other, sizeof other, "%s.new", path);
+    CHECK(!is_there(other));
+    CHECK(rmdir(path) == 0);
+
+    // At start, damaged and with a long name: one line, cut.
+    int length = snprintf(setting, sizeof setting, "HAKMEM_POLICY_FILE=%s", directory);
+    while (length < 300)
+        length += snprintf(setting + length, sizeof setting - (size_t)length, "/.");
+    strcpy(setting + length, "/policy");
+    CHECK(write_file(good, n - 1) == 0);
+    CHECK(ask(&run, setting, "state", NULL)->out_size > 0);
+    CHECK_MSG(strstr(run.err, "policy file is damaged: /tmp/") && strchr(run.err, '\n') == run.err + run.err_size - 1, "%s", run.err);
+    CHECK(run.err_size < 200);
+
+    // And what is not there, or empty: nothing is said.
+    remove_directory();
+    ask(&run, setting, "state", NULL);
+    CHECK_EQ(0, run.err_size);
+    ask(&run, "HAKMEM_POLICY_FILE=", "state", NULL);
+    CHECK_EQ(0, run.err_size);
+    return PASS;
+}
+
 static int what_was_learnt_is_saved_at_exit(void)
 {
     char setting[200], text[1024];
@@ -510,6 +589,7 @@ int main(int argc, char **argv)
         {"what is off tries nothing, what is on does", what_is_off_tries_nothing, WAIT_S},
         {"a program may freeze and learn", the_program_may_say_so_too, WAIT_S},
         {"policy files: good, cut, damaged, foreign", files_of_all_kinds, WAIT_S},
+        {"policy files that cannot be had", files_that_cannot_be_had, WAIT_S},
         {"what was learnt is saved at exit", what_was_learnt_is_saved_at_exit, WAIT_S},
         {"an option that was set is let alone", an_option_is_let_alone, WAIT_S},
         {"what the program sets stays", what_the_program_sets_stays, WAIT_S},
