@@ -41,6 +41,7 @@ struct hk_region {
 static HK_LARGE_BSS struct {
     struct hk_region *bins[NR_BINS];
     struct hk_region *oldest, *newest; /* dirty queue, by the time a region became dirty */
+    bool any_refused;               /* a region may be dirty and not in it */
     struct hk_span_stats stats;     /* written under the lock by relaxed stores, read relaxed */
     size_t nr_empty;                /* regions with no used granule */
     struct hk_region *purging;      /* under purge, unlocked */
@@ -435,6 +436,7 @@ static void readd_region_locked(struct hk_region *r, bool clean)
     clear_bits(&r->dirty, 0, r->nr_granules);
     if (!clean)
         set_bits(&r->dirty, 0, r->nr_granules);
+    span.any_refused |= !clean;
     add_region_locked(r);
     add_stat(&span.stats.dirty_bytes, count_bits(&r->dirty, 0, r->nr_granules) * HK_GRANULE);
 }
@@ -568,8 +570,9 @@ static size_t purge_oldest_locked(void)
         span.nr_empty++;
     rebin(r, longest_free(r));
     size_t kept = count_bits(&dirty, 0, r->nr_granules) - count_bits(&cleaned, 0, r->nr_granules);
-    /* What the kernel refused stays dirty but is not queued: it would be refused again at once. The
-     * next release into the region queues it anew. */
+    /* What the kernel refused stays dirty but is not queued: it would be refused again at once. The next release into the region
+     * queues it anew, or somebody who wants all that there is. */
+    span.any_refused |= kept > 0;
     add_stat(&span.stats.dirty_bytes, kept * HK_GRANULE);
     add_stat(&span.stats.nr_purges, nr_calls);
     add_stat(&span.stats.nr_purged_bytes, bytes - kept * HK_GRANULE);
@@ -588,11 +591,25 @@ size_t hk_span_purge_expired(uint64_t now_ns, uint64_t delay_ns)
     return bytes;
 }
 
+/* Regions in no bin are full: no granule of theirs is dirty. */
+static void queue_refused_locked(void)
+{
+    uint64_t now = hk_os_now_ns();
+
+    span.any_refused = false;
+    for (unsigned bin = 0; bin < NR_BINS; bin++)
+        for (struct hk_region *r = span.bins[bin]; r; r = r->next)
+            if (!no_bits(&r->dirty))
+                enqueue_dirty(r, now);
+}
+
 size_t hk_span_purge_to(size_t keep_bytes)
 {
     size_t bytes = 0;
 
     hk_lock(&hk_span_lock);
+    if (keep_bytes == 0 && HK_UNLIKELY(span.any_refused))
+        queue_refused_locked();
     while (span.oldest && span.stats.dirty_bytes > keep_bytes)
         bytes += purge_oldest_locked();
     hk_unlock(&hk_span_lock);

@@ -51,7 +51,7 @@ void hk_span_release(struct hk_region *home, void *base, size_t nr_granules, boo
 
 /* Purges what has been dirty for delay_ns; returns bytes given back. */
 size_t hk_span_purge_expired(uint64_t now_ns, uint64_t delay_ns);
-/* Purges oldest first until at most keep_bytes are dirty. */
+/* Purges oldest first until at most keep_bytes are dirty. 0: also what the kernel refused to take before. */
 size_t hk_span_purge_to(size_t keep_bytes);
 
 size_t hk_span_dirty_bytes(void); /* relaxed; for thresholds */

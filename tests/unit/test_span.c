@@ -468,6 +468,40 @@ START_TEST(purge_refused_stays_dirty)
 }
 END_TEST
 
+/* Nothing is released into it: who wants all asks again. _i: whole regions, whose unmapping is refused as well. */
+START_TEST(purge_refused_is_tried_again)
+{
+    size_t bytes = _i ? 3 * HK_REGION_BYTES : 6 * HK_GRANULE;
+    struct run run[3];
+    unsigned nr;
+
+    if (_i) {
+        free_regions(run);
+        fake_os_fail_all(FAKE_UNMAP, ENOMEM);
+    } else {
+        run[0] = must_acquire(6, 1);
+        (void)must_acquire(1, 1);
+        stamp(run[0].base, bytes, 7);
+        release(&run[0], true);
+    }
+    fake_os_fail_all(FAKE_ADVISE, EINVAL);
+    ck_assert_uint_eq(hk_span_purge_to(0), 0);
+    nr = fake_os_calls(FAKE_ADVISE);
+    ck_assert_uint_eq(hk_span_purge_to(1), 0); /* not by who wants less */
+    ck_assert_uint_eq(hk_span_purge_expired(UINT64_MAX, 0), 0);
+    ck_assert_uint_eq(fake_os_calls(FAKE_ADVISE), nr);
+    ck_assert_uint_eq(hk_span_purge_to(0), 0); /* refused once more */
+    ck_assert_uint_gt(fake_os_calls(FAKE_ADVISE), nr);
+    fake_os_fail_all(FAKE_ADVISE, 0);
+    ck_assert_uint_eq(hk_span_purge_to(0), bytes);
+    ck_assert_uint_eq(hk_span_dirty_bytes(), 0);
+    nr = fake_os_calls(FAKE_ADVISE);
+    ck_assert_uint_eq(hk_span_purge_to(0), 0);
+    ck_assert_uint_eq(fake_os_calls(FAKE_ADVISE), nr);
+    hk_span_check();
+}
+END_TEST
+
 START_TEST(purge_refused_in_part)
 {
     struct run run = must_acquire(12, 1);
@@ -744,6 +778,7 @@ int main(void)
     tcase_add_test(tc, unmap_refused_keeps_the_region);
     tcase_add_test(tc, unmap_and_purge_refused);
     tcase_add_loop_test(tc, purge_refused_stays_dirty, 0, 3);
+    tcase_add_loop_test(tc, purge_refused_is_tried_again, 0, 2);
     tcase_add_test(tc, purge_refused_in_part);
 
     tc = new_case(suite, "random", setup, teardown);
