@@ -62,20 +62,26 @@ static bool resolve(void)
 static int (*inside)(void); // what the handler does, once
 static int verdict = -1;    // of it; -1: it never came
 
-// What the interrupted call returns. False: not known on this machine.
-static bool refuse(ucontext_t *context)
-{
+// What the interrupted call returns.
 #if defined __x86_64__
+enum { CAN_REFUSE = true };
+static void refuse(ucontext_t *context)
+{
     context->uc_mcontext.gregs[REG_RAX] = -EPERM;
-    return true;
-#elif defined __aarch64__
-    context->uc_mcontext.regs[0] = (unsigned long long)-EPERM;
-    return true;
-#else
-    (void)context;
-    return false;
-#endif
 }
+#elif defined __aarch64__
+enum { CAN_REFUSE = true };
+static void refuse(ucontext_t *context)
+{
+    context->uc_mcontext.regs[0] = (unsigned long long)-EPERM;
+}
+#else
+enum { CAN_REFUSE = false };
+static void refuse(ucontext_t *context)
+{
+    (void)context;
+}
+#endif
 
 static void on_call(int number, siginfo_t *info, void *context)
 {
@@ -84,8 +90,7 @@ static void on_call(int number, siginfo_t *info, void *context)
     (void)number, (void)info;
     if (verdict < 0)
         verdict = inside();
-    if (!refuse(context))
-        _exit(SKIP);
+    refuse(context);
     errno = saved;
 }
 
@@ -113,9 +118,8 @@ static int run_inside(int (*function)(void), bool no_memory)
 {
     char *p[8];
 
-#if !defined __x86_64__ && !defined __aarch64__
-    return skip("what a call returns is not known here");
-#endif
+    if (!CAN_REFUSE)
+        return skip("how a call is refused is not known here");
     for (size_t i = 0; i < 8; i++) {
         p[i] = malloc(700 * KIB);
         CHECK(p[i] != NULL);
