@@ -15,7 +15,7 @@
  * Two halves. The magazines belong to the owning thread alone and need no lock. The slabs, lists and the
  * pending inbox are under heap->lock, which the owner takes on its slow paths (uncontended: nobody else
  * waits for it, others only try) and anybody may try to take: to bring home blocks that wait in the inbox
- * of a thread that sleeps, or to take slabs from a heap that nobody owns.
+ * of a thread that sleeps, or to take slabs from a heap that nobody owns, or that its owner can spare.
  *
  * Life of a heap: ACTIVE (a thread owns it) -> PARKED at thread exit (no magazines, slabs for the taking)
  * -> ACTIVE again when a new thread adopts it. The depot is a heap that stays parked; it serves threads

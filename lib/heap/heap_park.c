@@ -3,12 +3,14 @@
 #include "heap/heap_private.h"
 
 #include "base/panic.h"
+#include "config/config.h"
 #include "meta/meta.h"
 #include "os/os.h"
 #include "share/share.h"
 
 #define CHUNK (8 * HK_HEAP_ALIGN)
-#define MAX_STEAL_LOOKS 8 /* parked heaps looked at before a new slab is made */
+#define MAX_STEAL_LOOKS 16 /* heaps looked at before a new slab is made, */
+#define MAX_SPARE_STEPS 4  /* and slabs of an active one */
 
 static struct hk_lock heaps_lock = HK_LOCK_INIT(HK_RANK_HEAPS);
 
@@ -175,52 +177,80 @@ void hk_heap_park(struct hk_heap *heap)
     hk_unlock(&heaps_lock);
 }
 
-/* ---- slabs of parked heaps ----------------------------------------------------------------- */
+/* ---- slabs of other heaps -------------------------------------------------------------------- */
 
-/* A slab with free blocks leaves the parked heap; NULL: it has none of that class. */
-static struct hk_slab *detach(struct hk_heap *parked, unsigned class, struct hk_heap *thief)
+/*
+ * A slab that the heap can spare. All of a parked one's; of an active one's one with room, behind the first of its list, which its next
+ * refill takes. In mode secure threads look at blocks beside their own in slabs of theirs, so they keep them.
+ */
+static struct hk_slab *spare_slab(const struct hk_heap *heap, unsigned class)
 {
-    struct hk_class_slabs *cs = &parked->slabs[class];
-    struct hk_slab *slab = NULL;
+    const struct hk_class_slabs *cs = &heap->slabs[class];
+    struct hk_slab *slab = cs->partial;
+
+    if (hk_load_relaxed(&heap->state) == HK_HEAP_PARKED)
+        return slab ? slab : cs->current && cs->current->nr_free ? cs->current : NULL;
+    if (!slab || heap->orphan || hk_config.secure)
+        return NULL;
+    for (unsigned i = 0; slab->next && i < MAX_SPARE_STEPS; i++)
+        slab = slab->next;
+    return slab != cs->partial && slab->nr_free >= slab->nr_slots / 4 ? slab : NULL;
+}
+
+/* A slab with free blocks leaves the heap; NULL: it has none of that class to spare. */
+static struct hk_slab *detach(struct hk_heap *victim, unsigned class, struct hk_heap *thief)
+{
+    struct hk_class_slabs *cs = &victim->slabs[class];
+    struct hk_slab *slab;
 
     /* Relaxed look first: most heaps have nothing of the class. */
     if (!hk_load_relaxed(&cs->partial) && !hk_load_relaxed(&cs->current))
         return NULL;
-    if (!hk_try_lock(&parked->lock))
+    if (!hk_try_lock(&victim->lock))
         return NULL;
-    if (hk_load_relaxed(&parked->state) == HK_HEAP_PARKED) {
-        slab = cs->partial;
-        if (slab) {
-            hk_heap_unlink_partial(parked, slab);
-        } else if (cs->current && cs->current->nr_free) {
-            slab = cs->current;
+    slab = spare_slab(victim, class);
+    if (slab) {
+        if (slab->listed)
+            hk_heap_unlink_partial(victim, slab);
+        else
             hk_store_relaxed(&cs->current, NULL);
-        }
-        if (slab) {
-            hk_heap_count_slab_out(parked, slab);
-            hk_slab_set_owner(slab, hk_heap_word(thief, class), thief);
-            hk_heap_count_slab_in(thief, slab);
-        }
+        hk_heap_count_slab_out(victim, slab);
+        hk_slab_set_owner(slab, hk_heap_word(thief, class), thief);
+        hk_heap_count_slab_in(thief, slab);
     }
-    hk_unlock(&parked->lock);
+    hk_unlock(&victim->lock);
     return slab;
+}
+
+/* From the thief on round the list, so that thieves do not all meet at its head. */
+static struct hk_slab *steal_from_any(struct hk_heap *thief, unsigned class)
+{
+    struct hk_heap *h = thief;
+
+    /* Relaxed: a stale number costs one slab made anew. */
+    if (hk_load_relaxed(&heaps.nr_parked) == 0 && hk_heap_is_alone())
+        return NULL;
+    for (unsigned looks = 0; looks < MAX_STEAL_LOOKS; looks++) {
+        struct hk_slab *slab;
+        h = h->next_ever ? h->next_ever : hk_heap_first();
+        if (h == thief)
+            return NULL;
+        slab = h == hk_load_relaxed(&hk_heap_sampled) ? NULL : detach(h, class, thief);
+        if (slab)
+            return slab;
+    }
+    return NULL;
 }
 
 struct hk_slab *hk_heap_steal(struct hk_heap *thief, unsigned class)
 {
     struct hk_heap *depot = hk_load_acquire(&heaps.depot); /* D2 acquire, pairs with D1 */
     struct hk_slab *slab = depot ? detach(depot, class, thief) : NULL;
-    unsigned looks = 0;
 
     if (slab)
         hk_count_add(&thief->stats.nr_from_depot, 1);
-    /* Relaxed: a stale 0 costs one slab made anew. */
-    if (!slab && hk_load_relaxed(&heaps.nr_parked) > 0)
-        for (struct hk_heap *h = hk_heap_first(); h && !slab && looks < MAX_STEAL_LOOKS; h = h->next_ever)
-            if (hk_load_relaxed(&h->state) == HK_HEAP_PARKED && h != hk_load_relaxed(&hk_heap_sampled)) {
-                slab = detach(h, class, thief);
-                looks++;
-            }
+    else
+        slab = steal_from_any(thief, class);
     if (slab) {
         hk_count_add(&thief->stats.nr_slabs_stolen, 1);
         hk_trace(HK_TRACE_STEAL, class, slab->base);

@@ -179,6 +179,62 @@ const struct explore_model model_steal = {
     },
 };
 
+/* ---- spared: a slab of a heap whose owner goes on using it ------------------------------------- */
+
+static void *spare[64];
+static unsigned nr_spare;
+
+/* Two slabs with half their blocks free behind the one in use. */
+static void spared_setup(void)
+{
+    struct hk_class_slabs *cs;
+    unsigned class, per_slab;
+
+    boxes_start(2);
+    class = hk_size_to_class(BOX_SIZE);
+    per_slab = hk_size_class[class].nr_slots;
+    cs = &box_heap[0]->slabs[class];
+    for (nr_spare = 0; nr_spare < 2 * per_slab + 1; nr_spare++)
+        spare[nr_spare] = box_alloc(box_heap[0]);
+    for (unsigned i = 0; i < 2 * per_slab; i += 2)
+        box_free(box_heap[0], spare[i]);
+    if (!cs->partial || !cs->partial->next)
+        explore_fail("two slabs should have room");
+}
+
+static void goes_on(void)
+{
+    for (unsigned i = 1; i < nr_spare; i += 2)
+        if (i != 3)
+            explore_claim(spare[i]);
+    explore_claim(spare[nr_spare - 1]);
+    box_free(box_heap[0], spare[1]);
+    explore_assert(box_alloc(box_heap[0]) != NULL);
+}
+
+static void frees_a_spare(void)
+{
+    explore_claim(spare[3]);
+    box_free(NULL, spare[3]);
+}
+
+const struct explore_model model_spared = {
+    .name = "spared",
+    .about = "a thread takes a slab that another, which goes on, can spare; a third without a heap frees a block of it",
+    .preemptions = 1,
+    .old_reads = 0,
+    .nr_random = 500,
+    .more_preemptions = 3,
+    .more_old_reads = 1,
+    .setup = spared_setup,
+    .thread = {goes_on, other_thief, frees_a_spare},
+    .check = steal_check,
+    .control = {
+        {"push:cas_release", "H1"},
+        {"hk_unlock:store_release", "the lock's order"},
+    },
+};
+
 /* ---- depot: idle slabs are published where others take them -------------------------------- */
 
 static void depot_setup(void)

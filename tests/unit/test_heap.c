@@ -5,6 +5,7 @@
  *
  * Over 900 lines because one fixture of several heaps serves refill, remote frees, parking and fork.
  */
+#include "config/config.h"
 #include "heap/heap_inline.h"
 
 #include "meta/meta.h"
@@ -1228,19 +1229,96 @@ START_TEST(nothing_is_stolen_without_steal)
 }
 END_TEST
 
-START_TEST(nothing_is_stolen_from_the_living_or_the_busy)
+START_TEST(nothing_is_stolen_from_the_busy)
 {
-    make_heaps(3);
+    make_heaps(2);
     leave_partial_slabs(100, 500);
+    hk_heap_park(heap[0]);
+    take_away(&heap[0]->lock);
     become(heap[1]);
     get(100);
     ck_assert_uint_eq(heap[1]->stats.nr_slabs_stolen, 0);
-    hk_heap_park(heap[0]);
-    take_away(&heap[0]->lock);
-    become(heap[2]);
-    get(100);
-    ck_assert_uint_eq(heap[2]->stats.nr_slabs_stolen, 0);
     give_back(&heap[0]->lock);
+}
+END_TEST
+
+static unsigned count_partial(const struct hk_heap *h, unsigned class)
+{
+    unsigned nr = 0;
+
+    for (const struct hk_slab *slab = h->slabs[class].partial; slab; slab = slab->next)
+        nr++;
+    return nr;
+}
+
+START_TEST(the_living_spare_a_slab)
+{
+    unsigned class = hk_size_to_class(100);
+    const struct hk_slab *first;
+    void *p;
+
+    make_heaps(2);
+    leave_partial_slabs(100, 2000);
+    hk_heap_flush_all(heap[0]);
+    ck_assert_uint_ge(count_partial(heap[0], class), 3);
+    first = heap[0]->slabs[class].partial;
+    become(heap[1]);
+    p = get(100);
+    ck_assert_uint_eq(heap[1]->stats.nr_slabs_stolen, 1);
+    ck_assert_uint_eq(heap[1]->stats.nr_slabs_acquired, 0);
+    ck_assert_ptr_eq(hk_heap_of_word(hk_pagemap_word(p)), heap[1]);
+    ck_assert_ptr_eq(heap[0]->slabs[class].partial, first);
+    for (unsigned i = 1; i < 2000; i += 2)
+        ck_assert_ptr_ne(block[i], p);
+    hk_heap_check(heap[0]);
+    hk_heap_check(heap[1]);
+    put(p);
+    become(heap[0]); /* its blocks there are another's now */
+    for (unsigned i = 1; i < 2000; i += 2)
+        put(block[i]);
+    flush_everything(2);
+    nothing_is_lost();
+}
+END_TEST
+
+/* The only one with room, one that is nearly full, and in mode secure any. */
+START_TEST(the_living_keep_what_they_need)
+{
+    unsigned class = hk_size_to_class(100);
+    void *keep;
+
+    make_heaps(2);
+    get_many(100, 2000);
+    become(heap[1]);
+    keep = get(100); /* full ones are nobody's */
+    ck_assert_uint_eq(heap[1]->stats.nr_slabs_stolen, 0);
+    become(heap[0]);
+    for (unsigned i = 0; i < 2000; i += 50) { /* three or so of each slab */
+        put(block[i]);
+        block[i] = NULL;
+    }
+    hk_heap_flush_all(heap[0]);
+    ck_assert_uint_ge(count_partial(heap[0], class), 3);
+    become(heap[1]);
+    get_many(100, 500);
+    ck_assert_uint_eq(heap[1]->stats.nr_slabs_stolen, 0);
+    put(keep);
+
+    become(heap[0]);
+    leave_partial_slabs(3000, 500);
+    hk_heap_flush_all(heap[0]);
+    hk_config.secure = true;
+    become(heap[1]);
+    get(3000);
+    ck_assert_uint_eq(heap[1]->stats.nr_slabs_stolen, 0);
+    hk_config.secure = false;
+    heap[0]->orphan = true;
+    put(get(2900));
+    get_many(3000, 20);
+    ck_assert_uint_eq(heap[1]->stats.nr_slabs_stolen, 0);
+    heap[0]->orphan = false;
+    get_many(3000, 100);
+    ck_assert_uint_gt(heap[1]->stats.nr_slabs_stolen, 0);
 }
 END_TEST
 
@@ -2352,7 +2430,9 @@ int main(void)
     tcase_add_test(tc, parked_heap_is_adopted_again);
     tcase_add_test(tc, slab_of_a_parked_heap_is_stolen);
     tcase_add_test(tc, nothing_is_stolen_without_steal);
-    tcase_add_test(tc, nothing_is_stolen_from_the_living_or_the_busy);
+    tcase_add_test(tc, nothing_is_stolen_from_the_busy);
+    tcase_add_test(tc, the_living_spare_a_slab);
+    tcase_add_test(tc, the_living_keep_what_they_need);
     tcase_add_test(tc, sender_drains_for_a_parked_heap);
     tcase_add_test(tc, sender_drains_a_full_inbox);
     tcase_add_test(tc, parked_heap_keeps_no_empty_slab);
