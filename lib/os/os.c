@@ -291,8 +291,6 @@ enum hk_os_moved hk_os_renew(void *base, size_t bytes)
 
     if (fresh && moved != HK_OS_MOVED)
         hk_os_abandon(fresh, bytes);
-    if (moved == HK_OS_UNSURE)
-        hk_os_lose(bytes);
     return moved;
 }
 

@@ -69,7 +69,8 @@ enum hk_os_moved hk_os_take_pages(void *base, size_t bytes, void *target);
 void *hk_os_move_anywhere(void *base, size_t old_bytes, size_t new_bytes);
 /* No access at all from now on (true) or read-write again (false). */
 bool hk_os_guard(void *base, size_t bytes, bool guarded);
-/* Fresh pages in the place of a range of ours, whatever access it had: read-write, zeroed. UNSURE: it is lost, and counted. */
+/* Fresh pages in the place of a range of ours, whatever access it had: read-write, zeroed. UNSURE: it is not
+ * to be touched again, and still the caller's to account for. */
 enum hk_os_moved hk_os_renew(void *base, size_t bytes);
 /*
  * Guard pages: who touches one gets SIGSEGV, and they cost no mapping of their own (MADV_GUARD_INSTALL, Linux 6.13).

@@ -17,6 +17,7 @@
 #include "arena/arena.h"
 #include "batch/batch.h"
 #include "os/os.h"
+#include "secure/secure.h"
 
 #include <hakmem/hakmem.h>
 
@@ -512,9 +513,9 @@ static int play(void)
     printf("%u", nr_refused);
     for (unsigned k = 0; k < NR_KINDS; k++)
         printf(" %u", nr_calls[k]);
-    printf(" %ju %ju %ju %ju %ju %ju %zu %ju %ju\n", (uintmax_t)t.mapped, (uintmax_t)t.live, (uintmax_t)t.cached,
+    printf(" %ju %ju %ju %ju %ju %ju %zu %ju %ju %zu\n", (uintmax_t)t.mapped, (uintmax_t)t.live, (uintmax_t)t.cached,
            (uintmax_t)(t.slab_free + t.dirty), (uintmax_t)t.purged, (uintmax_t)t.metadata, lost_bytes(),
-           (uintmax_t)t.remote_lost, (uintmax_t)t.live_blocks);
+           (uintmax_t)t.remote_lost, (uintmax_t)t.live_blocks, hk_secure_counters()->nr_resting);
     return 0;
 }
 
@@ -535,7 +536,7 @@ static const int errors[] = {ENOMEM, EAGAIN, EPERM, EINVAL, ENOSYS, EACCES};
 struct result {
     int status;
     unsigned nr_refused, nr_calls[NR_KINDS];
-    size_t mapped, live, cached, free, purged, metadata, lost, remote_lost, live_blocks;
+    size_t mapped, live, cached, free, purged, metadata, lost, remote_lost, live_blocks, kept;
     char text[400];
 };
 
@@ -543,7 +544,7 @@ static void read_result(struct result *r)
 {
     static char copy[sizeof r->text];
     char *at = copy;
-    size_t *const rest[] = {&r->mapped, &r->live, &r->cached, &r->free, &r->purged, &r->metadata, &r->lost, &r->remote_lost, &r->live_blocks};
+    size_t *const rest[] = {&r->mapped, &r->live, &r->cached, &r->free, &r->purged, &r->metadata, &r->lost, &r->remote_lost, &r->live_blocks, &r->kept};
 
     memcpy(copy, r->text, sizeof copy);
     r->nr_refused = (unsigned)strtoul(at, &at, 10);
@@ -589,7 +590,7 @@ static void run(const char *options, struct plan how, struct result *r)
         read_result(r);
 }
 
-// When mremap fails so, the page that was to be replaced may be gone, and is counted as lost: its block stays with it.
+// When mremap fails so, the page that was to be replaced may be gone: its block stays, counted as resting.
 static bool may_spoil(const struct plan *how)
 {
     return how->kind == PROTECT_AND_MOVE && (how->error == ENOMEM || how->error == EAGAIN);
@@ -598,7 +599,7 @@ static bool may_spoil(const struct plan *how)
 // NULL: all was given back that is given back when nothing is refused, but address space that the library counts as lost.
 static const char *what_stayed(const struct result *r, const struct result *usual, const struct plan *how)
 {
-    size_t spoilt = may_spoil(how) ? (r->lost - usual->lost) / (size_t)sysconf(_SC_PAGESIZE) : 0;
+    size_t spoilt = may_spoil(how) ? r->kept : 0;
 
     if (r->remote_lost)
         return "a block lost";
