@@ -39,7 +39,8 @@
  *
  * Locks: hk_heaps_lock (HK_RANK_HEAPS), heap->lock (HK_RANK_HEAP; a second one is only tried, never waited
  * for). Failure: NULL. In the child of a fork that could not wait for a heap's lock a block of that heap is lost to the process
- * (stats.nr_lost counts those that found no parcel).
+ * (stats.nr_lost counts those that found no parcel), and so are up to FLUSH_BATCH blocks that another thread was bringing home one
+ * by one, without parcels, when it forked.
  */
 #ifndef HK_HEAP_H
 #define HK_HEAP_H
