@@ -2,10 +2,13 @@
 //
 // The shadow: one bit per 8 bytes of address space, set while a live block covers them. Two live
 // blocks that share a granule overlap, because every block starts at a multiple of 8, or of 16 in
-// this library. Leaves of 256 MiB are mapped on demand.
+// this library. Leaves of 256 MiB are mapped on demand, from /dev/zero: so whoever looks at the process tells them from
+// the library's memory, and as blocks move through the address space they become many.
 #include "model.h"
 
+#include <fcntl.h>
 #include <stdatomic.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 #define GRANULE_SHIFT 3
@@ -16,9 +19,19 @@
 typedef _Atomic(uint64_t) word_t;
 
 static _Atomic(word_t *) *root;
+static int zero = -1;
+
+static word_t *map_leaf(void)
+{
+    size_t bytes = LEAF_WORDS * sizeof(word_t);
+    void *leaf = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_NORESERVE, zero, 0);
+
+    return leaf != MAP_FAILED ? leaf : map_memory(bytes, false);
+}
 
 void shadow_init(void)
 {
+    zero = open("/dev/zero", O_RDWR | O_CLOEXEC);
     root = map_memory(((size_t)1 << (ADDRESS_BITS - LEAF_SHIFT)) * sizeof *root, false);
 }
 
@@ -30,7 +43,7 @@ static word_t *leaf_of(uintptr_t granule)
     if (leaf != NULL)
         return leaf;
     // Two threads may race here; the loser's leaf is left mapped, which costs address space only.
-    word_t *fresh = map_memory(LEAF_WORDS * sizeof *fresh, false);
+    word_t *fresh = map_leaf();
     if (atomic_compare_exchange_strong(at, &leaf, fresh))
         return fresh;
     return leaf;
