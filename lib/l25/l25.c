@@ -48,6 +48,9 @@ HK_START_CONST const uint8_t hk_l25_class_of[HK_L25_MAX_GRANULES + 1] = {
     R8(18), R8(19), R16(20), R16(21), R16(22), R15(23),
 };
 
+/* Fewer granules than this no request above the classes looks for, so in a cache such a run would only take room. */
+#define LEAST_CACHED ((HK_FAST_MAX + HK_GRANULE) / HK_GRANULE)
+
 /* ---- a run --------------------------------------------------------------------------------- */
 
 static void set_colour(struct hk_run *run, size_t colour)
@@ -61,6 +64,14 @@ static size_t granules_for(size_t n, size_t colour)
     return (n + colour + HK_GRANULE - 1) / HK_GRANULE;
 }
 
+/* One that was resized fits no class. */
+static uint8_t class_to_cache(const struct hk_run *run)
+{
+    bool fits = run->nr_granules == hk_l25_class_granules[run->made_as] && run->nr_granules >= LEAST_CACHED;
+
+    return fits ? run->made_as : HK_L25_NO_CLASS;
+}
+
 /* base NULL: nothing could be had. */
 static struct hk_run *finish_run(struct hk_run *run, char *base, size_t nr_granules, unsigned class, bool zero)
 {
@@ -72,7 +83,7 @@ static struct hk_run *finish_run(struct hk_run *run, char *base, size_t nr_granu
     run->nr_granules = (uint32_t)nr_granules;
     set_colour(run, 0);
     run->made_as = (uint8_t)class;
-    run->class = nr_granules == hk_l25_class_granules[class] ? run->made_as : HK_L25_NO_CLASS;
+    run->class = class_to_cache(run);
     run->zero = zero;
     run->followed = 0;
     hk_trace(HK_TRACE_RUN, class, (uintptr_t)base);
@@ -347,8 +358,7 @@ void hk_l25_follow(struct hk_run *run)
 void hk_l25_unfollow(struct hk_run *run)
 {
     run->followed = 0;
-    if (run->nr_granules == hk_l25_class_granules[run->made_as]) /* else it was resized meanwhile */
-        run->class = run->made_as;
+    run->class = class_to_cache(run); /* it may have been resized meanwhile */
 }
 
 bool hk_l25_resize(struct hk_run *run, size_t n)
