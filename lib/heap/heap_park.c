@@ -289,9 +289,8 @@ static void *alloc_from(struct hk_heap *shared, unsigned class)
 {
     void *p;
 
-    if (!shared)
+    if (!shared || !hk_lock_unless(&shared->lock, &shared->gone))
         return NULL;
-    hk_lock(&shared->lock);
     p = hk_heap_take_one(shared, class);
     hk_unlock(&shared->lock);
     return p;
@@ -321,7 +320,10 @@ void hk_heap_free_sampled(void *p)
     struct hk_heap *sampled = slab->owner;
     unsigned class = slab->class;
 
-    hk_lock(&sampled->lock);
+    if (!hk_lock_unless(&sampled->lock, &sampled->gone)) {
+        hk_add_relaxed(&sampled->stats.nr_lost, 1); /* nobody else writes there any more */
+        return;
+    }
     hk_heap_give_block(sampled, slab, p);
     if (class >= HK_FIRST_POOL_CLASS)
         hk_heap_retire_empty_class(sampled, class);
