@@ -59,7 +59,7 @@ typedef struct hak_stats {
     uint64_t refill_current;  /* the slab in use */
     uint64_t refill_partial;  /* another slab of the heap with room */
     uint64_t refill_depot;    /* a slab that an idle class published */
-    uint64_t refill_parked;   /* a slab of a thread that ended */
+    uint64_t refill_parked;   /* a slab that another thread left or could spare */
     uint64_t refill_new;      /* a new slab */
     uint64_t refill_single;   /* no magazine, or a heap that nobody owns: one block */
     uint64_t refill_failed;   /* no memory */
@@ -78,7 +78,7 @@ typedef struct hak_stats {
     uint64_t parcels_sent;
     uint64_t parcels_drained;
     uint64_t remote_forwarded; /* the slab had changed hands meanwhile */
-    uint64_t remote_lost;      /* blocks leaked: no memory to note what a handler freed */
+    uint64_t remote_lost;      /* blocks leaked: no memory to note what a handler freed, or in a fork child */
 
     /* Runs: above 64 KiB, below the mapping threshold. */
     uint64_t run_hits_cache;   /* the thread's own cache */

@@ -267,6 +267,13 @@ static enum hk_verdict identify_guarded(const void *p, struct hk_block *b)
     return place_in(p, b, slot->start, slot->bytes, hk_load_relaxed(&slot->state) == HK_GUARD_LIVE);
 }
 
+/* Between our looks at its word and its descriptor another thread freed it. */
+static HK_COLD enum hk_verdict identify_going(const void *p, struct hk_block *b)
+{
+    b->word = HK_PM_GONE;
+    return identify_elsewhere(p, b);
+}
+
 enum hk_verdict hk_ace_identify(const void *p, struct hk_block *b)
 {
     *b = (struct hk_block){.word = hk_pagemap_word(p)};
@@ -279,11 +286,15 @@ enum hk_verdict hk_ace_identify(const void *p, struct hk_block *b)
         return identify_span(p, b);
     case HK_PM_RUN: {
         struct hk_run *run = b->desc = hk_pagemap_desc(p);
+        if (HK_UNLIKELY(!run))
+            return identify_going(p, b);
         return place_in(p, b, hk_run_start(run), hk_run_usable(run),
                         hk_load_relaxed(&run->state) == HK_RUN_LIVE);
     }
     case HK_PM_BIG: {
         struct hk_big *big = b->desc = hk_pagemap_desc(p);
+        if (HK_UNLIKELY(!big))
+            return identify_going(p, b);
         return place_in(p, b, hk_big_start(big), hk_big_usable(big),
                         hk_load_relaxed(&big->state) == HK_BIG_LIVE);
     }
@@ -548,9 +559,15 @@ bool hk_ace_follows(const void *p)
 {
     uintptr_t word = hk_pagemap_word(p);
 
-    if (word == HK_PM_RUN)
-        return ((const struct hk_run *)hk_pagemap_desc(p))->followed;
-    return word == HK_PM_BIG && ((const struct hk_big *)hk_pagemap_desc(p))->followed;
+    if (word == HK_PM_RUN) {
+        const struct hk_run *run = hk_pagemap_desc(p);
+        return run && run->followed; /* NULL: another thread frees it just now */
+    }
+    if (word == HK_PM_BIG) {
+        const struct hk_big *big = hk_pagemap_desc(p);
+        return big && big->followed;
+    }
+    return false;
 }
 
 /* ---- realloc ------------------------------------------------------------------------------- */
@@ -581,11 +598,11 @@ bool hk_ace_keeps(const void *p, size_t n)
         return false; /* not for us to say */
     if (word == HK_PM_RUN) {
         const struct hk_run *run = hk_pagemap_desc(p);
-        return p == run->start && hk_load_relaxed(&run->state) == HK_RUN_LIVE && keeps_big(run->usable, n);
+        return run && p == run->start && hk_load_relaxed(&run->state) == HK_RUN_LIVE && keeps_big(run->usable, n);
     }
     if (word == HK_PM_BIG) {
         const struct hk_big *big = hk_pagemap_desc(p);
-        return p == hk_big_start(big) && hk_load_relaxed(&big->state) == HK_BIG_LIVE &&
+        return big && p == hk_big_start(big) && hk_load_relaxed(&big->state) == HK_BIG_LIVE &&
                keeps_big(hk_big_usable(big), n);
     }
     return false;

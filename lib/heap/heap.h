@@ -13,8 +13,8 @@
  * hit is verified out of band (hk_heap_holds) before anybody is accused.
  *
  * Two halves. The magazines belong to the owning thread alone and need no lock. The slabs, lists and the
- * pending inbox are under heap->lock, which the owner takes on its slow paths (uncontended: nobody else
- * waits for it, others only try) and anybody may try to take: to bring home blocks that wait in the inbox
+ * pending inbox are under heap->lock, which the owner takes on its slow paths (nobody else waits for it but
+ * who found no memory for a parcel; others only try) and anybody may try to take: to bring home blocks that wait in the inbox
  * of a thread that sleeps, or to take slabs from a heap that nobody owns, or that its owner can spare.
  *
  * Life of a heap: ACTIVE (a thread owns it) -> PARKED at thread exit (no magazines, slabs for the taking)
@@ -127,8 +127,8 @@ struct hk_heap_stats {
     size_t nr_published, nr_idle_flushes, nr_lost;
     /* Why an empty magazine's refill ended early, in the order of the look ... */
     size_t nr_popped, nr_drained, nr_larger, nr_single, nr_failed;
-    /* ... and where its slab came from; a new one: nr_slabs_acquired, of a parked heap: nr_slabs_stolen -
-     * nr_from_depot. */
+    /* ... and where its slab came from; a new one: nr_slabs_acquired, of another heap but the depot:
+     * nr_slabs_stolen - nr_from_depot. */
     size_t nr_from_current, nr_from_partial, nr_from_depot;
     size_t nr_grown, nr_shrunk;
     size_t nr_refills_mid; /* of nr_refills: pool classes */
