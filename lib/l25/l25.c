@@ -73,14 +73,14 @@ static uint8_t class_to_cache(const struct hk_run *run)
 }
 
 /* base NULL: nothing could be had. */
-static struct hk_run *finish_run(struct hk_run *run, char *base, size_t nr_granules, unsigned class, bool zero)
+static struct hk_run *finish_run(struct hk_run *run, char *base, unsigned class, bool zero)
 {
     if (!base) {
         hk_meta_free(run, sizeof *run);
         return NULL;
     }
     run->base = base;
-    run->nr_granules = (uint32_t)nr_granules;
+    run->nr_granules = hk_l25_class_granules[class];
     set_colour(run, 0);
     run->made_as = (uint8_t)class;
     run->class = class_to_cache(run);
@@ -102,7 +102,7 @@ static struct hk_run *new_run(unsigned class, size_t align)
     if (!run)
         return NULL;
     base = hk_arena_acquire(hk_l25_class_granules[class], hk_max(align / HK_GRANULE, 1), &zero);
-    return finish_run(run, base, hk_l25_class_granules[class], class, zero);
+    return finish_run(run, base, class, zero);
 }
 
 static void count_gone(const struct hk_run *run)
@@ -300,17 +300,15 @@ struct hk_run *hk_l25_alloc(struct hk_l25_cache *cache, unsigned shard, size_t n
     return run;
 }
 
-/* Below the smallest class no more than it needs, as if it had been resized. */
 struct hk_run *hk_l25_alloc_roomy(size_t n)
 {
     unsigned class = hk_l25_class(n);
-    size_t nr_granules = n <= HK_FAST_MAX ? granules_for(n, HK_L25_COLOUR) : hk_l25_class_granules[class];
     struct hk_run *run = hk_meta_alloc(sizeof *run);
     bool zero = false;
 
     if (!run)
         return NULL;
-    run = finish_run(run, hk_arena_acquire_roomy(nr_granules, &zero), nr_granules, class, zero);
+    run = finish_run(run, hk_arena_acquire_roomy(hk_l25_class_granules[class], &zero), class, zero);
     if (run)
         make_live(run, n, 16);
     return run;

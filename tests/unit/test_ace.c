@@ -694,6 +694,11 @@ START_TEST(small_blocks_that_grow_again)
     must_hold(r, 20000, 20000, 1);
     put(r);
 
+    r = hk_ace_regrow(self, hk_ace_realloc(self, get(10000), 20000, SITE), 30000, SITE);
+    ck_assert_ptr_nonnull(r);
+    put(r); /* no request looks for so small a run: it takes no room in the cache */
+    for (unsigned c = 0; c < HK_L25_NR_CLASSES; c++)
+        ck_assert(self->l25.count[c] == 0 || hk_l25_class_granules[c] * HK_GRANULE > HK_FAST_MAX);
     p = hk_ace_realloc(self, get(17000), 25000, SITE);
     put(get(300)); /* other blocks between do no harm */
     ck_assert_ptr_null(hk_ace_regrow(self, get(25000), 40000, SITE)); /* was never moved */
