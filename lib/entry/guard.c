@@ -30,6 +30,7 @@
 
 #define SITE_BITS 2048
 #define BITS_PER_WORD 64
+#define TOLD_PARTS 64 /* of the rate, that a heap may keep to itself */
 #define SECURE_RATE HK_MIB /* of option secure, which is on in any mode and takes no fast path */
 
 static HK_LARGE_BSS struct {
@@ -108,9 +109,22 @@ static bool is_due(uint64_t bytes, const void *site)
     return left <= 0 && (!is_known(site) || -left >= (int64_t)(rate_bytes() / 8));
 }
 
+/* In the exact mode every call comes here, and the countdown is everybody's: a heap tells what it gave a few KiB at a time. */
+static bool tells(struct hk_heap *heap, uint64_t *bytes)
+{
+    uint64_t few = rate_bytes() / TOLD_PARTS;
+
+    if (!heap || !hk_entry_guard_counts())
+        return true;
+    *bytes += heap->sampling.untold_bytes;
+    heap->sampling.untold_bytes = *bytes < few ? (uint32_t)*bytes : 0;
+    return *bytes >= few;
+}
+
 void *hk_entry_guard_alloc(struct hk_heap *heap, size_t n, size_t align, uint64_t bytes, const void *site)
 {
-    if (n == 0 || (!hk_config.guard && !hk_config.secure) || !is_due(bytes, site) || !hk_guard_fits(n, align))
+    if (n == 0 || (!hk_config.guard && !hk_config.secure) || !tells(heap, &bytes) || !is_due(bytes, site) ||
+        !hk_guard_fits(n, align))
         return NULL;
     hk_add_relaxed(&due.countdown, draw_distance());
     remember(site);

@@ -158,6 +158,7 @@ struct hk_sampling {
     uint64_t credit_ns;  /* as of then */
     uint8_t looks_off;   /* looks that pass without a search, after ones that found nothing: 0, 1, 3, ... 63 */
     uint8_t looks_left;  /* of those */
+    uint32_t untold_bytes; /* that entry/guard.c has not counted yet */
 };
 
 /* What only a heap that was ever sampled needs. */

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 /*
- * heap_inline: the fast paths of malloc and free. Included by entry, and by
+ * heap_inline: the fast paths of malloc and free. Included by entry, by secure, and by
  * ace and heap for the mark and for slow paths that end in a fast one.
  *
  * malloc: one compare covers "zero", "larger than 64 KiB" and "no heap yet" (n - 1 wraps, max_fast is 0).

@@ -18,7 +18,7 @@
 #define SHARD_SLOTS (NR_SMALL + NR_MEDIUM + NR_LARGE + NR_EXPOSED)
 
 struct shard {
-    uint32_t next[4]; /* relaxed adds; of each ring */
+    uint32_t next[4]; /* relaxed; of each ring. Two threads may come to the same slot: then a block rests a little less */
     void *slot[SHARD_SLOTS]; /* by exchange alone */
 } __attribute__((aligned(HK_CACHE_LINE)));
 
@@ -36,6 +36,14 @@ void hk_quarantine_count(size_t bytes, size_t nr)
     hk_add_relaxed(&counters.nr_resting, nr);
 }
 
+static uint32_t next_of(uint32_t *next)
+{
+    uint32_t at = hk_load_relaxed(next);
+
+    hk_store_relaxed(next, at + 1);
+    return at;
+}
+
 void **hk_quarantine_place(unsigned heap, size_t usable)
 {
     struct shard *shard = &shards[heap % NR_SHARDS];
@@ -43,23 +51,17 @@ void **hk_quarantine_place(unsigned heap, size_t usable)
     if (usable > LARGE_MAX)
         return NULL;
     if (usable <= SMALL_MAX)
-        return &shard->slot[hk_add_relaxed(&shard->next[0], 1) % NR_SMALL];
+        return &shard->slot[next_of(&shard->next[0]) % NR_SMALL];
     if (usable <= MEDIUM_MAX)
-        return &shard->slot[NR_SMALL + hk_add_relaxed(&shard->next[1], 1) % NR_MEDIUM];
-    return &shard->slot[NR_SMALL + NR_MEDIUM + hk_add_relaxed(&shard->next[2], 1) % NR_LARGE];
+        return &shard->slot[NR_SMALL + next_of(&shard->next[1]) % NR_MEDIUM];
+    return &shard->slot[NR_SMALL + NR_MEDIUM + next_of(&shard->next[2]) % NR_LARGE];
 }
 
 void **hk_quarantine_place_exposed(unsigned heap)
 {
     struct shard *shard = &shards[heap % NR_SHARDS];
 
-    return &shard->slot[NR_SMALL + NR_MEDIUM + NR_LARGE + hk_add_relaxed(&shard->next[3], 1) % NR_EXPOSED];
-}
-
-void *hk_quarantine_exchange(void **place, void *p)
-{
-    /* QA1 acq_rel, pairs with QA1: who takes the block sees what was done to it */
-    return hk_exchange_acq_rel(place, p);
+    return &shard->slot[NR_SMALL + NR_MEDIUM + NR_LARGE + next_of(&shard->next[3]) % NR_EXPOSED];
 }
 
 void *hk_quarantine_take(unsigned *next)

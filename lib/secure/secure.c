@@ -3,7 +3,9 @@
 
 #include "ace/ace.h"
 #include "base/panic.h"
+#include "config/config.h"
 #include "guard/guard.h"
+#include "heap/heap_inline.h"
 #include "os/os.h"
 
 #include <string.h>
@@ -19,71 +21,136 @@ bool (*hk_secure_operators_are_ours)(void);
 
 /* ---- what is p? ---------------------------------------------------------------------------- */
 
-/* A live block of ace's that has a trailer. */
+/* A block of ace's that has a trailer, or is to have one. The page map is asked once. */
 struct place {
     void *p;
-    size_t usable; /* of the box below */
-    unsigned owner;
+    uintptr_t word;  /* of the page map */
+    size_t usable;   /* of the box below */
+    uint32_t serial; /* of the slab; 0: in none */
+    unsigned owner;  /* of what is in no slab */
     const void *site;
     struct hk_trailer trailer;
 };
 
-/* Of a block that is known to be one. */
-static size_t usable_of(const void *p)
+HK_INLINE bool is_in_slab(const struct place *place)
 {
-    uintptr_t word = hk_pagemap_word(p);
+    return HK_LIKELY(place->word >= HK_PM_KINDS);
+}
+
+HK_INLINE const struct hk_size_class *class_of(const struct place *place)
+{
+    return &hk_size_class[hk_class_of_word(place->word)];
+}
+
+HK_INLINE void sit_in_slab(struct place *place, const void *p, uintptr_t word, const void *site)
+{
+    place->p = (void *)p;
+    place->word = word;
+    place->usable = class_of(place)->size;
+    place->serial = hk_slab_of(p)->serial;
+    place->owner = 0;
+    place->site = site;
+}
+
+static HK_NOINLINE size_t usable_elsewhere(const void *p)
+{
     struct hk_block b;
 
-    if (HK_LIKELY(word >= HK_PM_KINDS))
-        return hk_size_class[hk_class_of_word(word)].size;
     (void)hk_ace_identify(p, &b);
     return hk_closed_usable(p, b.usable);
 }
 
-static HK_COLD _Noreturn void complain(const struct place *place, const char *what, const void *ptr)
+/* Of a block that is known to be one. */
+HK_INLINE void sit(struct place *place, const void *p, const void *site)
 {
-    const struct hk_trailer *t = &place->trailer;
+    uintptr_t word = hk_pagemap_word(p);
+
+    if (HK_LIKELY(word >= HK_PM_KINDS))
+        sit_in_slab(place, p, word, site);
+    else
+        *place = (struct place){.p = (void *)p, .word = word, .usable = usable_elsewhere(p), .site = site};
+}
+
+HK_INLINE struct hk_trailer trailer_of(const struct place *place)
+{
+    return hk_trailer_read(place->p, place->usable, hk_trailer_pad(place->p, place->usable, place->serial));
+}
+
+HK_INLINE void sit_and_read(struct place *place, const void *p, const void *site)
+{
+    sit(place, p, site);
+    place->trailer = trailer_of(place);
+}
+
+/* By value, as all that is cold: so that the place of a block may stay in registers until then. */
+static HK_COLD HK_NOINLINE _Noreturn void complain(struct place at, const char *what, const void *ptr)
+{
+    const struct place *place = &at;
+    struct hk_trailer t = place->trailer;
     struct hk_diag diag = {.what = what,
                            .ptr = ptr,
                            .block = place->p,
-                           .size = t->state != HK_TRAILER_NONE ? t->bytes : place->usable - HK_TRAILER_BYTES,
-                           .owner = place->owner,
+                           .size = hk_trailer_state(t) != HK_TRAILER_NONE ? hk_trailer_bytes(t) : place->usable - HK_TRAILER_BYTES,
+                           .owner = is_in_slab(place) ? hk_heap_of_word(place->word)->thread_id : place->owner,
                            .caller = place->site};
 
     hk_panic(&diag);
 }
 
-/* False: not one of ours; ace knows what to say of it, or to do with it. */
-static bool find(const void *p, const void *site, struct place *place)
+/* True: a block of a slab that lives, by its trailer and for all that ace's mark says. */
+HK_INLINE bool find_in_slab(const void *p, uintptr_t word, const void *site, struct place *place)
+{
+    const struct hk_size_class *sc = &hk_size_class[hk_class_of_word(word)];
+
+    if (!hk_size_starts_block(sc->magic, (uintptr_t)p & sc->slab_mask) || *hk_mark_of((void *)p) == sc->magic)
+        return false;
+    sit_in_slab(place, p, word, site);
+    place->trailer = trailer_of(place);
+    return hk_trailer_state(place->trailer) == HK_TRAILER_LIVE;
+}
+
+static HK_NOINLINE bool find_elsewhere(const void *p, const void *site, struct place *place)
 {
     struct hk_block b;
 
     if (hk_ace_identify(p, &b) != HK_BLOCK_LIVE || b.word == HK_PM_GUARD || b.word == HK_PM_EMPTY ||
         b.word == HK_PM_LOOSE)
         return false;
-    if (b.word == HK_PM_BIG)
-        b.usable = hk_closed_usable(p, b.usable);
-    *place = (struct place){.p = (void *)p, .usable = b.usable, .owner = b.owner, .site = site};
-    place->trailer = hk_trailer_read(p, b.usable);
+    sit_and_read(place, p, site);
+    place->owner = b.owner;
+    return true;
+}
+
+/* False: not one of ours; ace knows what to say of it, or to do with it. */
+HK_INLINE bool find(const void *p, const void *site, struct place *place)
+{
+    struct place other;
+    uintptr_t word = hk_pagemap_word(p);
+
+    if (HK_LIKELY(word >= HK_PM_KINDS) && HK_LIKELY(find_in_slab(p, word, site, place)))
+        return true;
+    if (!find_elsewhere(p, site, &other))
+        return false;
+    *place = other;
     return true;
 }
 
 /* Live and unharmed, or the process ends. */
-static void verify(const struct place *place, const char *if_freed)
+HK_INLINE void verify(const struct place *place, const char *if_freed)
 {
-    const struct hk_trailer *t = &place->trailer;
+    struct hk_trailer t = place->trailer;
     const char *damage;
 
-    if (HK_UNLIKELY(t->state != HK_TRAILER_LIVE)) {
-        bool freed = t->state != HK_TRAILER_NONE && t->origin != HK_ORIGIN_NOBODY;
-        complain(place, freed ? if_freed : "heap overflow", freed ? place->p : (char *)place->p + place->usable - HK_TRAILER_BYTES);
+    if (HK_UNLIKELY(hk_trailer_state(t) != HK_TRAILER_LIVE)) {
+        bool freed = hk_trailer_state(t) != HK_TRAILER_NONE && hk_trailer_origin(t) != HK_ORIGIN_NOBODY;
+        complain(*place, freed ? if_freed : "heap overflow", freed ? place->p : (char *)place->p + place->usable - HK_TRAILER_BYTES);
     }
     damage = hk_canary_find_damage(place->p, place->usable, t);
     if (HK_UNLIKELY(damage != NULL))
-        complain(place, "heap overflow", damage);
-    damage = hk_front_find_damage(place->p, t);
+        complain(*place, "heap overflow", damage);
+    damage = place->word == HK_PM_RUN ? hk_front_find_damage(place->p, t) : NULL;
     if (HK_UNLIKELY(damage != NULL))
-        complain(place, UNDERFLOW, damage);
+        complain(*place, UNDERFLOW, damage);
 }
 
 /* ---- by what, and how large? ---------------------------------------------------------------- */
@@ -100,21 +167,22 @@ static void put(struct what *w, const char *s)
     w->text[w->used] = 0;
 }
 
-static HK_COLD _Noreturn void complain_of_origin(const struct place *place, enum hk_origin took)
+static HK_COLD HK_NOINLINE _Noreturn void complain_of_origin(struct place place, enum hk_origin took)
 {
     static const char *const made_by[HK_NR_ORIGINS] = {"malloc", "new", "new[]", "aligned new", "aligned new[]"};
     static const char *const freed_by[HK_NR_ORIGINS] = {"free", "delete", "delete[]", "aligned delete",
                                                         "aligned delete[]"};
+    enum hk_origin made = hk_trailer_origin(place.trailer);
     struct what what = {.used = 0};
 
     put(&what, "mismatched free: block of ");
-    put(&what, place->trailer.origin < HK_NR_ORIGINS ? made_by[place->trailer.origin] : "nobody");
+    put(&what, made < HK_NR_ORIGINS ? made_by[made] : "nobody");
     put(&what, " given to ");
     put(&what, freed_by[took]);
-    complain(place, what.text, place->p);
+    complain(place, what.text, place.p);
 }
 
-static HK_COLD _Noreturn void complain_of_size(const struct place *place, size_t size)
+static HK_COLD HK_NOINLINE _Noreturn void complain_of_size(struct place place, size_t size)
 {
     char digits[24], *at = digits + sizeof digits - 1;
     struct what what = {.used = 0};
@@ -126,22 +194,24 @@ static HK_COLD _Noreturn void complain_of_size(const struct place *place, size_t
     put(&what, "mismatched free: size ");
     put(&what, at);
     put(&what, " said");
-    complain(place, what.text, place->p);
+    complain(place, what.text, place.p);
 }
 
 /* It was made by what frees it now, and as large as that says. */
-static void verify_how(const struct place *place, enum hk_origin origin, size_t size)
+HK_INLINE void verify_how(const struct place *place, enum hk_origin origin, size_t size)
 {
-    bool is_size = size == HK_SIZE_UNSAID || hk_max(size, 1) == hk_max(place->trailer.bytes, 1); /* realloc(p, 0) asks for 1 */
+    enum hk_origin made = hk_trailer_origin(place->trailer);
+    bool is_size = size == HK_SIZE_UNSAID ||
+                   hk_max(size, 1) == hk_max(hk_trailer_bytes(place->trailer), 1); /* realloc(p, 0) asks for 1 */
 
-    if (HK_LIKELY(place->trailer.origin == origin && is_size))
+    if (HK_LIKELY(made == origin && is_size))
         return;
-    if ((origin != HK_ORIGIN_MALLOC || place->trailer.origin != HK_ORIGIN_MALLOC) &&
+    if ((origin != HK_ORIGIN_MALLOC || made != HK_ORIGIN_MALLOC) &&
         (!hk_secure_operators_are_ours || !hk_secure_operators_are_ours()))
         return;
-    if (place->trailer.origin != origin)
-        complain_of_origin(place, origin);
-    complain_of_size(place, size);
+    if (made != origin)
+        complain_of_origin(*place, origin);
+    complain_of_size(*place, size);
 }
 
 /* ---- the block before ---------------------------------------------------------------------- */
@@ -151,42 +221,42 @@ static void verify_how(const struct place *place, enum hk_origin origin, size_t 
  * lives, alloc gives it a mark if it was never out. Only the thread whose slab it is looks: it alone makes blocks there,
  * and what others do to a trailer, one store of the word that changes, never makes it invalid.
  */
-static char *before(const struct hk_heap *heap, const void *p, size_t *usable)
+HK_INLINE bool is_own(const struct hk_heap *heap, const struct place *place)
 {
-    uintptr_t word = hk_pagemap_word(p);
-    const struct hk_size_class *sc;
+    return is_in_slab(place) && heap && hk_heap_of_word(place->word) == heap;
+}
 
-    if (word < HK_PM_KINDS || !heap || hk_heap_of_word(word) != heap)
+/* NULL: it is the first of its slab, or another thread's. */
+HK_INLINE char *before(const struct hk_heap *heap, const struct place *place)
+{
+    if (!is_own(heap, place) || ((uintptr_t)place->p & class_of(place)->slab_mask) < place->usable)
         return NULL;
-    sc = &hk_size_class[hk_class_of_word(word)];
-    *usable = sc->size;
-    return ((uintptr_t)p & sc->slab_mask) >= sc->size ? (char *)p - sc->size : NULL;
+    return (char *)place->p - place->usable;
 }
 
-static void mark_before(const struct hk_heap *heap, const void *p)
+HK_INLINE void mark_before(const struct hk_heap *heap, const struct place *place)
 {
-    size_t usable;
-    char *q = before(heap, p, &usable);
+    char *q = before(heap, place);
 
     if (q)
-        hk_trailer_mark(q, usable);
+        hk_trailer_mark(q, place->usable, hk_trailer_pad(q, place->usable, place->serial));
 }
 
-static void verify_before(const struct hk_heap *heap, const struct place *place)
+HK_INLINE void verify_before(const struct hk_heap *heap, const struct place *place)
 {
-    size_t usable;
-    char *q = before(heap, place->p, &usable);
-    struct hk_trailer t = {.state = HK_TRAILER_LIVE};
+    char *q = before(heap, place);
     const char *damage = NULL;
+    struct hk_trailer t;
 
-    if (q)
-        t = hk_trailer_read(q, usable);
-    if (t.state == HK_TRAILER_NONE)
+    if (!q)
+        return;
+    t = hk_trailer_read(q, place->usable, hk_trailer_pad(q, place->usable, place->serial));
+    if (HK_UNLIKELY(hk_trailer_state(t) == HK_TRAILER_NONE))
         damage = (char *)place->p - HK_TRAILER_BYTES;
-    else if (t.origin == HK_ORIGIN_NOBODY) /* this thread alone may give it to somebody */
-        damage = hk_mark_find_damage(q, usable, &t);
+    else if (hk_trailer_origin(t) == HK_ORIGIN_NOBODY) /* this thread alone may give it to somebody */
+        damage = hk_mark_find_damage(q, place->usable, t);
     if (HK_UNLIKELY(damage != NULL))
-        complain(place, UNDERFLOW, damage);
+        complain(*place, UNDERFLOW, damage);
 }
 
 /* ---- what the thread did last --------------------------------------------------------------- */
@@ -206,12 +276,12 @@ struct last {
 };
 static HK_LARGE_BSS struct last lasts[NR_LAST]; /* relaxed */
 
-static struct last *last_of(const struct hk_heap *heap)
+HK_INLINE struct last *last_of(const struct hk_heap *heap)
 {
     return &lasts[heap->id % NR_LAST];
 }
 
-static void remember_made(const struct hk_heap *heap, void *p, uint64_t pad)
+HK_INLINE void remember_made(const struct hk_heap *heap, void *p, uint64_t pad)
 {
     struct last *last = heap ? last_of(heap) : NULL;
 
@@ -271,16 +341,16 @@ bool hk_secure_let_past(void *p)
 }
 
 /* A block that rests, or did until now. */
-static void verify_rest(const struct place *place, size_t bytes)
+HK_INLINE void verify_rest(const struct place *place, size_t bytes)
 {
     const char *damage = NULL;
 
-    if (place->trailer.state != HK_TRAILER_RESTING)
+    if (hk_trailer_state(place->trailer) != HK_TRAILER_RESTING)
         damage = (char *)place->p + place->usable - HK_TRAILER_BYTES;
-    else if (place->trailer.origin != HK_ORIGIN_NOBODY)
+    else if (hk_trailer_origin(place->trailer) != HK_ORIGIN_NOBODY)
         damage = hk_find_nonzero(place->p, hk_min(bytes, place->usable - HK_TRAILER_BYTES));
     if (HK_UNLIKELY(damage != NULL))
-        complain(place, "write after free", damage);
+        complain(*place, "write after free", damage);
 }
 
 /* What is large went to the kernel page by page: all of it is zero, and its first page is read. */
@@ -289,45 +359,67 @@ static size_t bytes_to_verify(size_t usable)
     return usable <= HK_CHECKED_MAX ? usable : LOOK_BYTES;
 }
 
-/* It rested, and goes to ace. */
-static void release(struct hk_heap *heap, void *p, size_t usable, const void *site)
+/* As free's fast path does: into the magazine of a heap's own class, if there is room. */
+HK_INLINE bool push(struct hk_heap *heap, const struct place *place)
 {
-    struct place place = {.p = p, .usable = usable, .site = site, .trailer = hk_trailer_read(p, usable)};
+    struct hk_class_record *r;
 
-    verify_rest(&place, bytes_to_verify(usable));
-    (void)hk_trailer_advance(p, usable, &place.trailer, HK_TRAILER_DEAD);
-    if (hk_secure_let_past(p))
-        hk_ace_free(heap, p, site);
+    if (!is_own(heap, place) || HK_UNLIKELY(hk_config.safe_free))
+        return false;
+    r = &heap->record[hk_class_of_word(place->word)];
+    if (HK_UNLIKELY(r->cursor >= r->limit))
+        return false;
+    if (HK_CHECKS)
+        *hk_mark_of(place->p) = r->magic;
+    *r->cursor++ = place->p;
+    return true;
+}
+
+/* It rested, and goes to ace: ours alone, though a neighbour may look at its trailer. */
+HK_INLINE void release(struct hk_heap *heap, struct place *place)
+{
+    verify_rest(place, bytes_to_verify(place->usable));
+    hk_trailer_rewrite(place->p, place->usable, hk_trailer_in_state(place->trailer, HK_TRAILER_DEAD));
+    if (push(heap, place))
+        return;
+    if (hk_secure_let_past(place->p))
+        hk_ace_free(heap, place->p, place->site);
 }
 
 static void leave(struct hk_heap *heap, void *p, const void *site)
 {
-    size_t usable = usable_of(p);
+    struct place place;
 
-    hk_quarantine_count(-usable, (size_t)-1);
-    release(heap, p, usable, site);
+    sit_and_read(&place, p, site);
+    hk_quarantine_count(-place.usable, (size_t)-1);
+    release(heap, &place);
 }
 
-/* Its trailer says that it rests. */
-static void rest_at(struct hk_heap *heap, void **at, void *p, size_t usable, const void *site)
+/* Its trailer says that it rests. Who leaves for it is counted together with it. */
+HK_INLINE void rest_at(struct hk_heap *heap, void **at, const struct place *place)
 {
-    void *leaving;
+    void *p = hk_quarantine_exchange(at, place->p);
+    struct place leaving;
 
-    hk_quarantine_count(usable, 1);
-    leaving = hk_quarantine_exchange(at, p);
-    if (leaving)
-        leave(heap, leaving, site);
-}
-
-static void rest(struct hk_heap *heap, void *p, size_t usable, const void *site)
-{
-    void **at = hk_quarantine_place(heap ? heap->id : 0, usable);
-
-    if (!at) {
-        release(heap, p, usable, site);
+    if (!p) {
+        hk_quarantine_count(place->usable, 1);
         return;
     }
-    rest_at(heap, at, p, usable, site);
+    sit_and_read(&leaving, p, place->site);
+    if (leaving.usable != place->usable)
+        hk_quarantine_count(place->usable - leaving.usable, 0);
+    release(heap, &leaving);
+}
+
+static void rest(struct hk_heap *heap, struct place *place)
+{
+    void **at = hk_quarantine_place(heap ? heap->id : 0, place->usable);
+
+    if (!at) {
+        release(heap, place);
+        return;
+    }
+    rest_at(heap, at, place);
     if (heap)
         hk_store_relaxed(&last_of(heap)->rested, at);
 }
@@ -341,8 +433,8 @@ static bool find_made(const struct hk_heap *heap, const struct last *last, void 
         return hk_is_single_threaded() && find(p, site, place);
     if (hk_heap_of_word(word) != heap)
         return false;
-    *place = (struct place){.p = p, .usable = usable_of(p), .owner = heap->thread_id, .site = site};
-    place->trailer = hk_trailer_read(p, place->usable);
+    sit_in_slab(place, p, word, site);
+    place->trailer = trailer_of(place);
     return place->trailer.pad == hk_load_relaxed(&last->pad);
 }
 
@@ -352,9 +444,9 @@ static void look_at_made(const struct hk_heap *heap, const struct last *last, vo
 
     if (!find_made(heap, last, p, site, &place))
         return;
-    if (place.trailer.state == HK_TRAILER_LIVE || place.trailer.state == HK_TRAILER_NONE) {
+    if (hk_trailer_state(place.trailer) == HK_TRAILER_LIVE || hk_trailer_state(place.trailer) == HK_TRAILER_NONE) {
         verify_before(heap, &place);
-        if (place.trailer.state == HK_TRAILER_NONE || hk_is_single_threaded()) /* others may just be moving the canary */
+        if (hk_trailer_state(place.trailer) == HK_TRAILER_NONE || hk_is_single_threaded()) /* others may just be moving the canary */
             verify(&place, "heap overflow");
     }
 }
@@ -368,11 +460,11 @@ static void look_at_rested(struct hk_heap *heap, void **at, const void *site)
 
     if (!p)
         return;
-    place = (struct place){.p = p, .usable = usable_of(p), .site = site};
+    sit(&place, p, site);
     damage = hk_find_nonzero(p, hk_min(LOOK_BYTES, place.usable - HK_TRAILER_BYTES));
     if (HK_UNLIKELY(damage != NULL)) {
-        place.trailer = hk_trailer_read(p, place.usable);
-        complain(&place, "write after free", damage);
+        place.trailer = trailer_of(&place);
+        complain(place, "write after free", damage);
     }
     other = hk_quarantine_exchange(at, p);
     if (other)
@@ -396,84 +488,83 @@ void hk_secure_look_at_last(struct hk_heap *heap, const void *site)
 
 /* ---- alloc --------------------------------------------------------------------------------- */
 
-static void write_live(const struct place *place, size_t n, enum hk_origin origin)
+HK_INLINE void write_live(const struct place *place, size_t n, enum hk_origin origin)
 {
-    struct hk_trailer trailer = {.state = HK_TRAILER_LIVE, .origin = origin, .bytes = n, .pad = place->trailer.pad};
+    struct hk_trailer trailer = hk_trailer_make(HK_TRAILER_LIVE, origin, n, place->trailer.pad);
 
-    hk_canary_write(place->p, place->usable, &trailer);
-    hk_front_write(place->p, &trailer);
-    hk_trailer_write(place->p, place->usable, &trailer);
+    hk_canary_write(place->p, place->usable, trailer);
+    if (place->word == HK_PM_RUN)
+        hk_front_write(place->p, trailer);
+    hk_trailer_write(place->p, place->usable, trailer);
 }
 
 /*
  * True: the block left our hands zeroed, and still is. Only a slab has a serial number: where a run lies another may have lain
  * since, shorter or longer, and the trailer of before looks valid.
  */
-static bool is_as_left(const struct place *place)
+HK_INLINE bool is_as_left(const struct place *place)
 {
     const char *damage;
 
-    if (hk_pagemap_word(place->p) < HK_PM_KINDS)
+    if (!is_in_slab(place))
         return false;
-    if (place->trailer.state != HK_TRAILER_DEAD || place->trailer.origin == HK_ORIGIN_NOBODY)
+    if (hk_trailer_state(place->trailer) != HK_TRAILER_DEAD || hk_trailer_origin(place->trailer) == HK_ORIGIN_NOBODY)
         return false;
     damage = hk_find_nonzero(place->p, place->usable - HK_TRAILER_BYTES);
     if (HK_UNLIKELY(damage != NULL))
-        complain(place, "write after free", damage);
+        complain(*place, "write after free", damage);
     return true;
 }
 
-static uint64_t prepare(void *p, size_t n, bool zero, bool is_zero, const void *site)
+HK_INLINE void prepare(struct place *place, size_t n, bool zero, bool is_zero)
 {
-    size_t usable = usable_of(p);
-    struct place place = {.p = p, .usable = usable, .site = site, .trailer = hk_trailer_read(p, usable)};
-
-    if (usable <= HK_CHECKED_MAX && is_as_left(&place))
+    place->trailer = trailer_of(place);
+    if (place->usable <= HK_CHECKED_MAX && is_as_left(place))
         is_zero = true;
     if (zero && !is_zero)
-        memset(p, 0, n);
-    write_live(&place, n, HK_ORIGIN_MALLOC);
-    return place.trailer.pad;
+        memset(place->p, 0, n);
+    write_live(place, n, HK_ORIGIN_MALLOC);
 }
 
 /* Before the first block of a slab nothing is ours. Where there are others it is not given out but rests, time and again. */
-static bool is_exposed(const struct hk_heap *heap, const void *p)
+HK_INLINE bool is_exposed(const struct hk_heap *heap, const struct place *place)
 {
-    uintptr_t word = hk_pagemap_word(p);
-    const struct hk_size_class *sc;
-
-    if (word < HK_PM_KINDS || !heap || hk_heap_of_word(word) != heap)
-        return false;
-    sc = &hk_size_class[hk_class_of_word(word)];
-    return ((uintptr_t)p & sc->slab_mask) == 0 && sc->nr_slots >= MANY_SLOTS;
+    return is_own(heap, place) && ((uintptr_t)place->p & class_of(place)->slab_mask) == 0 &&
+           class_of(place)->nr_slots >= MANY_SLOTS;
 }
 
-static void *avoid(struct hk_heap *heap, void *p, size_t inner, bool zero, const void *site)
+static void avoid(struct hk_heap *heap, struct place *place, size_t inner, bool zero)
 {
-    void *q = hk_ace_alloc(heap, inner, MIN_ALIGN, zero, site);
-    size_t usable = usable_of(p);
-    struct hk_trailer resting;
+    void *q = hk_ace_alloc(heap, inner, MIN_ALIGN, zero, place->site);
 
     if (!q)
-        return p;
-    resting = (struct hk_trailer){
-        .state = HK_TRAILER_RESTING, .origin = HK_ORIGIN_NOBODY, .pad = hk_trailer_pad(p, usable)};
-    hk_trailer_write(p, usable, &resting);
-    hk_mark_fill(p, usable, &resting);
-    rest_at(heap, hk_quarantine_place_exposed(heap->id), p, usable, site);
-    return q;
+        return;
+    place->trailer = hk_trailer_make(HK_TRAILER_RESTING, HK_ORIGIN_NOBODY, 0,
+                                     hk_trailer_pad(place->p, place->usable, place->serial));
+    hk_trailer_write(place->p, place->usable, place->trailer);
+    hk_mark_fill(place->p, place->usable, place->trailer);
+    rest_at(heap, hk_quarantine_place_exposed(heap->id), place);
+    sit(place, q, place->site);
+}
+
+/* As malloc's fast path does: the top of the magazine. */
+HK_INLINE void *pop(struct hk_heap *heap, size_t inner, size_t align)
+{
+    return heap && inner <= HK_FAST_MAX && align <= MIN_ALIGN ? hk_heap_pop_fast(&heap->record[hk_size_to_class(inner)])
+                                                             : NULL;
 }
 
 static void *alloc_or_flush(struct hk_heap *heap, size_t inner, size_t align, bool zero, const void *site)
 {
-    void *p = hk_ace_alloc(heap, inner, align, zero, site);
+    void *p = pop(heap, inner, align);
 
+    if (HK_LIKELY(p != NULL))
+        return p;
+    p = hk_ace_alloc(heap, inner, align, zero, site);
     if (HK_UNLIKELY(!p)) {
         hk_secure_flush(heap);
         p = hk_ace_alloc(heap, inner, align, zero, site);
     }
-    if (p && align <= MIN_ALIGN && is_exposed(heap, p))
-        p = avoid(heap, p, inner, zero, site);
     return p;
 }
 
@@ -482,23 +573,28 @@ void *hk_secure_alloc(struct hk_heap *heap, size_t n, size_t align, bool zero, c
     size_t extra = hk_closed_extra(n), inner = hk_max(n, MIN_BYTES) + HK_TRAILER_BYTES + extra;
     bool zeroed = zero && inner > HK_CHECKED_MAX; /* what is fresh from the kernel is not cleared once more */
     void *p = n == 0 && align <= MIN_ALIGN ? hk_guard_alloc_empty() : NULL;
-    uint64_t pad;
+    struct place place;
 
     if (heap)
         hk_secure_look_at_last(heap, site);
     if (extra)
         free_kept(heap);
-    if (!p && inner <= PTRDIFF_MAX) {
-        p = alloc_or_flush(heap, inner, align, zeroed, site);
-        if (!p)
-            return NULL;
-        if (extra && hk_pagemap_word(p) == HK_PM_BIG)
-            hk_closed_put(p, usable_of(p));
-        pad = prepare(p, n, zero, zeroed, site);
-        mark_before(heap, p);
-        remember_made(heap, p, pad);
+    if (p || inner > PTRDIFF_MAX)
+        return p;
+    p = alloc_or_flush(heap, inner, align, zeroed, site);
+    if (!p)
+        return NULL;
+    sit(&place, p, site);
+    if (align <= MIN_ALIGN && HK_UNLIKELY(is_exposed(heap, &place)))
+        avoid(heap, &place, inner, zeroed);
+    if (extra && place.word == HK_PM_BIG) {
+        hk_closed_put(place.p, place.usable);
+        sit(&place, place.p, site);
     }
-    return p;
+    prepare(&place, n, zero, zeroed);
+    mark_before(heap, &place);
+    remember_made(heap, place.p, place.trailer.pad);
+    return place.p;
 }
 
 /* ---- free ---------------------------------------------------------------------------------- */
@@ -513,9 +609,8 @@ static void verify_guarded(void *p, enum hk_origin origin, size_t size, const vo
     if (hk_ace_identify(p, &b) != HK_BLOCK_LIVE || b.word != HK_PM_GUARD)
         return;
     slot = b.desc;
-    place = (struct place){.p = p, .usable = b.usable, .owner = b.owner, .site = site};
-    place.trailer = (struct hk_trailer){
-        .state = HK_TRAILER_LIVE, .origin = (enum hk_origin)slot->origin, .bytes = slot->asked};
+    place = (struct place){.p = p, .word = b.word, .usable = b.usable, .owner = b.owner, .site = site};
+    place.trailer = hk_trailer_make(HK_TRAILER_LIVE, (enum hk_origin)slot->origin, slot->asked, 0);
     verify_how(&place, origin, size);
 }
 
@@ -531,21 +626,22 @@ void hk_secure_free(struct hk_heap *heap, void *p, enum hk_origin origin, size_t
     verify(&place, "double free");
     verify_before(heap, &place);
     verify_how(&place, origin, size);
-    if (HK_UNLIKELY(!hk_trailer_advance(p, place.usable, &place.trailer, HK_TRAILER_RESTING)))
-        complain(&place, "double free", p);
+    if (HK_UNLIKELY(!hk_trailer_advance(p, place.usable, place.trailer, HK_TRAILER_RESTING)))
+        complain(place, "double free", p);
     if (heap && hk_load_relaxed(&last_of(heap)->made) == p)
         hk_store_relaxed(&last_of(heap)->made, NULL); /* nothing is left to look at */
     clear(p, place.usable - HK_TRAILER_BYTES);
-    rest(heap, p, place.usable, site);
+    place.trailer = hk_trailer_in_state(place.trailer, HK_TRAILER_RESTING);
+    rest(heap, &place);
 }
 
 /* Its pages stay as they are: others may run on. */
 static void look_at(void *p)
 {
-    size_t usable = usable_of(p);
-    struct place place = {.p = p, .usable = usable, .trailer = hk_trailer_read(p, usable)};
+    struct place place;
 
-    verify_rest(&place, bytes_to_verify(usable));
+    sit_and_read(&place, p, NULL);
+    verify_rest(&place, bytes_to_verify(place.usable));
 }
 
 void hk_secure_look(void)
@@ -595,7 +691,7 @@ bool hk_secure_resize(void *p, size_t n, const void *site)
     verify(&place, "invalid realloc: freed pointer");
     if (!keeps(&place, n))
         return false;
-    write_live(&place, n, place.trailer.origin);
+    write_live(&place, n, hk_trailer_origin(place.trailer));
     return true;
 }
 
@@ -634,12 +730,12 @@ void *hk_secure_realloc(struct hk_heap *heap, void *p, size_t n, const void *sit
     verify(&place, "invalid realloc: freed pointer");
     verify_how(&place, HK_ORIGIN_MALLOC, HK_SIZE_UNSAID);
     if (keeps(&place, n)) {
-        write_live(&place, n, place.trailer.origin);
+        write_live(&place, n, hk_trailer_origin(place.trailer));
         return p;
     }
-    moved = move(heap, p, place.trailer.bytes, n, site);
-    if (!moved && n <= place.trailer.bytes) { /* a shrink never fails */
-        write_live(&place, n, place.trailer.origin);
+    moved = move(heap, p, hk_trailer_bytes(place.trailer), n, site);
+    if (!moved && n <= hk_trailer_bytes(place.trailer)) { /* a shrink never fails */
+        write_live(&place, n, hk_trailer_origin(place.trailer));
         return p;
     }
     return moved;
@@ -652,7 +748,7 @@ size_t hk_secure_usable(const void *p, const void *site)
     if (!find(p, site, &place))
         return hk_ace_usable(p, site);
     verify(&place, "invalid malloc_usable_size: freed pointer");
-    return place.trailer.bytes;
+    return hk_trailer_bytes(place.trailer);
 }
 
 /* ---- origin -------------------------------------------------------------------------------- */
@@ -662,8 +758,8 @@ void hk_secure_mark_origin(void *p, enum hk_origin origin)
     struct place place;
 
     if (find(p, NULL, &place)) {
-        place.trailer.origin = origin;
-        hk_trailer_write(p, place.usable, &place.trailer);
+        place.trailer = hk_trailer_make(HK_TRAILER_LIVE, origin, hk_trailer_bytes(place.trailer), place.trailer.pad);
+        hk_trailer_rewrite(p, place.usable, place.trailer);
     } else if (hk_pagemap_word(p) == HK_PM_GUARD) {
         hk_guard_set_origin(p, (unsigned)origin);
     }

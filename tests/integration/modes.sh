@@ -17,7 +17,7 @@ expected() {
         secure/operators) echo 'sized delete' ;;
         # realloc copies; what rests in the quarantine keeps its slabs.
         secure/limits) echo 'realloc with room for the difference alone' ;;
-        secure/memory) echo 'a burst \(of small blocks, freed at random\|of medium blocks\|with survivors\)' ;;
+        secure/memory) echo '\(a burst \(of small blocks, freed at random\|of blocks of about a page\|of medium blocks\|with survivors\)\|threads that sleep\)' ;;
         secure/threads) echo '1000 threads at once' ;;
         *) echo 'none' ;;
     esac

@@ -33,7 +33,7 @@ CONTROL = {"site", "elo", "ucb1", "p2", "evo", "acectl"}
 CONTROL_READS = CONTROL | {"base", "sync", "os", "config", "size", "stats", "policy"}
 CONTROL_READERS = CONTROL | {"export", "entry"}
 
-INLINE_READERS = {"ace", "thread", "entry"}
+INLINE_READERS = {"ace", "secure", "thread", "entry"}
 INCLUDE = re.compile(r'^[ \t]*#[ \t]*include[ \t]*(["<])([^">\n]+)[">]', re.M)
 
 
