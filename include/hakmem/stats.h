@@ -117,6 +117,9 @@ typedef struct hak_stats {
     uint64_t guard_samples;   /* guarded blocks, ever (option guard) */
     uint64_t guard_live;      /* of these: live; their pages count in live_big */
     uint64_t guard_refused;   /* had no slot, or no memory */
+    uint64_t huge_bytes;      /* of dense regions that may be made of huge pages (option thp: auto) */
+    uint64_t huge_promoted;   /* regions, ever */
+    uint64_t huge_demoted;    /* of these: not dense any more, or unmapped */
 } hak_stats_t;
 
 /* 0; or EINVAL: stats is NULL. Fills the first `size` bytes; what this library does not know is 0. */
@@ -259,7 +262,7 @@ enum hak_stats_kind {
  *   os[1]        mapped lost shared                            bytes
  *   meta[1]      mapped
  *   pagemap[1]   nr_leaves; leaf_bytes = 2 * word_bytes * 32768
- *   span[1]      mapped used dirty nr_regions nr_purges purged_total nr_unmaps
+ *   span[1]      mapped used dirty nr_regions nr_purges purged_total nr_unmaps huge nr_promoted nr_demoted
  *   arena[1]     mapped used dirty clean busy lost nr_maps nr_unmaps nr_purges purged_total nr_mixed
  *                nr_borrowed                                   runs and most big blocks; bytes to lost
  *   big[1]       live arena nr_live loose emergency size_mismatches guards; bytes but nr_live and the last two;

@@ -13,6 +13,7 @@
 #define KEPT_WHEN_ALONE (512 * HK_KIB)     /* when the last other thread is gone */
 #define MAX_HELD_HEAPS 16                  /* of which it is worth knowing what they hold */
 #define TICK_NS UINT64_C(20000000)         /* work at most this often */
+#define MAX_PROMOTED_AT_ONCE 8             /* regions: a system call each, of 1 to 2 us */
 #define LOOK_NS UINT64_C(100000000)        /* the profile looks at what is going on */
 
 size_t hk_ace_live_bytes(void)
@@ -102,6 +103,12 @@ void hk_ace_trim_if_over(struct hk_heap *heap)
     hk_store_relaxed(&untrimmable_bytes, cached > limit ? cached : 0);
 }
 
+static void promote(uint64_t now)
+{
+    for (unsigned n = 0; n < MAX_PROMOTED_AT_ONCE && hk_span_promote(now, hk_slab_fills); n++)
+        continue;
+}
+
 static void tick_idle(struct hk_heap *heap)
 {
     hk_heap_flush_idle(heap);
@@ -137,6 +144,7 @@ static HK_NOINLINE void tick_slow(struct hk_heap *heap)
         heap->last_idle_ns = now;
         tick_idle(heap);
     }
+    promote(now);
     hk_bigcache_expire(now, hk_big_evict, NULL);
     hk_batch_flush();
     hk_span_purge_expired(now, policy->purge_delay_ns);
@@ -157,6 +165,8 @@ void hk_ace_obey(struct hk_heap *heap)
     }
     hk_bigcache_trim(off ? 0 : hk_load_relaxed(&hk_config.bigcache_bytes), hk_big_evict, NULL);
     hk_batch_flush();
+    while (!hk_policy()->promote && hk_span_promote(0, hk_slab_fills))
+        continue; /* thp:off */
     hk_ace_trim_if_over(heap);
 }
 
@@ -192,6 +202,7 @@ void hk_ace_background(struct hk_heap *heap)
 
     hk_heap_reclaim(heap);
     hk_l25_expire(false);
+    promote(now);
     hk_bigcache_expire(now, hk_big_evict, NULL);
     hk_batch_flush();
     hk_span_purge_expired(now, hk_policy()->purge_delay_ns);

@@ -446,7 +446,7 @@ static bool grow_and_lock(size_t n, size_t more)
     if (!base)
         return false;
     hk_trace(HK_TRACE_REGION, 0, bytes);
-    hk_os_huge_pages(base, bytes, hk_policy()->huge_pages);
+    (void)hk_os_huge_pages(base, bytes, hk_policy()->huge_pages);
     hk_pagemap_set(base, bytes / HK_GRANULE, HK_PM_SPAN, NULL);
     hk_lock(&hk_arena_lock);
     ok = insert(base, bytes / HK_GRANULE, false, 0);

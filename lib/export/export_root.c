@@ -54,7 +54,8 @@ static KEPT field leaf_fields[] = {{"nr_leaves", 0, sizeof(size_t), HAK_KIND_GAU
 static KEPT field span_fields[] = {
     F("mapped", mapped_bytes, BYTES), F("used", used_bytes, BYTES), F("dirty", dirty_bytes, BYTES),
     F("nr_regions", nr_regions, GAUGE), F("nr_purges", nr_purges, COUNTER),
-    F("purged_total", nr_purged_bytes, BYTES_TOTAL), F("nr_unmaps", nr_unmaps, COUNTER)};
+    F("purged_total", nr_purged_bytes, BYTES_TOTAL), F("nr_unmaps", nr_unmaps, COUNTER), F("huge", huge_bytes, BYTES),
+    F("nr_promoted", nr_promoted, COUNTER), F("nr_demoted", nr_demoted, COUNTER)};
 #undef ROW
 
 #define ROW struct hk_arena_stats
@@ -193,7 +194,7 @@ static KEPT field policy_fields[] = {
     F("purge_delay_ns", purge_delay_ns, NS), F("purge_floor_bytes", purge_floor_bytes, BYTES),
     F("idle_flush_ns", idle_flush_ns, NS), F("big_threshold", big_threshold, BYTES),
     F("l25_cap", l25_cap, NUMBER), F("wmax_mid", wmax_mid, NUMBER), F("wmax_large", wmax_large, NUMBER),
-    F("limit_bytes", limit_bytes, BYTES), F("huge_pages", huge_pages, ENUM), F("steal", steal, ENUM),
+    F("limit_bytes", limit_bytes, BYTES), F("huge_pages", huge_pages, ENUM), F("promote", promote, ENUM), F("steal", steal, ENUM),
     F("cache_big", cache_big, ENUM), F("batch", batch, ENUM)};
 #undef ROW
 

@@ -43,6 +43,7 @@ const struct hk_export_member hk_export_members[HK_EXPORT_NR_MEMBERS] = {
     M(heaps, GAUGE, PROCESS), M(heaps_active, GAUGE, PROCESS), M(size_mismatches, COUNTER, PROCESS),
     M(pid, NUMBER, ROOT), M(start_ns, NS, ROOT), M(mode, ENUM, ROOT),
     M(guard_samples, COUNTER, PROCESS), M(guard_live, GAUGE, PROCESS), M(guard_refused, COUNTER, PROCESS),
+    M(huge_bytes, BYTES, KERNEL), M(huge_promoted, COUNTER, KERNEL), M(huge_demoted, COUNTER, KERNEL),
 };
 
 static const char *const group_titles[NR_PRINTED_GROUPS] = {

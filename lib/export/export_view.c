@@ -196,6 +196,9 @@ static void add_kernel(hak_stats_t *t)
         hk_load_relaxed(&span->nr_purged_bytes) + hk_load_relaxed(&arena->nr_purged_bytes);
     t->regions = hk_load_relaxed(&span->nr_regions);
     t->regions_unmapped = hk_load_relaxed(&span->nr_unmaps);
+    t->huge_bytes = hk_load_relaxed(&span->huge_bytes);
+    t->huge_promoted = hk_load_relaxed(&span->nr_promoted);
+    t->huge_demoted = hk_load_relaxed(&span->nr_demoted);
     t->batch_queued = hk_load_relaxed(&batch->nr_queued);
     t->batch_immediate = hk_load_relaxed(&batch->nr_immediate);
     t->batch_flushes = hk_load_relaxed(&batch->nr_flushes);

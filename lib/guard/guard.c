@@ -51,7 +51,7 @@ static bool map_region(struct hk_guard_region *region, size_t bytes)
         hk_os_abandon(base, bytes);
         return false;
     }
-    hk_os_huge_pages(base, bytes, false);
+    (void)hk_os_huge_pages(base, bytes, false);
     hk_pagemap_set(base, bytes / HK_GRANULE, region->word, NULL);
     region->base = base;
     hk_add_relaxed(&guard.counters.mapped_bytes, bytes);

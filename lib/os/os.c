@@ -294,9 +294,9 @@ enum hk_os_moved hk_os_renew(void *base, size_t bytes)
     return moved;
 }
 
-void hk_os_huge_pages(void *base, size_t bytes, bool allowed)
+bool hk_os_huge_pages(void *base, size_t bytes, bool allowed)
 {
-    (void)hk_os_calls.advise(base, bytes, allowed ? MADV_HUGEPAGE : MADV_NOHUGEPAGE);
+    return hk_os_calls.advise(base, bytes, allowed ? MADV_HUGEPAGE : MADV_NOHUGEPAGE) == 0;
 }
 
 bool hk_os_wipe_on_fork(void *base, size_t bytes)

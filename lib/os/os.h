@@ -79,8 +79,8 @@ enum hk_os_moved hk_os_renew(void *base, size_t bytes);
 bool hk_os_install_guard(void *base, size_t bytes);
 /* False: they are still there, and the range is of no use to anybody. */
 bool hk_os_remove_guard(void *base, size_t bytes);
-/* Keeps transparent huge pages off (or lets them on) for the range; a refusal is harmless. */
-void hk_os_huge_pages(void *base, size_t bytes, bool allowed);
+/* Keeps transparent huge pages off (or lets them on) for the range; false: refused, which is harmless. */
+bool hk_os_huge_pages(void *base, size_t bytes, bool allowed);
 /* Wiped to zero in a fork child. False: the kernel cannot. */
 bool hk_os_wipe_on_fork(void *base, size_t bytes);
 

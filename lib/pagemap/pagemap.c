@@ -32,7 +32,7 @@ static bool cover_entry(size_t entry, struct hk_pm_stock *stock)
     leaf = stock ? stock->leaves : hk_os_reserve(leaf_bytes(), hk_os_page_bytes());
     if (!leaf)
         return false;
-    hk_os_huge_pages(leaf, sizeof(struct hk_pm_leaf), false);
+    (void)hk_os_huge_pages(leaf, sizeof(struct hk_pm_leaf), false);
     /* Relaxed: fresh pages are zero whoever looks, and words are handed over with pointers. */
     if (hk_cas_relaxed(distance, &none, (uintptr_t)leaf - (uintptr_t)&hk_pagemap.zero)) {
         hk_add_relaxed(&nr_leaves, 1);

@@ -47,6 +47,7 @@ struct hk_policy {
     unsigned wmax_large;
     size_t limit_bytes;         /* live + cached should stay below; 0: none */
     bool huge_pages;            /* our mappings may have them; else they are told not to */
+    bool promote;               /* but for dense regions */
     bool steal;                 /* look at other heaps before asking the system */
     bool cache_big;             /* bigcache on */
     bool batch;                 /* deferred unmap on */

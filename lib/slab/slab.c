@@ -121,6 +121,20 @@ static unsigned nr_to_take(const struct hk_slab *slab, unsigned n)
     return n;
 }
 
+bool hk_slab_fills(const void *granule)
+{
+    const struct hk_slab *slab = hk_slab_of(granule);
+    size_t offset, size;
+    unsigned carved;
+
+    if (hk_pagemap_word(granule) < HK_PM_KINDS)
+        return false; /* no block of it has left */
+    offset = (uintptr_t)granule - slab->base;
+    size = hk_size_class[slab->class].size;
+    carved = hk_load_relaxed(&slab->carved);
+    return size <= MARK_PAGES_MAX && (carved == slab->nr_slots || offset + HK_GRANULE <= carved * size);
+}
+
 unsigned hk_slab_take(struct hk_slab *slab, void **blocks, unsigned n)
 {
     size_t size = hk_size_class[slab->class].size;

@@ -14,6 +14,11 @@
 #define WORDS (HK_REGION_GRANULES / 64)
 #define KEPT_EMPTY_REGIONS 1 /* purged, still mapped */
 #define MAX_TRIES 16         /* regions looked at per bin before the next larger bin */
+#define CALM_NS UINT64_C(2000000000) /* nothing came back to a region for so long: its blocks live long */
+#define MAX_LOOKS 16         /* regions looked at per call for one to promote */
+#define DENSE (HK_REGION_GRANULES - HK_REGION_SLACK)
+#define MAX_PROMOTED 4096    /* regions; each is two mappings more at most, of 65530 that Linux allows */
+#define MAX_REFUSED 3        /* in a row: a kernel without huge pages, or a filter */
 
 /* One bit per granule, granule 0 lowest. */
 struct bits {
@@ -36,16 +41,22 @@ struct hk_region {
     unsigned generation;                    /* span.generation when it was added */
     signed char bin;                        /* -1: in none */
     bool queued;                            /* in the dirty queue */
+    bool huge;                              /* promoted */
+    uint64_t calm_since_ns;                 /* its birth, the last release into it, or a look that found it sparse */
+    struct hk_region *next_whole, *prev_whole; /* ring of those that can be one huge page; NULL: no such */
 };
 
 static HK_LARGE_BSS struct {
     struct hk_region *bins[NR_BINS];
     struct hk_region *oldest, *newest; /* dirty queue, by the time a region became dirty */
-    bool any_refused;               /* a region may be dirty and not in it */
+    bool any_unqueued;              /* a region may be dirty and not in it */
     struct hk_span_stats stats;     /* written under the lock by relaxed stores, read relaxed */
     size_t nr_empty;                /* regions with no used granule */
     struct hk_region *purging;      /* under purge, unlocked */
     unsigned generation;            /* regions of another one were lost by a fork */
+    struct hk_region *hand;         /* in the ring of whole regions: where the next look begins */
+    struct hk_region *advised;      /* in the kernel's hands just now: not to be purged */
+    unsigned nr_refused;            /* advice, in a row */
 } span;
 
 struct hk_lock hk_span_lock = HK_LOCK_INIT(HK_RANK_SPAN);
@@ -214,6 +225,15 @@ static void enqueue_dirty(struct hk_region *r, uint64_t now_ns)
     r->queued = true;
 }
 
+/* Little that is free in a promoted region stays; who wants all that there is gets it. */
+static void queue_if_purgeable(struct hk_region *r, uint64_t now_ns)
+{
+    if (r == span.advised || (r->huge && count_bits(&r->used, 0, r->nr_granules) >= DENSE))
+        span.any_unqueued = true;
+    else
+        enqueue_dirty(r, now_ns);
+}
+
 static bool is_empty(const struct hk_region *r)
 {
     return no_bits(&r->used);
@@ -229,6 +249,13 @@ static bool is_lost(const struct hk_region *r)
 static void add_stat(size_t *field, size_t bytes)
 {
     hk_store_relaxed(field, *field + bytes);
+}
+
+static void set_huge(struct hk_region *r, bool huge)
+{
+    r->huge = huge;
+    add_stat(&span.stats.huge_bytes, huge ? HK_REGION_BYTES : -HK_REGION_BYTES);
+    add_stat(huge ? &span.stats.nr_promoted : &span.stats.nr_demoted, 1);
 }
 
 /* Marks granules used; returns whether all of them were clean. */
@@ -285,10 +312,11 @@ static struct hk_region *map_region(size_t bytes, size_t align, bool first)
         return NULL;
     }
     if (bytes == HK_REGION_BYTES)
-        hk_os_huge_pages(base, bytes, hk_policy()->huge_pages);
+        (void)hk_os_huge_pages(base, bytes, hk_policy()->huge_pages);
     r->base = base;
     r->nr_granules = (unsigned)(bytes / HK_GRANULE);
     r->bin = -1;
+    r->calm_since_ns = hk_os_now_ns();
     hk_pagemap_set(base, r->nr_granules, HK_PM_SPAN, r);
     return r;
 }
@@ -314,8 +342,34 @@ static struct hk_region *new_region(size_t nr_granules, size_t align_granules)
     return r;
 }
 
+static bool is_whole(const struct hk_region *r)
+{
+    return r->nr_granules == HK_REGION_GRANULES && ((uintptr_t)r->base & (HK_REGION_BYTES - 1)) == 0;
+}
+
+static void join_ring(struct hk_region *r)
+{
+    struct hk_region *next = span.hand ? span.hand : r;
+
+    r->next_whole = next;
+    r->prev_whole = next == r ? r : next->prev_whole;
+    r->prev_whole->next_whole = r;
+    next->prev_whole = r;
+    span.hand = next;
+}
+
+static void leave_ring(struct hk_region *r)
+{
+    r->prev_whole->next_whole = r->next_whole;
+    r->next_whole->prev_whole = r->prev_whole;
+    if (span.hand == r)
+        span.hand = r->next_whole == r ? NULL : r->next_whole;
+}
+
 static void add_region_locked(struct hk_region *r)
 {
+    if (is_whole(r))
+        join_ring(r);
     add_stat(&span.stats.mapped_bytes, r->nr_granules * HK_GRANULE);
     add_stat(&span.stats.nr_regions, 1);
     span.nr_empty++;
@@ -388,15 +442,17 @@ void hk_span_release(struct hk_region *home, void *base, size_t nr_granules, boo
 {
     unsigned from = (unsigned)(((char *)base - home->base) >> HK_GRANULE_SHIFT);
     unsigned n = (unsigned)nr_granules;
-    uint64_t now = dirty ? hk_os_now_ns() : 0;
+    uint64_t now = hk_os_now_ns();
 
     hk_pagemap_set(base, nr_granules, HK_PM_SPAN, home);
     hk_lock(&hk_span_lock);
     HK_ASSERT(count_bits(&home->used, from, n) == n);
     if (HK_LIKELY(!is_lost(home))) {
+        dirty |= home->huge || home == span.advised; /* the kernel may have filled it */
         put_locked(home, from, n, dirty);
+        home->calm_since_ns = now;
         if (dirty)
-            enqueue_dirty(home, now);
+            queue_if_purgeable(home, now);
     }
     hk_unlock(&hk_span_lock);
 }
@@ -405,6 +461,8 @@ void hk_span_release(struct hk_region *home, void *base, size_t nr_granules, boo
 
 static void forget_region_locked(struct hk_region *r)
 {
+    if (is_whole(r))
+        leave_ring(r);
     unlink_bin(r);
     dequeue(r);
     add_stat(&span.stats.mapped_bytes, -(r->nr_granules * HK_GRANULE));
@@ -436,7 +494,7 @@ static void readd_region_locked(struct hk_region *r, bool clean)
     clear_bits(&r->dirty, 0, r->nr_granules);
     if (!clean)
         set_bits(&r->dirty, 0, r->nr_granules);
-    span.any_refused |= !clean;
+    span.any_unqueued |= !clean;
     add_region_locked(r);
     add_stat(&span.stats.dirty_bytes, count_bits(&r->dirty, 0, r->nr_granules) * HK_GRANULE);
 }
@@ -495,6 +553,11 @@ void hk_span_inherit(void)
 {
     struct hk_region *r;
 
+    if ((r = span.advised) != NULL) { /* which the kernel may have heard or not */
+        if (hk_os_huge_pages(r->base, HK_REGION_BYTES, false) && r->huge)
+            set_huge(r, false);
+        span.advised = NULL; /* if it is dirty: any_unqueued says so */
+    }
     while ((r = span.purging) != NULL) {
         span.purging = r->next_purging;
         size_t bytes = count_bits(&r->purging, 0, r->nr_granules) * HK_GRANULE;
@@ -516,7 +579,8 @@ void hk_span_forget(void)
     span.generation++;
     for (unsigned bin = 0; bin < NR_BINS; bin++)
         span.bins[bin] = NULL;
-    span.oldest = span.newest = span.purging = NULL;
+    span.oldest = span.newest = span.purging = span.hand = span.advised = NULL;
+    hk_store_relaxed(&span.stats.huge_bytes, (size_t)0);
     span.nr_empty = 0;
     hk_store_relaxed(&span.stats.dirty_bytes, (size_t)0);
 }
@@ -530,17 +594,23 @@ static size_t purge_oldest_locked(void)
     struct hk_region *r = span.oldest;
     struct bits dirty = r->dirty, cleaned = {{0}};
     size_t bytes = count_bits(&dirty, 0, r->nr_granules) * HK_GRANULE, nr_calls;
+    bool demote = r->huge, demoted;
 
+    if (demote)
+        set_huge(r, false);
     if (is_empty(r) && span.nr_empty > KEPT_EMPTY_REGIONS) {
         forget_region_locked(r);
         hk_unlock(&hk_span_lock);
         bool gone = unmap_region(r);
-        bool clean = gone || hk_os_purge(r->base, r->nr_granules * HK_GRANULE);
+        demoted = gone || !demote || hk_os_huge_pages(r->base, HK_REGION_BYTES, false);
+        bool clean = gone || (demoted && hk_os_purge(r->base, r->nr_granules * HK_GRANULE));
         hk_lock(&hk_span_lock);
         if (!gone)
             readd_region_locked(r, clean);
         else
             add_stat(&span.stats.nr_unmaps, 1);
+        if (!demoted)
+            set_huge(r, true);
         return clean ? bytes : 0;
     }
     hk_trace(HK_TRACE_PURGE, 0, bytes);
@@ -556,11 +626,15 @@ static size_t purge_oldest_locked(void)
     rebin(r, longest_free(r));
     hk_unlock(&hk_span_lock);
 
-    nr_calls = purge_runs(r, &dirty, &cleaned);
+    /* Else the kernel would fill the holes again. */
+    demoted = !demote || hk_os_huge_pages(r->base, HK_REGION_BYTES, false);
+    nr_calls = demoted ? purge_runs(r, &dirty, &cleaned) : 0;
 
     hk_lock(&hk_span_lock);
     if (HK_UNLIKELY(is_lost(r)))
         return 0;
+    if (!demoted)
+        set_huge(r, true);
     end_purging(r, &dirty);
     for (unsigned w = 0; w < WORDS; w++) {
         r->used.w[w] &= ~dirty.w[w];
@@ -572,7 +646,7 @@ static size_t purge_oldest_locked(void)
     size_t kept = count_bits(&dirty, 0, r->nr_granules) - count_bits(&cleaned, 0, r->nr_granules);
     /* What the kernel refused stays dirty but is not queued: it would be refused again at once. The next release into the region
      * queues it anew, or somebody who wants all that there is. */
-    span.any_refused |= kept > 0;
+    span.any_unqueued |= kept > 0;
     add_stat(&span.stats.dirty_bytes, kept * HK_GRANULE);
     add_stat(&span.stats.nr_purges, nr_calls);
     add_stat(&span.stats.nr_purged_bytes, bytes - kept * HK_GRANULE);
@@ -592,14 +666,14 @@ size_t hk_span_purge_expired(uint64_t now_ns, uint64_t delay_ns)
 }
 
 /* Regions in no bin are full: no granule of theirs is dirty. */
-static void queue_refused_locked(void)
+static void queue_all_locked(void)
 {
     uint64_t now = hk_os_now_ns();
 
-    span.any_refused = false;
+    span.any_unqueued = span.advised != NULL;
     for (unsigned bin = 0; bin < NR_BINS; bin++)
         for (struct hk_region *r = span.bins[bin]; r; r = r->next)
-            if (!no_bits(&r->dirty))
+            if (!no_bits(&r->dirty) && r != span.advised)
                 enqueue_dirty(r, now);
 }
 
@@ -608,12 +682,101 @@ size_t hk_span_purge_to(size_t keep_bytes)
     size_t bytes = 0;
 
     hk_lock(&hk_span_lock);
-    if (keep_bytes == 0 && HK_UNLIKELY(span.any_refused))
-        queue_refused_locked();
+    if (keep_bytes == 0 && HK_UNLIKELY(span.any_unqueued))
+        queue_all_locked();
     while (span.oldest && span.stats.dirty_bytes > keep_bytes)
         bytes += purge_oldest_locked();
     hk_unlock(&hk_span_lock);
     return bytes;
+}
+
+/* ---- huge pages ---------------------------------------------------------------------------- */
+
+/* Could it be promoted, if its granules are filled? */
+static bool is_calm(const struct hk_region *r, uint64_t now_ns)
+{
+    return !r->huge && !r->queued && no_bits(&r->purging) && count_bits(&r->used, 0, r->nr_granules) >= DENSE &&
+           now_ns > r->calm_since_ns && now_ns - r->calm_since_ns >= CALM_NS;
+}
+
+static bool is_dense(const struct hk_region *r, bool (*is_filled)(const void *granule))
+{
+    unsigned nr = 0;
+
+    for (unsigned i = next_set(&r->used, 0, r->nr_granules); i < r->nr_granules;
+         i = next_set(&r->used, i + 1, r->nr_granules))
+        nr += is_filled(r->base + i * HK_GRANULE);
+    return nr >= DENSE;
+}
+
+static struct hk_region *next_to_demote_locked(void)
+{
+    for (size_t i = span.stats.huge_bytes ? span.stats.nr_regions : 0; span.hand && i > 0; i--) {
+        if (span.hand->huge) {
+            dequeue(span.hand); /* for the time being */
+            return span.hand;
+        }
+        span.hand = span.hand->next_whole;
+    }
+    return NULL;
+}
+
+/* One region is looked at granule by granule, at most. */
+static struct hk_region *next_to_promote_locked(uint64_t now_ns, bool (*is_filled)(const void *granule))
+{
+    for (unsigned looks = 0; span.hand && looks < MAX_LOOKS; looks++) {
+        struct hk_region *r = span.hand;
+        span.hand = r->next_whole;
+        if (!is_calm(r, now_ns))
+            continue;
+        if (is_dense(r, is_filled))
+            return r;
+        r->calm_since_ns = now_ns;
+        break;
+    }
+    return NULL;
+}
+
+static struct hk_region *start_advice(bool promote, uint64_t now_ns, bool (*is_filled)(const void *granule))
+{
+    struct hk_region *r = NULL;
+
+    hk_lock(&hk_span_lock);
+    if (!span.advised && span.nr_refused < MAX_REFUSED)
+        span.advised = r = promote ? next_to_promote_locked(now_ns, is_filled) : next_to_demote_locked();
+    hk_unlock(&hk_span_lock);
+    return r;
+}
+
+static void end_advice(struct hk_region *r, bool huge, bool done, uint64_t now_ns)
+{
+    hk_lock(&hk_span_lock);
+    if (HK_LIKELY(span.advised == r)) { /* else a handler forked, and this is the child */
+        span.advised = NULL;
+        span.nr_refused = done ? 0 : span.nr_refused + 1;
+        if (done)
+            set_huge(r, huge);
+        if (!no_bits(&r->dirty))
+            queue_if_purgeable(r, now_ns);
+    }
+    hk_unlock(&hk_span_lock);
+}
+
+bool hk_span_promote(uint64_t now_ns, bool (*is_filled)(const void *granule))
+{
+    const struct hk_policy *policy = hk_policy();
+    bool promote = policy->promote, done;
+    size_t huge_bytes = hk_load_relaxed(&span.stats.huge_bytes);
+    struct hk_region *r;
+
+    if (policy->huge_pages || (promote ? huge_bytes / HK_REGION_BYTES >= MAX_PROMOTED : huge_bytes == 0))
+        return false;
+    r = start_advice(promote, now_ns, is_filled);
+    if (!r)
+        return false;
+    done = hk_os_huge_pages(r->base, HK_REGION_BYTES, promote);
+    end_advice(r, promote, done, now_ns);
+    return done;
 }
 
 /* ---- counters ------------------------------------------------------------------------------ */
@@ -642,6 +805,9 @@ void hk_span_stats(struct hk_span_stats *out)
         .nr_purges = hk_load_relaxed(&s->nr_purges),
         .nr_purged_bytes = hk_load_relaxed(&s->nr_purged_bytes),
         .nr_unmaps = hk_load_relaxed(&s->nr_unmaps),
+        .huge_bytes = hk_load_relaxed(&s->huge_bytes),
+        .nr_promoted = hk_load_relaxed(&s->nr_promoted),
+        .nr_demoted = hk_load_relaxed(&s->nr_demoted),
     };
     out->used_bytes = hk_min(out->used_bytes, out->mapped_bytes);
 }
@@ -658,6 +824,22 @@ static void check_region(const struct hk_region *r)
             hk_panic_internal("span: granule both used and dirty", r);
     if (r->longest != longest_free(r))
         hk_panic_internal("span: longest free run", r);
+    unsigned nr_held = count_bits(&r->used, 0, r->nr_granules) + count_bits(&r->dirty, 0, r->nr_granules);
+    if (r->huge && nr_held < DENSE)
+        hk_panic_internal("span: promoted region with holes", r);
+}
+
+static void check_huge(void)
+{
+    size_t huge = 0;
+    struct hk_region *r = span.hand;
+
+    do {
+        huge += r && r->huge ? HK_REGION_BYTES : 0;
+        r = r ? r->next_whole : NULL;
+    } while (r != span.hand);
+    if (huge != span.stats.huge_bytes)
+        hk_panic_internal("span: promoted regions do not add up", NULL);
 }
 
 /* Only regions with a free granule hang in a bin; full ones have no dirty granule. */
@@ -673,6 +855,7 @@ void hk_span_check(void)
                 hk_panic_internal("span: region in the wrong bin", r);
             dirty += count_bits(&r->dirty, 0, r->nr_granules) * HK_GRANULE;
         }
+    check_huge();
     if (dirty != span.stats.dirty_bytes)
         hk_panic_internal("span: dirty bytes do not add up", NULL);
     if (span.stats.used_bytes + span.stats.dirty_bytes > span.stats.mapped_bytes)

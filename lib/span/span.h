@@ -11,8 +11,14 @@
  * the kernel after a delay, oldest region first, outside the lock: while the kernel works on them they
  * count as used. A region that is wholly free for that long is unmapped.
  *
+ * Regions are told to have no huge pages. A dense one, to which nothing came back for some seconds, is promoted: the
+ * kernel may make a huge page of it, in its own time. At most HK_REGION_SLACK of its granules are free then, and that many
+ * may be from then on: they are not purged, since that would break the huge page. With more of them free it is
+ * demoted, after the delay, and purged. So promoted regions hold at most a sixteenth more than what is used of them.
+ *
  * Invariants (hk_span_check): for each region, dirty & used == 0; longest == longest run of zeros in
- * used; sum over regions of dirty granules == dirty_bytes; used_bytes + dirty_bytes <= mapped_bytes.
+ * used; sum over regions of dirty granules == dirty_bytes; used_bytes + dirty_bytes <= mapped_bytes; promoted regions
+ * == huge_bytes; in each of these at most HK_REGION_SLACK granules are free and clean.
  *
  * Owner: one global under one lock (HK_RANK_SPAN). Failure: NULL or false; nothing changed.
  */
@@ -24,6 +30,7 @@
 
 #define HK_REGION_BYTES (2 * HK_MIB)
 #define HK_REGION_GRANULES (HK_REGION_BYTES / HK_GRANULE)
+#define HK_REGION_SLACK (HK_REGION_GRANULES / 16)
 
 struct hk_span_stats {
     size_t mapped_bytes; /* all regions */
@@ -34,6 +41,9 @@ struct hk_span_stats {
     size_t nr_purged_bytes;
     size_t nr_unmaps;
     size_t fresh_bytes;  /* handed out clean: pages that will fault in */
+    size_t huge_bytes;   /* of promoted regions */
+    size_t nr_promoted;
+    size_t nr_demoted;
 };
 
 struct hk_region; /* opaque; the holder of a run keeps its region's address */
@@ -53,6 +63,12 @@ void hk_span_release(struct hk_region *home, void *base, size_t nr_granules, boo
 size_t hk_span_purge_expired(uint64_t now_ns, uint64_t delay_ns);
 /* Purges oldest first until at most keep_bytes are dirty. 0: also what the kernel refused to take before. */
 size_t hk_span_purge_to(size_t keep_bytes);
+
+/*
+ * Looks at a few regions and promotes one at most; where the policy takes huge pages back, demotes one. One system call, outside
+ * the lock. is_filled, called with the lock held: is every page of this used granule in memory? True: it did, there may be more.
+ */
+bool hk_span_promote(uint64_t now_ns, bool (*is_filled)(const void *granule));
 
 size_t hk_span_dirty_bytes(void); /* relaxed; for thresholds */
 size_t hk_span_used_bytes(void);

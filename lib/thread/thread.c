@@ -96,6 +96,7 @@ static void fill_option(struct hk_policy *policy, unsigned option, const struct 
         break;
     case HK_OPTION_thp:
         policy->huge_pages = config->thp == HK_THP_ON;
+        policy->promote = config->thp == HK_THP_AUTO;
         break;
     case HK_OPTION_disable_bigcache:
         policy->cache_big = !config->disable_bigcache;

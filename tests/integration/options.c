@@ -10,6 +10,7 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -298,6 +299,79 @@ static bool has_flag(const void *p, const char *flag)
     if (maps)
         fclose(maps);
     return found;
+}
+
+static void get_stats(hak_stats_t *stats)
+{
+    int (*get)(hak_stats_t *, size_t) = NULL;
+    void *symbol = dlsym(RTLD_DEFAULT, "hak_stats_get");
+
+    memset(stats, 0, sizeof *stats);
+    if (symbol == NULL)
+        return;
+    memcpy(&get, &symbol, sizeof get);
+    get(stats, sizeof *stats);
+}
+
+// Until so much may be made of huge pages.
+static size_t wait_for_huge(size_t bytes)
+{
+    hak_stats_t stats;
+
+    for (int tries = 0; tries < 100; tries++) {
+        let_time_pass(25);
+        get_stats(&stats);
+        if (stats.huge_bytes >= bytes)
+            break;
+    }
+    return (size_t)stats.huge_bytes;
+}
+
+// Makes huge pages now of what may be; khugepaged would in its own time, older kernels (before 6.1) cannot.
+static size_t collapse(char **block, size_t nr)
+{
+    const size_t huge = 2 * MIB;
+    uintptr_t last = 0;
+
+    for (size_t i = 0; i < nr; i++) {
+        uintptr_t at = (uintptr_t)block[i] & ~(huge - 1);
+        if (at != last && has_flag(block[i], " hg"))
+            (void)madvise(block[i] - ((uintptr_t)block[i] - at), huge, 25 /* MADV_COLLAPSE */);
+        last = at;
+    }
+    return proc_bytes("/proc/self/smaps_rollup", "AnonHugePages:");
+}
+
+// thp:auto. What the program holds is dense: nearly all of it may be huge pages, and is no larger for it.
+static int thp_auto(void)
+{
+    static char *block[100000];
+    hak_stats_t stats;
+
+    CHECK_EQ(0, ctl_set("thp", "auto"));
+    for (size_t i = 0; i < COUNT(block); i++)
+        block[i] = touched(400);
+    get_stats(&stats);
+    CHECK_EQ(0, stats.huge_promoted);
+    size_t live = (size_t)stats.live, huge = wait_for_huge(live / 2), resident = proc_bytes("/proc/self/smaps_rollup", "Rss:");
+    if (huge == 0 && access("/sys/kernel/mm/transparent_hugepage", F_OK) != 0)
+        return skip("a kernel without transparent huge pages");
+    CHECK_MSG(huge >= live / 2, "%zu of %zu", huge, live);
+    size_t made = collapse(block, COUNT(block)), more = proc_bytes("/proc/self/smaps_rollup", "Rss:");
+    printf("# %zu KiB live, %zu KiB promoted, %zu KiB made; resident %zu KiB, then %zu KiB\n", live / KIB, huge / KIB, made / KIB,
+           resident / KIB, more / KIB);
+    CHECK_MSG(more <= resident + huge / 16 + 512 * KIB, "%zu %zu", resident, more);
+
+    for (size_t i = 0; i < COUNT(block); i += i % 100 < 50 ? 1 : 51)
+        free(block[i]);
+    CHECK_EQ(0, ctl_set("thp", "off"));
+    get_stats(&stats);
+    CHECK_EQ(0, stats.huge_bytes);
+    CHECK(stats.huge_promoted > 0);
+    CHECK_EQ(stats.huge_promoted, stats.huge_demoted);
+    for (size_t i = 99; i < COUNT(block); i += 10000)
+        CHECK(!has_flag(block[i], " hg"));
+    return PASS;
 }
 
 static int thp(void)
@@ -600,6 +674,7 @@ int main(int argc, char **argv)
         {"purge_cap_bytes", purge_cap, 0},
         {"purge_delay_ms", purge_delay, 20},
         {"thp", thp, 0},
+        {"thp:auto", thp_auto, 60},
         {"cap_large", cap_large, 0},
         {"wmax_large", wmax_large, 0},
         {"limit", limit, 0},

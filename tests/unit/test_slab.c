@@ -121,6 +121,27 @@ START_TEST(retire_gives_all_back)
 }
 END_TEST
 
+/* From when on are all pages of the first granule written to? */
+START_TEST(filled_granules)
+{
+    for (unsigned c = 0; c < HK_NR_CLASSES; c++) {
+        struct hk_slab *slab = must_acquire(c);
+        size_t size = hk_size_class[c].size;
+        const char *granule = (const char *)slab->base;
+
+        ck_assert(!hk_slab_fills(granule));
+        while (slab->nr_free > 0) {
+            bool filled = size <= 2048 && (slab->carved == slab->nr_slots || slab->carved * size >= HK_GRANULE);
+            ck_assert_msg(hk_slab_fills(granule) == filled, "class %u, %u carved", c, slab->carved);
+            hk_slab_take(slab, blocks, 1);
+        }
+        if (size <= 2048)
+            for (size_t at = 0; at <= hk_size_class[c].slab_mask; at += HK_GRANULE)
+                ck_assert(hk_slab_fills(granule + at));
+    }
+}
+END_TEST
+
 START_TEST(another_owner)
 {
     struct hk_slab *slab = must_acquire(79);
@@ -409,6 +430,7 @@ int main(void)
     tcase_add_test(tc, acquire_gives_free_blocks);
     tcase_add_test(tc, retire_gives_all_back);
     tcase_add_test(tc, another_owner);
+    tcase_add_test(tc, filled_granules);
 
     tc = new_case(suite, "blocks", setup, teardown);
     tcase_add_test(tc, take_in_address_order);

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-/* span is included, so that the negative controls can damage its regions. */
+/* span is included, so that the negative controls can damage its regions.
+ * Over 900 lines because the tests of huge pages take part in the random stream and share its helpers. */
 #include "span/span.c"
 
 #include "fake_clock.h"
@@ -316,6 +317,301 @@ START_TEST(a_loop_over_one_region_makes_no_system_call)
 }
 END_TEST
 
+/* ---- huge pages ---------------------------------------------------------------------------- */
+
+static size_t nr_filled; /* of the granules that are looked at, from now on */
+
+static bool is_filled(const void *granule)
+{
+    (void)granule;
+    return nr_filled && nr_filled--;
+}
+
+static bool promote(void)
+{
+    nr_filled = HK_REGION_GRANULES;
+    return hk_span_promote(hk_os_now_ns(), is_filled);
+}
+
+/* A region, of which n granules are used, and nothing came back to it for a while. */
+static struct run calm_region(size_t n)
+{
+    hk_policy_builtin.promote = true;
+    fill_first_region();
+    struct run run = must_acquire(n, 1);
+    fake_clock_advance(CALM_NS);
+    return run;
+}
+
+static struct run promoted_region(void)
+{
+    struct run run = calm_region(HK_REGION_GRANULES);
+
+    ck_assert(promote());
+    return run;
+}
+
+static void give_back(const struct run *run, size_t first, size_t n)
+{
+    hk_span_release(run->home, run->base + first * HK_GRANULE, n, true);
+}
+
+START_TEST(a_calm_dense_region_is_promoted)
+{
+    struct run run = calm_region(HK_REGION_GRANULES - HK_REGION_SLACK);
+
+    ck_assert_uint_eq(stats().huge_bytes, 0);
+    ck_assert(promote());
+    ck_assert_int_eq(fake_os_last_advice(), MADV_HUGEPAGE);
+    ck_assert(run.home->huge);
+    ck_assert_uint_eq(stats().huge_bytes, HK_REGION_BYTES);
+    ck_assert_uint_eq(stats().nr_promoted, 1);
+    ck_assert(!promote()); /* the first region of the process is too small */
+}
+END_TEST
+
+START_TEST(a_young_or_dirty_region_is_not)
+{
+    hk_policy_builtin.promote = true;
+    fill_first_region();
+    struct run run = must_acquire(HK_REGION_GRANULES, 1);
+    ck_assert(!promote());
+    give_back(&run, 0, HK_REGION_SLACK);
+    fake_clock_advance(CALM_NS);
+    ck_assert(!promote());
+    hk_span_purge_to(0);
+    ck_assert(promote());
+}
+END_TEST
+
+START_TEST(others_are_not)
+{
+    struct run sparse = calm_region(HK_REGION_GRANULES - HK_REGION_SLACK - 1);
+    unsigned before = fake_os_calls(FAKE_ADVISE);
+
+    ck_assert(!promote());
+    must_acquire(1, 1); /* dense, and it is long ago that something came back */
+    nr_filled = HK_REGION_GRANULES - HK_REGION_SLACK - 1;
+    ck_assert(!hk_span_promote(hk_os_now_ns(), is_filled));
+    fake_clock_advance(CALM_NS - 1);
+    ck_assert(!promote()); /* not looked at again so soon */
+    fake_clock_advance(1);
+    give_back(&sparse, 3, 1);
+    must_acquire(1, 1);
+    ck_assert(!promote()); /* not calm */
+    fake_clock_advance(CALM_NS);
+    hk_policy_builtin.promote = false;
+    ck_assert(!promote());
+    ck_assert_uint_eq(fake_os_calls(FAKE_ADVISE), before);
+    hk_policy_builtin.promote = true;
+    ck_assert(promote());
+}
+END_TEST
+
+START_TEST(no_more_than_so_many)
+{
+    if (MAX_PROMOTED > SIZE_MAX / HK_REGION_BYTES)
+        return; /* never so many */
+    calm_region(HK_REGION_GRANULES);
+    span.stats.huge_bytes = MAX_PROMOTED * HK_REGION_BYTES;
+    ck_assert(!promote());
+    span.stats.huge_bytes = 0;
+    ck_assert(promote());
+}
+END_TEST
+
+START_TEST(little_that_is_free_stays_in_a_promoted_region)
+{
+    struct run run = promoted_region();
+    unsigned before = fake_os_calls(FAKE_ADVISE);
+
+    give_back(&run, 0, HK_REGION_SLACK);
+    fake_clock_advance(1000 * MS);
+    ck_assert_uint_eq(hk_span_purge_expired(hk_os_now_ns(), 300 * MS), 0);
+    ck_assert_uint_eq(hk_span_dirty_bytes(), HK_REGION_SLACK * HK_GRANULE);
+    ck_assert_uint_eq(fake_os_calls(FAKE_ADVISE), before);
+    hk_span_check();
+
+    give_back(&run, 100, 1);
+    ck_assert_uint_eq(hk_span_purge_expired(hk_os_now_ns() + 299 * MS, 300 * MS), 0);
+    ck_assert_uint_eq(hk_span_purge_expired(hk_os_now_ns() + 300 * MS, 300 * MS), (HK_REGION_SLACK + 1) * HK_GRANULE);
+    ck_assert_uint_eq(fake_os_calls(FAKE_ADVISE), before + 3); /* small pages first, and two runs */
+    ck_assert_int_eq(fake_os_last_advice(), MADV_DONTNEED);
+    ck_assert_uint_eq(stats().huge_bytes, 0);
+    ck_assert_uint_eq(stats().nr_demoted, 1);
+}
+END_TEST
+
+START_TEST(who_wants_all_gets_it)
+{
+    struct run run = promoted_region();
+
+    give_back(&run, 0, 1);
+    ck_assert_uint_eq(hk_span_purge_to(1), 0);
+    ck_assert_uint_eq(hk_span_purge_to(0), HK_GRANULE);
+    ck_assert_uint_eq(stats().huge_bytes, 0);
+}
+END_TEST
+
+START_TEST(a_free_promoted_region_is_unmapped)
+{
+    struct run run = promoted_region(), other = must_acquire(HK_REGION_GRANULES, 1);
+
+    release(&other, true);
+    release(&run, true);
+    fake_os_fail_all(FAKE_UNMAP, _i ? ENOMEM : 0);
+    fake_os_fail(FAKE_ADVISE, _i == 2 ? 2 : 0, ENOMEM); /* after the other region's pages: small ones again */
+    ck_assert_uint_eq(hk_span_purge_to(0), (_i == 2 ? 1 : 2) * HK_REGION_BYTES);
+    ck_assert_uint_eq(stats().huge_bytes, _i == 2 ? HK_REGION_BYTES : 0);
+    hk_span_check();
+    hk_span_purge_to(0);
+    ck_assert_uint_eq(stats().huge_bytes, 0);
+    ck_assert_uint_eq(stats().nr_promoted, stats().nr_demoted);
+    ck_assert_uint_eq(stats().nr_unmaps, _i ? 0 : 1);
+    hk_span_check();
+    fake_os_fail_all(FAKE_UNMAP, 0);
+}
+END_TEST
+
+START_TEST(thp_off_takes_them_back)
+{
+    struct run run = promoted_region();
+
+    give_back(&run, 5, _i ? 20 : 1); /* queued, or not */
+    hk_policy_builtin.promote = false;
+    ck_assert(promote());
+    ck_assert_int_eq(fake_os_last_advice(), MADV_NOHUGEPAGE);
+    ck_assert(!promote());
+    ck_assert_uint_eq(stats().huge_bytes, 0);
+    ck_assert_uint_eq(hk_span_purge_expired(hk_os_now_ns() + 300 * MS, 300 * MS), (_i ? 20 : 1) * HK_GRANULE);
+}
+END_TEST
+
+START_TEST(thp_on_changes_none)
+{
+    promoted_region();
+    hk_policy_builtin.huge_pages = true;
+    hk_policy_builtin.promote = false;
+    ck_assert(!promote());
+    hk_policy_builtin.huge_pages = false;
+    hk_policy_builtin.promote = true;
+}
+END_TEST
+
+START_TEST(refused_promotions_end)
+{
+    calm_region(HK_REGION_GRANULES);
+    unsigned before = fake_os_calls(FAKE_ADVISE);
+
+    fake_os_fail_all(FAKE_ADVISE, EINVAL);
+    for (int i = 0; i < 10; i++)
+        ck_assert(!promote());
+    ck_assert_uint_eq(fake_os_calls(FAKE_ADVISE), before + MAX_REFUSED);
+    ck_assert_uint_eq(stats().nr_promoted, 0);
+    fake_os_fail_all(FAKE_ADVISE, 0);
+}
+END_TEST
+
+/* Else the kernel might fill the holes again. */
+START_TEST(what_cannot_be_demoted_is_not_purged)
+{
+    struct run run = promoted_region();
+
+    give_back(&run, 0, 20);
+    fake_os_fail(FAKE_ADVISE, 1, ENOMEM);
+    ck_assert_uint_eq(hk_span_purge_expired(UINT64_MAX, 300 * MS), 0);
+    ck_assert_uint_eq(stats().huge_bytes, HK_REGION_BYTES);
+    ck_assert_uint_eq(hk_span_dirty_bytes(), 20 * HK_GRANULE);
+    hk_span_check();
+    ck_assert_uint_eq(hk_span_purge_to(0), 20 * HK_GRANULE);
+    ck_assert_uint_eq(stats().huge_bytes, 0);
+}
+END_TEST
+
+static struct run under_advice;
+static int (*fake_advise)(void *base, size_t bytes, int advice);
+
+/* What other threads may do meanwhile. */
+static int release_while_advised(void *base, size_t bytes, int advice)
+{
+    hk_os_calls.advise = fake_advise;
+    release(&under_advice, true);
+    ck_assert_uint_eq(hk_span_purge_to(0), 0);
+    ck_assert(!promote());
+    return fake_advise(base, bytes, advice);
+}
+
+START_TEST(nothing_is_purged_under_advice)
+{
+    under_advice = calm_region(HK_REGION_GRANULES);
+    fake_advise = hk_os_calls.advise;
+    hk_os_calls.advise = release_while_advised;
+    under_advice.n = _i ? 1 : HK_REGION_GRANULES;
+    ck_assert(promote());
+    ck_assert_uint_eq(hk_span_dirty_bytes(), under_advice.n * HK_GRANULE);
+    hk_span_check();
+    ck_assert_uint_eq(hk_span_purge_expired(hk_os_now_ns() + 300 * MS, 300 * MS), _i ? 0 : HK_REGION_BYTES);
+    ck_assert_uint_eq(hk_span_purge_to(0), _i ? HK_GRANULE : 0);
+    ck_assert_uint_eq(stats().huge_bytes, 0);
+}
+END_TEST
+
+static int purge_while_advised(void *base, size_t bytes, int advice)
+{
+    hk_os_calls.advise = fake_advise;
+    ck_assert_uint_eq(hk_span_purge_to(0), 0);
+    return fake_advise(base, bytes, advice);
+}
+
+START_TEST(nothing_is_purged_while_it_is_taken_back)
+{
+    struct run run = promoted_region();
+
+    release(&run, true);
+    hk_policy_builtin.promote = false;
+    fake_advise = hk_os_calls.advise;
+    hk_os_calls.advise = purge_while_advised;
+    ck_assert(promote());
+    ck_assert_uint_eq(hk_span_purge_to(0), HK_REGION_BYTES);
+}
+END_TEST
+
+static int promote_while_purged(void *base, size_t bytes, int advice)
+{
+    hk_os_calls.advise = fake_advise;
+    fake_clock_advance(CALM_NS);
+    ck_assert(!promote());
+    return fake_advise(base, bytes, advice);
+}
+
+START_TEST(nothing_is_promoted_under_purge)
+{
+    struct run run = calm_region(HK_REGION_GRANULES);
+
+    give_back(&run, 0, 20);
+    fake_advise = hk_os_calls.advise;
+    hk_os_calls.advise = promote_while_purged;
+    ck_assert_uint_eq(hk_span_purge_to(0), 20 * HK_GRANULE);
+}
+END_TEST
+
+/* In the child of a fork: the kernel may have heard of it. */
+START_TEST(a_fork_under_advice)
+{
+    struct run run = calm_region(HK_REGION_GRANULES);
+
+    nr_filled = HK_REGION_GRANULES;
+    ck_assert_ptr_eq(start_advice(true, hk_os_now_ns(), is_filled), run.home);
+    give_back(&run, 0, 1);
+    hk_span_inherit();
+    ck_assert_int_eq(fake_os_last_advice(), MADV_NOHUGEPAGE);
+    ck_assert_uint_eq(hk_span_purge_to(0), HK_GRANULE);
+    must_acquire(1, 1);
+    fake_clock_advance(CALM_NS);
+    ck_assert(promote());
+}
+END_TEST
+
 /* ---- refusals ------------------------------------------------------------------------------ */
 
 /* Map calls of a first request: descriptors, region, leaf of the page map, then the fallbacks. */
@@ -530,7 +826,7 @@ static struct shadow {
 } live[MAX_RUNS];
 static unsigned nr_live;
 static uint64_t next_id = 1;
-static bool refusals;
+static bool refusals, promotions;
 
 static size_t live_bytes(void)
 {
@@ -619,8 +915,22 @@ static void step_purge(void)
         ck_assert_uint_ge(hk_span_dirty_bytes() + returned, before);
     else
         ck_assert_uint_eq(hk_span_dirty_bytes() + returned, before);
-    if (!refusals && !by_age)
+    if (!refusals && !promotions && !by_age)
         ck_assert_uint_le(hk_span_dirty_bytes(), keep);
+}
+
+static bool mostly_filled(const void *granule)
+{
+    return !one_in(2000) && granule;
+}
+
+static void step_promote(void)
+{
+    hk_policy_builtin.promote = !one_in(4);
+    fake_clock_advance(below(5000) * MS);
+    while (hk_span_promote(hk_os_now_ns(), mostly_filled))
+        continue;
+    span.nr_refused = 0;
 }
 
 static void step_refuse(void)
@@ -649,6 +959,8 @@ static void random_stream(void)
 
         if (refusals && one_in(20))
             step_refuse();
+        if (promotions && one_in(10))
+            step_promote();
         if ((kind < 50 && nr_live < MAX_RUNS) || nr_live == 0)
             step_acquire();
         else if (kind < 97)
@@ -676,6 +988,17 @@ START_TEST(random_runs)
         ck_assert(run.zero);
         ck_assert(reads_zero(run.base, run.n * HK_GRANULE));
     }
+}
+END_TEST
+
+START_TEST(random_runs_in_huge_pages)
+{
+    start_random(200 + (unsigned)_i);
+    promotions = true;
+    refusals = _i >= 2;
+    random_stream();
+    ck_assert_uint_gt(stats().nr_promoted, 20);
+    ck_assert_uint_gt(stats().nr_demoted, 10);
 }
 END_TEST
 
@@ -721,6 +1044,18 @@ static void hand_out_too_much(void)
     hk_span_check();
 }
 
+static void promote_a_sparse_one(void)
+{
+    damaged->huge = true;
+    hk_span_check();
+}
+
+static void lose_a_promotion(void)
+{
+    span.stats.huge_bytes = HK_REGION_BYTES;
+    hk_span_check();
+}
+
 static void release_twice(void)
 {
     struct run run = {damaged->base, damaged, 1, false};
@@ -740,6 +1075,8 @@ START_TEST(check_finds_damage)
     must_panic(forget_to_rebin, "span: longest free run");
     must_panic(hang_in_wrong_bin, "span: region in the wrong bin");
     must_panic(hand_out_too_much, "span: more handed out than mapped");
+    must_panic(promote_a_sparse_one, "span: promoted region with holes");
+    must_panic(lose_a_promotion, "span: promoted regions do not add up");
     if (HK_DEBUG)
         must_panic(release_twice, "count_bits(&home->used, from, n) == n");
 }
@@ -769,6 +1106,23 @@ int main(void)
     tcase_add_test(tc, free_regions_are_unmapped_but_one);
     tcase_add_test(tc, a_loop_over_one_region_makes_no_system_call);
 
+    tc = new_case(suite, "huge pages", setup, teardown);
+    tcase_add_test(tc, a_calm_dense_region_is_promoted);
+    tcase_add_test(tc, a_young_or_dirty_region_is_not);
+    tcase_add_test(tc, others_are_not);
+    tcase_add_test(tc, no_more_than_so_many);
+    tcase_add_test(tc, little_that_is_free_stays_in_a_promoted_region);
+    tcase_add_test(tc, who_wants_all_gets_it);
+    tcase_add_loop_test(tc, a_free_promoted_region_is_unmapped, 0, 3);
+    tcase_add_loop_test(tc, thp_off_takes_them_back, 0, 2);
+    tcase_add_test(tc, thp_on_changes_none);
+    tcase_add_test(tc, refused_promotions_end);
+    tcase_add_test(tc, what_cannot_be_demoted_is_not_purged);
+    tcase_add_loop_test(tc, nothing_is_purged_under_advice, 0, 2);
+    tcase_add_test(tc, nothing_is_purged_while_it_is_taken_back);
+    tcase_add_test(tc, nothing_is_promoted_under_purge);
+    tcase_add_test(tc, a_fork_under_advice);
+
     tc = new_case(suite, "refusals", setup, teardown);
     tcase_add_loop_test(tc, nth_map_refused, 1, 8);
     tcase_add_test(tc, all_maps_refused);
@@ -784,6 +1138,7 @@ int main(void)
     tc = new_case(suite, "random", setup, teardown);
     tcase_add_loop_test(tc, random_runs, 0, 3);
     tcase_add_loop_test(tc, random_runs_under_refusals, 0, 3);
+    tcase_add_loop_test(tc, random_runs_in_huge_pages, 0, 4);
     tcase_add_test(tc, check_finds_damage);
     return run_suite(suite);
 }

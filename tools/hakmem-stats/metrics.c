@@ -77,6 +77,9 @@ const struct metric metrics[] = {
     M(guard_samples, COUNTER, PROCESS, "guarded blocks, ever"),
     M(guard_live, GAUGE, PROCESS, "guarded blocks in use"),
     M(guard_refused, COUNTER, PROCESS, "guarded blocks for which there was no slot or no memory"),
+    M(huge_bytes, BYTES, KERNEL, "dense regions that may be made of huge pages (option thp)"),
+    M(huge_promoted, COUNTER, KERNEL, "times that a region became one of these"),
+    M(huge_demoted, COUNTER, KERNEL, "times that one was to be small pages again, or unmapped"),
 };
 const unsigned nr_metrics = sizeof metrics / sizeof *metrics;
 

@@ -184,6 +184,9 @@ static void add_kernel(struct capture *c)
     t->purged_bytes_total = of_both(c, "purged_total");
     t->regions = table_get(span, 0, "nr_regions");
     t->regions_unmapped = table_get(span, 0, "nr_unmaps");
+    t->huge_bytes = table_get(span, 0, "huge");
+    t->huge_promoted = table_get(span, 0, "nr_promoted");
+    t->huge_demoted = table_get(span, 0, "nr_demoted");
     t->batch_queued = table_get(batch, 0, "queued");
     t->batch_immediate = table_get(batch, 0, "immediate");
     t->batch_flushes = table_get(batch, 0, "flushes");
