@@ -121,17 +121,15 @@ static unsigned nr_to_take(const struct hk_slab *slab, unsigned n)
     return n;
 }
 
-bool hk_slab_fills(const void *granule)
+bool hk_slab_fills(const void *desc, const void *granule)
 {
-    const struct hk_slab *slab = hk_slab_of(granule);
-    size_t offset, size;
-    unsigned carved;
+    const struct hk_slab *slab = desc;
+    size_t offset = (uintptr_t)granule - slab->base, size;
+    unsigned class = slab->class, carved = hk_load_relaxed(&slab->carved);
 
-    if (hk_pagemap_word(granule) < HK_PM_KINDS)
-        return false; /* no block of it has left */
-    offset = (uintptr_t)granule - slab->base;
-    size = hk_size_class[slab->class].size;
-    carved = hk_load_relaxed(&slab->carved);
+    if (class >= HK_NR_CLASSES) /* on a machine that reorders: it is being made */
+        return false;
+    size = hk_size_class[class].size;
     return size <= MARK_PAGES_MAX && (carved == slab->nr_slots || offset + HK_GRANULE <= carved * size);
 }
 

@@ -76,11 +76,11 @@ HK_INLINE bool hk_slab_give_slot(struct hk_slab *slab, unsigned slot)
 }
 
 /*
- * A look at a used granule of a region, under hk_span_lock: is every page of it in memory, because blocks of at most 2 KiB
- * left it, which are marked? A slab that is about to retire waits for the lock; one that is being made may be seen half:
- * the answer is a hint.
+ * A look at a used granule of a region and what the page map describes it by, a slab, under hk_span_lock: is every page of it in
+ * memory, because blocks of at most 2 KiB left it, which are marked? A slab that is about to retire waits for the lock; one that
+ * is being made may be seen half: the answer is a hint.
  */
-bool hk_slab_fills(const void *granule);
+bool hk_slab_fills(const void *desc, const void *granule);
 /* Relaxed look from any thread, for diagnostics: is the block of this address free in its slab? */
 bool hk_slab_block_is_free(const struct hk_slab *slab, const void *p);
 

@@ -699,13 +699,15 @@ static bool is_calm(const struct hk_region *r, uint64_t now_ns)
            now_ns > r->calm_since_ns && now_ns - r->calm_since_ns >= CALM_NS;
 }
 
-static bool is_dense(const struct hk_region *r, bool (*is_filled)(const void *granule))
+static bool is_dense(const struct hk_region *r, bool (*is_filled)(const void *desc, const void *granule))
 {
     unsigned nr = 0;
 
     for (unsigned i = next_set(&r->used, 0, r->nr_granules); i < r->nr_granules;
-         i = next_set(&r->used, i + 1, r->nr_granules))
-        nr += is_filled(r->base + i * HK_GRANULE);
+         i = next_set(&r->used, i + 1, r->nr_granules)) {
+        const void *granule = r->base + i * HK_GRANULE, *desc = hk_pagemap_desc(granule);
+        nr += desc != r && is_filled(desc, granule); /* the region itself: none of it has left, or it comes back just now */
+    }
     return nr >= DENSE;
 }
 
@@ -722,7 +724,7 @@ static struct hk_region *next_to_demote_locked(void)
 }
 
 /* One region is looked at granule by granule, at most. */
-static struct hk_region *next_to_promote_locked(uint64_t now_ns, bool (*is_filled)(const void *granule))
+static struct hk_region *next_to_promote_locked(uint64_t now_ns, bool (*is_filled)(const void *desc, const void *granule))
 {
     for (unsigned looks = 0; span.hand && looks < MAX_LOOKS; looks++) {
         struct hk_region *r = span.hand;
@@ -737,7 +739,7 @@ static struct hk_region *next_to_promote_locked(uint64_t now_ns, bool (*is_fille
     return NULL;
 }
 
-static struct hk_region *start_advice(bool promote, uint64_t now_ns, bool (*is_filled)(const void *granule))
+static struct hk_region *start_advice(bool promote, uint64_t now_ns, bool (*is_filled)(const void *desc, const void *granule))
 {
     struct hk_region *r = NULL;
 
@@ -762,7 +764,7 @@ static void end_advice(struct hk_region *r, bool huge, bool done, uint64_t now_n
     hk_unlock(&hk_span_lock);
 }
 
-bool hk_span_promote(uint64_t now_ns, bool (*is_filled)(const void *granule))
+bool hk_span_promote(uint64_t now_ns, bool (*is_filled)(const void *desc, const void *granule))
 {
     const struct hk_policy *policy = hk_policy();
     bool promote = policy->promote, done;

@@ -66,9 +66,10 @@ size_t hk_span_purge_to(size_t keep_bytes);
 
 /*
  * Looks at a few regions and promotes one at most; where the policy takes huge pages back, demotes one. One system call, outside
- * the lock. is_filled, called with the lock held: is every page of this used granule in memory? True: it did, there may be more.
+ * the lock. is_filled, called with the lock held for a used granule that somebody described in the page map: is every page of it in
+ * memory? True: it did, there may be more.
  */
-bool hk_span_promote(uint64_t now_ns, bool (*is_filled)(const void *granule));
+bool hk_span_promote(uint64_t now_ns, bool (*is_filled)(const void *desc, const void *granule));
 
 size_t hk_span_dirty_bytes(void); /* relaxed; for thresholds */
 size_t hk_span_used_bytes(void);

@@ -129,15 +129,15 @@ START_TEST(filled_granules)
         size_t size = hk_size_class[c].size;
         const char *granule = (const char *)slab->base;
 
-        ck_assert(!hk_slab_fills(granule));
+        ck_assert(!hk_slab_fills(slab, granule));
         while (slab->nr_free > 0) {
             bool filled = size <= 2048 && (slab->carved == slab->nr_slots || slab->carved * size >= HK_GRANULE);
-            ck_assert_msg(hk_slab_fills(granule) == filled, "class %u, %u carved", c, slab->carved);
+            ck_assert_msg(hk_slab_fills(slab, granule) == filled, "class %u, %u carved", c, slab->carved);
             hk_slab_take(slab, blocks, 1);
         }
         if (size <= 2048)
             for (size_t at = 0; at <= hk_size_class[c].slab_mask; at += HK_GRANULE)
-                ck_assert(hk_slab_fills(granule + at));
+                ck_assert(hk_slab_fills(slab, granule + at));
     }
 }
 END_TEST

@@ -41,6 +41,14 @@ struct run {
     bool zero;
 };
 
+/* As a slab does, whose blocks have left. */
+static void describe(const struct run *run)
+{
+    static char slab;
+
+    hk_pagemap_set(run->base, run->n, HK_PM_KINDS, &slab);
+}
+
 static struct run must_acquire(size_t n, size_t align)
 {
     struct run run = {.n = n};
@@ -321,9 +329,9 @@ END_TEST
 
 static size_t nr_filled; /* of the granules that are looked at, from now on */
 
-static bool is_filled(const void *granule)
+static bool is_filled(const void *desc, const void *granule)
 {
-    (void)granule;
+    ck_assert_ptr_eq(desc, hk_pagemap_desc(granule));
     return nr_filled && nr_filled--;
 }
 
@@ -339,6 +347,7 @@ static struct run calm_region(size_t n)
     hk_policy_builtin.promote = true;
     fill_first_region();
     struct run run = must_acquire(n, 1);
+    describe(&run);
     fake_clock_advance(CALM_NS);
     return run;
 }
@@ -375,6 +384,7 @@ START_TEST(a_young_or_dirty_region_is_not)
     hk_policy_builtin.promote = true;
     fill_first_region();
     struct run run = must_acquire(HK_REGION_GRANULES, 1);
+    describe(&run);
     ck_assert(!promote());
     give_back(&run, 0, HK_REGION_SLACK);
     fake_clock_advance(CALM_NS);
@@ -390,14 +400,16 @@ START_TEST(others_are_not)
     unsigned before = fake_os_calls(FAKE_ADVISE);
 
     ck_assert(!promote());
-    must_acquire(1, 1); /* dense, and it is long ago that something came back */
+    struct run last = must_acquire(1, 1); /* dense, and it is long ago that something came back */
+    describe(&last);
     nr_filled = HK_REGION_GRANULES - HK_REGION_SLACK - 1;
     ck_assert(!hk_span_promote(hk_os_now_ns(), is_filled));
     fake_clock_advance(CALM_NS - 1);
     ck_assert(!promote()); /* not looked at again so soon */
     fake_clock_advance(1);
     give_back(&sparse, 3, 1);
-    must_acquire(1, 1);
+    last = must_acquire(1, 1);
+    describe(&last);
     ck_assert(!promote()); /* not calm */
     fake_clock_advance(CALM_NS);
     hk_policy_builtin.promote = false;
@@ -416,6 +428,19 @@ START_TEST(no_more_than_so_many)
     span.stats.huge_bytes = MAX_PROMOTED * HK_REGION_BYTES;
     ck_assert(!promote());
     span.stats.huge_bytes = 0;
+    ck_assert(promote());
+}
+END_TEST
+
+START_TEST(what_nobody_described_is_not_filled)
+{
+    struct run run = calm_region(HK_REGION_GRANULES);
+
+    hk_pagemap_set(run.base, HK_REGION_SLACK + 1, HK_PM_SPAN, run.home);
+    ck_assert(!promote());
+    fake_clock_advance(CALM_NS);
+    hk_pagemap_set(run.base, HK_REGION_SLACK, HK_PM_SPAN, run.home);
+    describe(&run);
     ck_assert(promote());
 }
 END_TEST
@@ -871,6 +896,7 @@ static void step_acquire(void)
         ck_assert_msg(reads_zero(s->run.base, n * HK_GRANULE), "said to be zero, is not");
     if (!s->run.zero || !one_in(3))
         touch(s);
+    describe(&s->run);
     nr_live++;
 }
 
@@ -919,9 +945,9 @@ static void step_purge(void)
         ck_assert_uint_le(hk_span_dirty_bytes(), keep);
 }
 
-static bool mostly_filled(const void *granule)
+static bool mostly_filled(const void *desc, const void *granule)
 {
-    return !one_in(2000) && granule;
+    return !one_in(2000) && desc && granule;
 }
 
 static void step_promote(void)
@@ -1111,6 +1137,7 @@ int main(void)
     tcase_add_test(tc, a_young_or_dirty_region_is_not);
     tcase_add_test(tc, others_are_not);
     tcase_add_test(tc, no_more_than_so_many);
+    tcase_add_test(tc, what_nobody_described_is_not_filled);
     tcase_add_test(tc, little_that_is_free_stays_in_a_promoted_region);
     tcase_add_test(tc, who_wants_all_gets_it);
     tcase_add_loop_test(tc, a_free_promoted_region_is_unmapped, 0, 3);
