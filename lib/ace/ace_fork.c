@@ -74,6 +74,8 @@ void hk_ace_fork_prepare(bool inside, const struct hk_fork_outer *outer)
     for (unsigned round = 0;; round++) {
         bool force = inside && round >= ROUNDS;
 
+        if (!inside)
+            hk_lock_fork_stand_back();
         if (outer)
             outer->lock();
         while (!hk_lock_for_fork(&gate))

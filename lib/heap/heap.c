@@ -784,7 +784,9 @@ void hk_heap_free_full(struct hk_heap *heap, unsigned class, void *p)
         hk_unlock(&heap->lock);
     }
     if (HK_LIKELY(r->cursor < r->limit)) {
-        *r->cursor++ = p;
+        *r->cursor = p;
+        hk_signal_fence(); /* then the cursor: a fork child may find this thread here, and takes over what is below */
+        r->cursor++;
         return;
     }
     hk_lock(&heap->lock); /* no magazine to be had */

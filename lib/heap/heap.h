@@ -38,9 +38,8 @@
  *   adopt, park                   each other: no, hk_heaps_lock
  *
  * Locks: hk_heaps_lock (HK_RANK_HEAPS), heap->lock (HK_RANK_HEAP; a second one is only tried, never waited
- * for). Failure: NULL. In the child of a fork that could not wait for a heap's lock a block of that heap is lost to the process
- * (stats.nr_lost counts those that found no parcel), and so are up to FLUSH_BATCH blocks that another thread was bringing home one
- * by one, without parcels, when it forked.
+ * for). Failure: NULL. A child of fork finds each thread that is gone between two instructions: what it had in its hands is lost to the
+ * process, and so are, where fork could not wait for a heap's lock, the magazines of that heap if it is not the caller's.
  */
 #ifndef HK_HEAP_H
 #define HK_HEAP_H
@@ -208,7 +207,6 @@ struct hk_heap {
     struct hk_detour *detour;      /* owner only; NULL until a class is first diverted */
     uint16_t nr_diverted;          /* classes */
     bool orphan;                   /* its thread is in the parent; written by fork and hk_heap_inherit */
-    bool gone;                     /* and left it locked for ever; written by fork, relaxed */
     /* Of those blocks, the one whose end is waited for (entry/large.c). */
     struct {
         const void *block;
@@ -350,7 +348,7 @@ size_t hk_heap_held_bytes(unsigned max_heaps);
 /*
  * Around fork: all heaps' locks, so that no heap is caught half changed. prepare: false if a lock could not
  * be had in time; with `force` it goes on with the next. In the child the heaps of the threads that are gone are
- * parked, their magazines flushed; `mine`: the calling thread's heap or NULL. `inside`: a slow section of the
+ * parked, their magazines flushed, and heaps whose lock was not had are mended (heap_mend.c): no lock stays behind; `mine`: the calling thread's heap or NULL. `inside`: a slow section of the
  * calling thread is interrupted; then that waits for hk_heap_inherit, called where no lock is held.
  */
 bool hk_heap_fork_prepare(bool force);

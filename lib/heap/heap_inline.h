@@ -109,6 +109,7 @@ HK_INLINE bool hk_heap_free_checked(void *p, bool sized, size_t size)
             return false;
     }
     *cursor = p;
+    hk_signal_fence(); /* then the cursor: in a fork child what is below it counts */
     hk_cursor_move(r, 1);
     return true;
 }

@@ -154,6 +154,7 @@ static void settle(struct hk_heap *heap)
 static void push_parked_locked(struct hk_heap *heap)
 {
     heap->next_parked = heaps.parked;
+    hk_signal_fence(); /* a fork child that could not wait for the lock takes the stack as it is */
     heaps.parked = heap;
     hk_store_relaxed(&heaps.nr_parked, heaps.nr_parked + 1);
     hk_store_relaxed(&heaps.counters.nr_active, heaps.counters.nr_active - 1);
@@ -289,8 +290,9 @@ static void *alloc_from(struct hk_heap *shared, unsigned class)
 {
     void *p;
 
-    if (!shared || !hk_lock_unless(&shared->lock, &shared->gone))
+    if (!shared)
         return NULL;
+    hk_lock(&shared->lock);
     p = hk_heap_take_one(shared, class);
     hk_unlock(&shared->lock);
     return p;
@@ -320,10 +322,7 @@ void hk_heap_free_sampled(void *p)
     struct hk_heap *sampled = slab->owner;
     unsigned class = slab->class;
 
-    if (!hk_lock_unless(&sampled->lock, &sampled->gone)) {
-        hk_add_relaxed(&sampled->stats.nr_lost, 1); /* nobody else writes there any more */
-        return;
-    }
+    hk_lock(&sampled->lock);
     hk_heap_give_block(sampled, slab, p);
     if (class >= HK_FIRST_POOL_CLASS)
         hk_heap_retire_empty_class(sampled, class);
@@ -446,16 +445,20 @@ void hk_heap_fork_parent(void)
     hk_unlock_after_fork(&heaps_lock);
 }
 
-/* A heap whose thread is gone. Its magazines were at rest but for one block at most, the one that the
- * thread was taking or giving: that one is lost or was pushed already. */
+/*
+ * A heap whose thread is gone. It may have been taking a block, or giving one: that one is lost, or was pushed already. All else in its
+ * magazines changes under the heap's lock. It is parked first: if a handler forks meanwhile, the grandchild goes on here, and once is enough.
+ */
 static void inherit(struct hk_heap *heap)
 {
+    hk_store_relaxed(&heap->state, HK_HEAP_PARKED);
+    hk_signal_fence();
+    heap->orphan = false;
     for (unsigned c = 0; c < HK_NR_CLASSES; c++)
         hk_heap_flush_class(heap, c, UINT16_MAX);
     hk_heap_send_all(heap);
     drop_magazines(heap);
     hk_l25_flush(&heap->l25);
-    hk_store_relaxed(&heap->state, HK_HEAP_PARKED);
     settle(heap);
     push_parked_locked(heap);
 }
@@ -465,7 +468,6 @@ static void inherit_all(struct hk_heap *mine)
     hk_lock(&heaps_lock);
     for (struct hk_heap *h = hk_heap_first(); h; h = h->next_ever)
         if (h != mine && h->orphan) {
-            h->orphan = false;
             hk_lock(&h->lock);
             inherit(h);
             hk_unlock(&h->lock);
@@ -482,35 +484,39 @@ void hk_heap_inherit(struct hk_heap *mine)
 }
 
 /*
- * What a thread that is gone was changing (see hk_ace_fork_prepare). Its heap stays locked for ever, which
- * all others take for busy; the lists of heaps start anew.
+ * A thread that is gone was making a heap, or moving one to the stack or from it. Both lists are whole after each of its instructions.
+ * What was left of the chunk is lost; not NULL: the first one has been used.
  */
-static void forget_lists(void)
+static void mend_lists(void)
 {
-    heaps.parked = NULL;
-    hk_store_relaxed(&heaps.nr_parked, 0u);
-    heaps.chunk = heaps.chunk_end = NULL;
+    heaps.chunk = heaps.chunk_end = first_chunk;
     hk_lock_reset(&heaps_lock);
+}
+
+/* And here it was changing a heap (see hk_ace_fork_prepare): its slabs are mended, and the magazines, unless they are the caller's
+ * own, lost. So are their arrays: what was being moved from one to the other may be in both. */
+static void mend_heap(struct hk_heap *heap, const struct hk_heap *mine)
+{
+    hk_heap_mend_slabs(heap);
+    if (heap != mine) {
+        for (unsigned c = 0; c < HK_NR_CLASSES; c++)
+            heap->slabs[c].bottom = NULL;
+        drop_magazines(heap);
+    }
+    hk_lock_reset(&heap->lock);
 }
 
 void hk_heap_fork_child(struct hk_heap *mine, bool inside)
 {
-    bool whole = hk_lock_reset_after_fork(&heaps_lock);
-
     hk_heap_note_fork();
+    if (!hk_lock_reset_after_fork(&heaps_lock))
+        mend_lists();
     for (struct hk_heap *h = hk_heap_first(); h; h = h->next_ever) {
-        bool usable = hk_lock_reset_after_fork(&h->lock);
+        if (!hk_lock_reset_after_fork(&h->lock))
+            mend_heap(h, mine);
         /* Without a heap of its own, an interrupted section may be about to get any of them. */
-        h->orphan = usable && h != mine && h->state == HK_HEAP_ACTIVE && (mine || !inside);
-        if (usable)
-            continue;
-        whole = false; /* a parked heap that cannot be adopted */
-        hk_store_relaxed(&h->gone, true);
-        if (h == heaps.depot)
-            heaps.depot = NULL;
+        h->orphan = h != mine && h->state == HK_HEAP_ACTIVE && (mine || !inside);
     }
-    if (!whole && !hk_lock_is_mine(&heaps_lock))
-        forget_lists();
     hk_store_relaxed(&heaps.has_orphans, true);
     if (!inside)
         hk_heap_inherit(mine);

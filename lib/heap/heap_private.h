@@ -45,6 +45,10 @@ unsigned hk_heap_send(struct hk_heap *heap, struct hk_heap *owner, unsigned clas
 /* Such a block goes into its slab. The caller holds no heap's lock; self: its heap or NULL. */
 void hk_heap_bring_home(struct hk_heap *self, void *p);
 
+/* heap_mend.c */
+/* In a fork child, by the only thread: the heap's lock is held by one that is gone. It may have stopped between any two instructions. */
+void hk_heap_mend_slabs(struct hk_heap *heap);
+
 /* heap_park.c */
 struct hk_slab *hk_heap_steal(struct hk_heap *thief, unsigned class);
 /* The depot, made at its first use; NULL: no memory. */

@@ -41,6 +41,7 @@ static struct hk_parcel *get_parcel(struct hk_heap *heap)
     if (!b)
         return make_parcel(heap);
     heap->free_parcels = b->next;
+    hk_signal_fence(); /* before it is anywhere else: a fork child may find this thread here */
     return b;
 }
 
@@ -151,14 +152,6 @@ static bool try_send(struct hk_heap *self, void *p, uintptr_t word)
     return HK_LIKELY(self) ? hk_heap_send(self, owner, class, &p, 1) == 1 : send_single(owner, p, class);
 }
 
-static void count_lost(struct hk_heap *self, struct hk_heap *owner)
-{
-    if (self)
-        hk_count_add(&self->stats.nr_lost, 1);
-    else
-        hk_add_relaxed(&owner->stats.nr_lost, 1); /* without its lock: one that it adds at that moment may go */
-}
-
 /* The slab stays while a block of it is out, but may change owner until that one's lock is had. */
 HK_COLD void hk_heap_bring_home(struct hk_heap *self, void *p)
 {
@@ -167,10 +160,7 @@ HK_COLD void hk_heap_bring_home(struct hk_heap *self, void *p)
 
     while (!is_home) {
         struct hk_heap *owner = hk_load_relaxed(&slab->owner);
-        if (!hk_lock_unless(&owner->lock, &owner->gone)) {
-            count_lost(self, owner);
-            return;
-        }
+        hk_lock(&owner->lock);
         is_home = hk_load_relaxed(&slab->owner) == owner;
         if (is_home)
             hk_heap_give_block(owner, slab, p);

@@ -81,13 +81,17 @@ static uint64_t ideal(const struct hk_p2 *p2, unsigned i)
     return share[i] * (p2->count - 1);
 }
 
+/* Ranks that do not ascend are those of a writer that a fork lost half way: then nothing moves until they have faded. */
 static void adjust(struct hk_p2 *p2, unsigned i)
 {
     uint64_t wanted = ideal(p2, i), have = (uint64_t)p2->position[i] * 2 * HK_P2_ONE;
+    uint32_t above = p2->position[i + 1] - p2->position[i], below = p2->position[i] - p2->position[i - 1];
 
-    if (wanted >= have + 2 * HK_P2_ONE && p2->position[i + 1] - p2->position[i] > 1)
+    if (HK_UNLIKELY(above - 1 >= HK_P2_WINDOW || below - 1 >= HK_P2_WINDOW))
+        return;
+    if (wanted >= have + 2 * HK_P2_ONE && above > 1)
         move(p2, i, true);
-    else if (wanted + 2 * HK_P2_ONE <= have && p2->position[i] - p2->position[i - 1] > 1)
+    else if (wanted + 2 * HK_P2_ONE <= have && below > 1)
         move(p2, i, false);
 }
 

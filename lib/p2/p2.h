@@ -16,7 +16,8 @@
  * a program that changes. That also bounds every product below.
  *
  * Owner, threads: whoever holds the struct; one writer at a time. The struct is plain data of fixed width
- * and may be copied, and a copy taken while the writer works gives a wrong number, nothing worse.
+ * and may be copied, and a copy taken while the writer works gives a wrong number, nothing worse; so does going on with one, as a
+ * fork child may.
  * A struct of zeros is valid and estimates the median. Failure: none. Locks: none.
  *
  * Invariants (hk_p2_check): heights ascend, positions ascend strictly, position[4] == count - 1.

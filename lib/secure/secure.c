@@ -371,7 +371,9 @@ HK_INLINE bool push(struct hk_heap *heap, const struct place *place)
         return false;
     if (HK_CHECKS)
         *hk_mark_of(place->p) = r->magic;
-    *r->cursor++ = place->p;
+    *r->cursor = place->p;
+    hk_signal_fence(); /* then the cursor, as free does */
+    r->cursor++;
     return true;
 }
 
@@ -516,11 +518,27 @@ HK_INLINE bool is_as_left(const struct place *place)
     return true;
 }
 
+/*
+ * The bytes before such a trailer are about to change: from here on it does not vouch for them. A fork child may find this thread
+ * between the two, with the next block live.
+ */
+HK_INLINE void leave_nobody(const struct place *place)
+{
+    struct hk_trailer t = place->trailer;
+
+    if (HK_LIKELY(hk_trailer_state(t) == HK_TRAILER_NONE || hk_trailer_origin(t) != HK_ORIGIN_NOBODY))
+        return;
+    hk_trailer_rewrite(place->p, place->usable,
+                       hk_trailer_make(hk_trailer_state(t), HK_ORIGIN_MALLOC, hk_trailer_bytes(t), t.pad));
+    hk_signal_fence();
+}
+
 HK_INLINE void prepare(struct place *place, size_t n, bool zero, bool is_zero)
 {
     place->trailer = trailer_of(place);
     if (place->usable <= HK_CHECKED_MAX && is_as_left(place))
         is_zero = true;
+    leave_nobody(place);
     if (zero && !is_zero)
         memset(place->p, 0, n);
     write_live(place, n, HK_ORIGIN_MALLOC);
@@ -541,8 +559,9 @@ static void avoid(struct hk_heap *heap, struct place *place, size_t inner, bool 
         return;
     place->trailer = hk_trailer_make(HK_TRAILER_RESTING, HK_ORIGIN_NOBODY, 0,
                                      hk_trailer_pad(place->p, place->usable, place->serial));
+    hk_mark_fill(place->p, place->usable, place->trailer); /* before the trailer that says so: a fork child may find this thread here */
+    hk_signal_fence();
     hk_trailer_write(place->p, place->usable, place->trailer);
-    hk_mark_fill(place->p, place->usable, place->trailer);
     rest_at(heap, hk_quarantine_place_exposed(heap->id), place);
     sit(place, q, place->site);
 }

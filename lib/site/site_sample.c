@@ -378,6 +378,14 @@ unsigned hk_site_nr_large(void)
     return hk_load_relaxed(&nr_large);
 }
 
+/* Whoever was adding to them is gone. */
+static void restart_quantiles(struct hk_site_slot *slot)
+{
+    slot->size_p50.count = slot->size_p99.count = 0;
+    slot->lifetime_p50.count = slot->lifetime_p99.count = 0;
+    slot->busy = 0;
+}
+
 /* What a thread that is gone had taken is free again. The common case reads one word and touches no page. */
 void hk_site_fork_child(void)
 {
@@ -393,5 +401,6 @@ void hk_site_fork_child(void)
             nr_large += r->block && r->life.nr_calls;
         }
     for (unsigned i = 0; i < HK_SITE_SLOTS; i++)
-        hk_site_slots[i].busy = 0;
+        if (hk_site_slots[i].busy)
+            restart_quantiles(&hk_site_slots[i]);
 }

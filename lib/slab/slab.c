@@ -160,6 +160,27 @@ unsigned hk_slab_take(struct hk_slab *slab, void **blocks, unsigned n)
     return taken;
 }
 
+static unsigned count_free(const struct hk_slab *slab)
+{
+    unsigned nr_free = 0;
+
+    for (unsigned w = 0; w < nr_words(slab->nr_slots); w++)
+        nr_free += (unsigned)__builtin_popcountll(slab->free_bits[w]);
+    return nr_free;
+}
+
+/* What has not been carved had not left yet, whatever its bit says; what has been was marked before. */
+void hk_slab_mend(struct hk_slab *slab)
+{
+    for (unsigned slot = slab->carved; slot < slab->nr_slots; slot++)
+        slab->free_bits[slot / 64] |= UINT64_C(1) << (slot % 64);
+    slab->nr_free = (uint16_t)count_free(slab);
+    slab->first_word = 0;
+    slab->marked = (uint16_t)hk_max(slab->marked, slab->carved);
+    slab->next = slab->prev = NULL;
+    slab->listed = false;
+}
+
 bool hk_slab_give(struct hk_slab *slab, void *p)
 {
     const struct hk_size_class *sc = &hk_size_class[slab->class];
@@ -178,11 +199,8 @@ bool hk_slab_block_is_free(const struct hk_slab *slab, const void *p)
 void hk_slab_check(const struct hk_slab *slab)
 {
     const struct hk_size_class *sc = &hk_size_class[slab->class];
-    unsigned nr_free = 0;
 
-    for (unsigned w = 0; w < nr_words(slab->nr_slots); w++)
-        nr_free += (unsigned)__builtin_popcountll(slab->free_bits[w]);
-    if (nr_free != slab->nr_free)
+    if (count_free(slab) != slab->nr_free)
         hk_panic_internal("slab: free count", slab);
     if (slab->nr_slots % 64 && slab->free_bits[slab->nr_slots / 64] >> (slab->nr_slots % 64))
         hk_panic_internal("slab: free bit beyond the last block", slab);

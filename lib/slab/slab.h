@@ -81,6 +81,13 @@ HK_INLINE bool hk_slab_give_slot(struct hk_slab *slab, unsigned slot)
  * is being made may be seen half: the answer is a hint.
  */
 bool hk_slab_fills(const void *desc, const void *granule);
+
+/*
+ * In a fork child: a thread that is gone was taking blocks from the slab, giving some back or linking it, and may have stopped between any
+ * two instructions. The bits count; a block on its way is out. In no list afterwards.
+ */
+void hk_slab_mend(struct hk_slab *slab);
+
 /* Relaxed look from any thread, for diagnostics: is the block of this address free in its slab? */
 bool hk_slab_block_is_free(const struct hk_slab *slab, const void *p);
 

@@ -40,11 +40,11 @@ static uint32_t *futex_of(struct hk_lock *lock)
     return (uint32_t *)&lock->word + high_first;
 }
 
-static void futex(struct hk_lock *lock, int operation, uint32_t value, const struct timespec *timeout)
+static void futex(uint32_t *word, int operation, uint32_t value, const struct timespec *timeout)
 {
     int saved = errno;
 
-    syscall(SYS_futex, futex_of(lock), operation, value, timeout, NULL, 0);
+    syscall(SYS_futex, word, operation, value, timeout, NULL, 0);
     errno = saved;
 }
 
@@ -84,7 +84,7 @@ static bool wait_once(struct hk_lock *lock, const struct timespec *timeout)
 
     if (take_or_mark(lock, &holder))
         return true;
-    futex(lock, FUTEX_WAIT_PRIVATE, (uint32_t)(holder | WAITERS), timeout);
+    futex(futex_of(lock), FUTEX_WAIT_PRIVATE, (uint32_t)(holder | WAITERS), timeout);
     return false;
 }
 
@@ -111,21 +111,6 @@ void hk_lock(struct hk_lock *lock)
         lock_slow(lock);
 }
 
-/* Whoever gives up leaves a lock that nobody releases: no wake-up is lost. */
-bool hk_lock_unless(struct hk_lock *lock, const bool *gone)
-{
-    bool taken;
-
-    if (HK_DEBUG)
-        check_rank(lock);
-    taken = try_take(lock, me()) || spin(lock);
-    while (!taken && !hk_load_relaxed(gone))
-        taken = wait_once(lock, &a_while);
-    if (HK_DEBUG && !taken)
-        held_ranks &= ~(UINT32_C(1) << lock->rank);
-    return taken;
-}
-
 bool hk_try_lock(struct hk_lock *lock)
 {
     if (!try_take(lock, me()))
@@ -139,7 +124,7 @@ static void release(struct hk_lock *lock)
 {
     /* L2 release, pairs with L1: publishes what the lock protects */
     if (HK_UNLIKELY(hk_exchange_release(&lock->word, (uintptr_t)0) & WAITERS))
-        futex(lock, FUTEX_WAKE_PRIVATE, 1, NULL);
+        futex(futex_of(lock), FUTEX_WAKE_PRIVATE, 1, NULL);
 }
 
 void hk_unlock(struct hk_lock *lock)
@@ -154,16 +139,27 @@ bool hk_lock_is_mine(const struct hk_lock *lock)
     return (hk_load_relaxed(&lock->word) & ~WAITERS) == me();
 }
 
-static unsigned nr_forks_inside; /* relaxed adds: who reads an old value looks again a millisecond later */
+static uint32_t nr_forks_inside; /* relaxed adds: who reads an old value looks again a millisecond later */
 
 void hk_lock_fork_nobody_inside(void)
 {
-    hk_store_relaxed(&nr_forks_inside, 0u);
+    hk_store_relaxed(&nr_forks_inside, UINT32_C(0));
 }
 
 void hk_lock_fork_inside(int change)
 {
-    hk_add_relaxed(&nr_forks_inside, (unsigned)change);
+    hk_add_relaxed(&nr_forks_inside, (uint32_t)change);
+}
+
+/* Nobody wakes who waits here: the time is all that is wanted. */
+void hk_lock_fork_stand_back(void)
+{
+    for (int i = 0; i < FORK_WAITS; i++) {
+        uint32_t nr = hk_load_relaxed(&nr_forks_inside);
+        if (nr == 0)
+            return;
+        futex(&nr_forks_inside, FUTEX_WAIT_PRIVATE, nr, &a_while);
+    }
 }
 
 /* The ranks held stay as they are: a section that was interrupted goes on with them. */

@@ -47,8 +47,6 @@ void hk_lock(struct hk_lock *lock);
 void hk_unlock(struct hk_lock *lock);
 bool hk_try_lock(struct hk_lock *lock);
 bool hk_lock_is_mine(const struct hk_lock *lock);
-/* As hk_lock, but false, and not taken, once *gone is true: in a fork child, whose holder is not there, it may be so for ever. */
-bool hk_lock_unless(struct hk_lock *lock, const bool *gone);
 
 /*
  * Around fork, in any order and whatever the calling thread holds: a lock that it holds already is left to it.
@@ -57,6 +55,8 @@ bool hk_lock_unless(struct hk_lock *lock, const bool *gone);
  */
 bool hk_lock_for_fork(struct hk_lock *lock);
 void hk_lock_fork_inside(int change);
+/* A fork that interrupted nothing lets those go first, for some 20 ms: it wants what they hold, and holding what they want does not help. */
+void hk_lock_fork_stand_back(void);
 void hk_lock_fork_nobody_inside(void); /* in the child: whoever was is gone */
 void hk_unlock_after_fork(struct hk_lock *lock); /* in the parent, or given up; no effect on others */
 /* In the child, where the calling thread is alone. False: a thread that is gone holds it for ever. */

@@ -387,7 +387,6 @@ struct hk_lock {
 void __real_hk_lock(struct hk_lock *lock);
 void __real_hk_unlock(struct hk_lock *lock);
 bool __real_hk_try_lock(struct hk_lock *lock);
-bool __real_hk_lock_unless(struct hk_lock *lock, const bool *gone);
 
 static bool take(struct hk_lock *lock)
 {
@@ -407,15 +406,6 @@ void __wrap_hk_lock(struct hk_lock *lock)
     do
         explore_block_on_value((const volatile uint64_t *)&lock->word, 0);
     while (!take(lock));
-}
-
-/* Nobody is gone in a model of the engine's locks. */
-bool __wrap_hk_lock_unless(struct hk_lock *lock, const bool *gone)
-{
-    if (explore_phase != RUNNING || explore_model->real_locks)
-        return __real_hk_lock_unless(lock, gone);
-    __wrap_hk_lock(lock);
-    return true;
 }
 
 bool __wrap_hk_try_lock(struct hk_lock *lock)

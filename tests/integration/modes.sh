@@ -38,7 +38,7 @@ in_mode() { # in_mode MODE OPTIONS PROGRAM
     fi
 }
 
-for program in ${HK_PROGRAMS:-early forks limits memory operators seccomp semantics signals threads}; do
+for program in ${HK_PROGRAMS:-early forks limits memory operators seccomp semantics signals stopped threads}; do
     for mode in ${HK_MODES:-minimal fast learning research}; do
         in_mode "$mode" "mode:$mode" "$program"
     done

@@ -15,6 +15,8 @@
 #include "support.h"
 
 #include <errno.h>
+#include <pthread.h>
+#include <sched.h>
 
 #define MAX_HEAPS 12
 
@@ -1960,22 +1962,6 @@ START_TEST(astray_block_without_a_parcel_keeps_its_own)
 }
 END_TEST
 
-/* In a fork child: its lock is held by a thread that is not there. */
-START_TEST(block_of_a_heap_that_is_gone_is_counted)
-{
-    make_heaps(2);
-    get_many(100, 2);
-    use_up_metadata();
-    take_away(&heap[0]->lock);
-    heap[0]->gone = true;
-    put_slow(NULL, block[0]);
-    ck_assert_uint_eq(heap[0]->stats.nr_lost, 1);
-    put_slow(heap[1], block[1]);
-    ck_assert_uint_eq(heap[1]->stats.nr_lost, 1);
-    give_back(&heap[0]->lock);
-}
-END_TEST
-
 START_TEST(magazine_that_cannot_grow_flushes)
 {
     make_heaps(1);
@@ -2250,21 +2236,39 @@ START_TEST(fork_inside_a_slow_section)
 }
 END_TEST
 
+/* What a heap that was found half changed has is the child's: blocks out are whole, and none is given out twice. */
+static void use_what_was_half_changed(void)
+{
+    hk_heap_inherit(heap[0]);
+    expect(heap[1]->state == HK_HEAP_PARKED, "it is inherited as others are");
+    check_all();
+    become(heap[0]);
+    for (unsigned i = 0; i < 50; i++)
+        memset(block[i], 0x5a, 100);
+    for (unsigned i = 50; i < 2000; i++)
+        memset(block[i] = get(100), (int)i, 100);
+    for (unsigned i = 0; i < 50; i++)
+        expect(*(unsigned char *)block[i] == 0x5a, "live blocks stay");
+    for (unsigned i = 50; i < 2000; i++)
+        expect(*(unsigned char *)block[i] == (i & 0xff), "none comes twice");
+    put_many(2000);
+    expect(hk_heap_adopt() != NULL, "a thread of the child finds a heap");
+    for (int i = 0; i < 3; i++) {
+        hk_heap_flush_all(heap[0]);
+        hk_heap_reclaim(heap[0]);
+    }
+    check_all();
+    for (struct hk_heap *h = hk_heap_first(); h; h = h->next_ever)
+        expect(h->lock.word == 0, "no lock stays behind");
+    expect(hk_heap_fork_prepare(false), "and it may fork");
+    hk_heap_fork_parent();
+}
+
 static void child_of_two_interrupted_sections(void)
 {
     hk_heap_fork_child(heap[0], true);
     hk_unlock(&heap[0]->lock);
-    hk_heap_inherit(heap[0]);
-    expect(heap[1]->state == HK_HEAP_ACTIVE, "a heap half changed is not inherited");
-    expect(heap[2]->state == HK_HEAP_PARKED, "a whole one is");
-    become(heap[0]);
-    put_many(50); /* to the heap that stays locked: they wait in its inbox for ever */
-    for (unsigned i = 0; i < 500; i++)
-        memset(block[i] = get(100), (int)i, 16);
-    for (unsigned i = 0; i < 500; i++)
-        expect(*(unsigned char *)block[i] == (i & 0xff), "blocks of its own");
-    expect(hk_heap_adopt() != heap[1], "nor adopted");
-    expect(heap[1]->gone && !heap[0]->gone && !heap[2]->gone, "nor waited for");
+    use_what_was_half_changed();
 }
 
 /* And thread 1 does the same and waits for us. */
@@ -2288,6 +2292,207 @@ START_TEST(fork_while_another_thread_never_lets_go)
     ck_assert(!hk_lock_is_mine(&heap[2]->lock));
     hk_unlock(&heap[0]->lock);
     give_back(&heap[1]->lock);
+}
+END_TEST
+
+/* Thread 1 drains our inbox, or takes a slab of ours, when a handler interrupts it; one of ours forks. */
+static void child_whose_own_heap_was_held(void)
+{
+    void *kept = get(100);
+
+    hk_heap_fork_child(heap[0], true);
+    expect(holds(kept) == false, "magazines of its own are as they were");
+    put(kept);
+    hk_heap_tick(heap[0]); /* waited for ever */
+    use_what_was_half_changed();
+}
+
+START_TEST(fork_while_another_thread_holds_the_own_heap)
+{
+    make_heaps(2);
+    get_many(100, 50);
+    take_away(&heap[0]->lock);
+    hk_lock_fork_inside(1);
+    ck_assert(!hk_heap_fork_prepare(true));
+    hk_lock_fork_inside(-1);
+    struct child child = run_child(child_whose_own_heap_was_held);
+    hk_heap_fork_parent();
+    ck_assert_msg(child_exited_0(&child), "%s", child.text);
+    give_back(&heap[0]->lock);
+}
+END_TEST
+
+/* Where thread 1 stopped, in a slow path of its own heap. */
+static struct hk_class_slabs *class_of_100(void)
+{
+    return &heap[1]->slabs[hk_size_to_class(100)];
+}
+
+static void stop_before_counts(void)
+{
+    struct hk_slab *slab = class_of_100()->current;
+
+    slab->free_bits[0] &= slab->free_bits[0] - 1; /* one has left, */
+    slab->free_bits[0] |= UINT64_C(1) << hk_size_slot(&hk_size_class[slab->class], (uintptr_t)block[60] - slab->base); /* another is back */
+    slab->first_word = 1;
+}
+
+static void stop_before_links(void)
+{
+    struct hk_slab *slab = class_of_100()->current;
+
+    slab->listed = true;
+    slab->next = (struct hk_slab *)&heap;
+    class_of_100()->partial = slab;
+}
+
+static void stop_with_two_copies(void)
+{
+    struct hk_class_record *r = &heap[1]->record[hk_size_to_class(100)];
+
+    hk_slab_give(hk_slab_of(r->cursor[-1]), r->cursor[-1]); /* on its way out of an array that is being moved down */
+    r->cursor[-2] = r->cursor[-1];
+}
+
+static void stop_with_half_a_magazine(void)
+{
+    heap[1]->record[hk_size_to_class(100)].limit = (void **)&heap;
+    class_of_100()->cap = 1;
+}
+
+static void stop_in_the_middle_of_a_theft(void)
+{
+    take_away(&heap[2]->lock);
+    class_of_100()->current->owner = heap[2]; /* and the page map does not say so yet */
+    class_of_100()->current = NULL;
+}
+
+static void stop_in_the_middle_of_a_retirement(void)
+{
+    struct hk_slab *slab;
+    void *p;
+
+    become(heap[1]);
+    p = get(3000);
+    slab = hk_slab_of(p);
+    put(p);
+    become(heap[0]);
+    hk_store_relaxed(&hk_pagemap_leaf(slab->base)->desc[hk_pagemap_index(slab->base)], (void *)slab->home);
+}
+
+static void stop_before_carved(void)
+{
+    struct hk_slab *slab = class_of_100()->current;
+    unsigned slot = slab->carved;
+
+    expect(slot < slab->nr_slots, "a block that never left");
+    slab->free_bits[slot / 64] &= ~(UINT64_C(1) << slot % 64);
+    slab->nr_free--;
+}
+
+static void (*const stops[])(void) = {
+    stop_before_counts,            stop_before_links,  stop_with_two_copies, stop_with_half_a_magazine,
+    stop_in_the_middle_of_a_theft, stop_in_the_middle_of_a_retirement, stop_before_carved,
+};
+
+static int stop;
+
+/* All of it in a process of its own: nobody mends the parent's heaps. */
+static void child_of_stopped_thread(void)
+{
+    stops[stop]();
+    take_away(&heap[1]->lock);
+    hk_lock_fork_inside(1);
+    expect(!hk_heap_fork_prepare(true), "without a heap's lock");
+    hk_heap_fork_child(heap[0], false);
+    hk_lock_fork_nobody_inside();
+    use_what_was_half_changed();
+}
+
+START_TEST(fork_while_a_thread_stands_in_a_slow_path)
+{
+    stop = _i;
+    make_heaps(3);
+    become(heap[1]);
+    get_many(100, 70);
+    for (unsigned i = 50; i < 70; i++)
+        put(block[i]);
+    become(heap[0]);
+    struct child child = run_child(child_of_stopped_thread);
+    ck_assert_msg(child_exited_0(&child), "%s, status %x", child.text, (unsigned)child.status);
+}
+END_TEST
+
+static void *adopt_for_ever(void *unused)
+{
+    (void)unused;
+    return hk_heap_adopt();
+}
+
+static void child_of_adoption(void)
+{
+    struct hk_heap *fresh[12];
+
+    hk_heap_fork_child(heap[0], true);
+    for (unsigned i = 0; i < 12; i++) {
+        fresh[i] = hk_heap_adopt();
+        expect(fresh[i] && fresh[i] != heap[0] && fresh[i] != heap[1], "heaps of its own");
+        for (unsigned k = 0; k < i; k++)
+            expect(fresh[i] != fresh[k], "each once");
+        hk_heap_check(fresh[i]);
+    }
+    put_many(50);
+    check_all();
+}
+
+/* A thread of the parent is about to take a parked heap, for which it waits with the lists' lock held. */
+START_TEST(fork_while_a_thread_adopts)
+{
+    pthread_t thread;
+
+    make_heaps(3);
+    get_many(100, 50);
+    hk_heap_park(heap[2]);
+    take_away(&heap[2]->lock);
+    pthread_create(&thread, NULL, adopt_for_ever, NULL);
+    while (hk_load_relaxed(&heap[2]->lock.word) % 2 == 0)
+        sched_yield(); /* until it waits */
+    hk_lock_fork_inside(1);
+    ck_assert(!hk_heap_fork_prepare(true));
+    hk_lock_fork_inside(-1);
+    struct child child = run_child(child_of_adoption);
+    hk_heap_fork_parent();
+    ck_assert_msg(child_exited_0(&child), "%s", child.text);
+    hk_unlock(&heap[2]->lock); /* and wakes it */
+    pthread_join(thread, NULL);
+    ck_assert_uint_eq(heap[2]->state, HK_HEAP_ACTIVE);
+}
+END_TEST
+
+/* A handler forks while the child of another fork takes over what it inherited. */
+static void grandchild_goes_on(void)
+{
+    hk_heap_fork_child(heap[0], true);
+    expect(!heap[1]->orphan, "once is enough");
+}
+
+static void child_half_way(void)
+{
+    hk_heap_fork_child(heap[0], true);
+    expect(heap[1]->orphan, "to be inherited");
+    hk_heap_inherit(heap[0]);
+    grandchild_goes_on();
+    hk_heap_inherit(heap[0]);
+    expect(hk_heap_adopt() == heap[1] && hk_heap_adopt() != heap[1], "parked once");
+}
+
+START_TEST(fork_of_a_child_that_inherits)
+{
+    make_heaps(2);
+    ck_assert(hk_heap_fork_prepare(false));
+    struct child child = run_child(child_half_way);
+    hk_heap_fork_parent();
+    ck_assert_msg(child_exited_0(&child), "%s", child.text);
 }
 END_TEST
 
@@ -2464,7 +2669,6 @@ int main(void)
     tcase_add_loop_test(tc, without_heap_and_parcel_a_block_goes_home_at_once, 0, 2);
     tcase_add_loop_test(tc, magazine_without_parcels_is_emptied_all_the_same, 1, 4);
     tcase_add_loop_test(tc, astray_block_without_a_parcel_keeps_its_own, 0, 2);
-    tcase_add_test(tc, block_of_a_heap_that_is_gone_is_counted);
     tcase_add_test(tc, magazine_that_cannot_grow_flushes);
     tcase_add_loop_test(tc, nth_map_refused, 1, 12);
 
@@ -2476,6 +2680,10 @@ int main(void)
     tcase_add_test(tc, fork_child_inherits_the_heaps_of_others);
     tcase_add_test(tc, fork_inside_a_slow_section);
     tcase_add_test(tc, fork_while_another_thread_never_lets_go);
+    tcase_add_test(tc, fork_while_another_thread_holds_the_own_heap);
+    tcase_add_loop_test(tc, fork_while_a_thread_stands_in_a_slow_path, 0, sizeof stops / sizeof *stops);
+    tcase_add_test(tc, fork_while_a_thread_adopts);
+    tcase_add_test(tc, fork_of_a_child_that_inherits);
 
     tc = new_case(suite, "negative controls", setup, teardown);
     tcase_add_test(tc, check_finds_damage);

@@ -182,34 +182,6 @@ START_TEST(knows_its_owner)
 }
 END_TEST
 
-static void *take_unless(void *arg)
-{
-    static bool gone;
-    bool *taken = arg;
-
-    *taken = hk_lock_unless(&low, &gone);
-    if (*taken)
-        hk_unlock(&low);
-    return NULL;
-}
-
-START_TEST(waits_for_a_holder_that_is_there)
-{
-    pthread_t thread;
-    bool taken = false;
-
-    hk_lock(&low);
-    pthread_create(&thread, NULL, take_unless, &taken);
-    while (!(hk_load_relaxed(&low.word) & WAITERS))
-        hk_cpu_relax();
-    usleep(3000); /* more than one of its waits */
-    hk_unlock(&low);
-    pthread_join(thread, NULL);
-    ck_assert(taken);
-    ck_assert_uint_eq(low.word, 0);
-}
-END_TEST
-
 static void *thread_id(void *arg)
 {
     *(const void **)arg = hk_thread_id();
@@ -249,32 +221,6 @@ START_TEST(reset_frees_what_a_lost_thread_held)
 }
 END_TEST
 
-static void *be_gone(void *gone)
-{
-    while (!(hk_load_relaxed(&low.word) & WAITERS))
-        hk_cpu_relax();
-    hk_store_relaxed((bool *)gone, true);
-    return NULL;
-}
-
-/* It may be told so while it waits. */
-START_TEST(does_not_wait_for_one_that_is_gone)
-{
-    pthread_t thread;
-    bool gone = true, later = false;
-
-    pthread_create(&thread, NULL, hold, &low);
-    pthread_join(thread, NULL);
-    ck_assert(!hk_lock_unless(&low, &gone));
-    pthread_create(&thread, NULL, be_gone, &later);
-    ck_assert(!hk_lock_unless(&low, &later));
-    pthread_join(thread, NULL);
-    hk_lock_reset(&low);
-    ck_assert(hk_lock_unless(&low, &gone)); /* as long as it is free */
-    hk_unlock(&low);
-}
-END_TEST
-
 /*
  * Ranks.
  */
@@ -291,13 +237,6 @@ static void expect_rank_panic(void (*function)(void))
 
     ck_assert_msg(strncmp(child.text, text, sizeof text - 1) == 0, "said \"%s\"", child.text);
     ck_assert(child_aborted(&child));
-}
-
-static void take_low_unless(void)
-{
-    static bool gone;
-
-    (void)hk_lock_unless(&low, &gone);
 }
 
 START_TEST(increasing_ranks_are_fine)
@@ -326,7 +265,6 @@ START_TEST(a_tried_lock_counts)
 {
     ck_assert(hk_try_lock(&high));
     expect_rank_panic(take_low);
-    expect_rank_panic(take_low_unless);
     hk_unlock(&high);
 }
 END_TEST
@@ -379,6 +317,28 @@ START_TEST(a_lone_fork_waits_until_the_lock_is_free)
     ck_assert(hk_lock_for_fork(&low));
     hk_unlock_after_fork(&low);
     pthread_join(thread, NULL);
+}
+END_TEST
+
+static void *end_inside(void *unused)
+{
+    usleep(3000); /* more than one of its waits */
+    hk_lock_fork_inside(-1);
+    return unused;
+}
+
+START_TEST(a_fork_outside_lets_those_inside_go_first)
+{
+    pthread_t thread;
+
+    hk_lock_fork_stand_back(); /* nobody: at once */
+    hk_lock_fork_inside(1);
+    pthread_create(&thread, NULL, end_inside, NULL);
+    hk_lock_fork_stand_back();
+    pthread_join(thread, NULL);
+    hk_lock_fork_inside(1);
+    hk_lock_fork_stand_back(); /* not for ever */
+    hk_lock_fork_inside(-1);
 }
 END_TEST
 
@@ -436,8 +396,6 @@ int main(void)
     tcase_add_test(tc, wakes_all_sleepers);
     tcase_add_test(tc, try_lock_fails_when_held);
     tcase_add_test(tc, knows_its_owner);
-    tcase_add_test(tc, waits_for_a_holder_that_is_there);
-    tcase_add_test(tc, does_not_wait_for_one_that_is_gone);
     tcase_add_test(tc, thread_ids_differ);
     tcase_add_test(tc, reset_frees_what_a_lost_thread_held);
     suite_add_tcase(suite, tc);
@@ -448,6 +406,7 @@ int main(void)
     tcase_add_test(tc, a_tried_lock_counts);
     tcase_add_test(tc, fork_takes_locks_in_any_order);
     tcase_add_test(tc, a_lone_fork_waits_until_the_lock_is_free);
+    tcase_add_test(tc, a_fork_outside_lets_those_inside_go_first);
     tcase_add_test(tc, fork_gives_up_a_lock_that_is_never_let_go);
     tcase_add_test(tc, decreasing_ranks_panic);
     suite_add_tcase(suite, tc);
