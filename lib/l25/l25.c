@@ -105,6 +105,24 @@ static struct hk_run *new_run(unsigned class, size_t align)
     return finish_run(run, base, class, zero);
 }
 
+/*
+ * Before pages are touched that nobody touched yet, what the cache holds in other classes goes to the arena, where it may join with its
+ * neighbours to what is wanted.
+ */
+static struct hk_run *new_run_beside(struct hk_l25_cache *cache, unsigned class, size_t align)
+{
+    struct hk_run *run = cache && cache->granules ? hk_meta_alloc(sizeof *run) : NULL;
+    char *base = run ? hk_arena_acquire_dirty(hk_l25_class_granules[class], hk_max(align / HK_GRANULE, 1)) : NULL;
+
+    if (base)
+        return finish_run(run, base, class, false);
+    if (run) {
+        hk_meta_free(run, sizeof *run);
+        hk_l25_flush(cache);
+    }
+    return new_run(class, align);
+}
+
 static void count_gone(const struct hk_run *run)
 {
     hk_sub_relaxed(&class_counters[run->made_as].nr_runs, 1);
@@ -291,7 +309,7 @@ struct hk_run *hk_l25_alloc(struct hk_l25_cache *cache, unsigned shard, size_t n
         hk_add_relaxed(&counters.hits_larger, 1);
     if (!run) {
         hk_add_relaxed(&counters.misses, 1);
-        run = new_run(class, align);
+        run = new_run_beside(cache, class, align);
         if (run && cache && align <= HK_GRANULE)
             bundle(cache, class);
     }

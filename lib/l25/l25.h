@@ -5,7 +5,8 @@
  * A class is a number of granules, four classes per doubling and one granule. A freed run goes to the freeing thread's
  * cache (a few runs per class), from there to one of four shared shards, from there to the arena. A request
  * looks at its own cache, its shard and the two neighbour shards, each for the exact class and then for
- * larger ones up to W_MAX x size, and only then takes a new run.
+ * larger ones up to W_MAX x size, and only then takes a new run: out of dirty memory if there is a piece that fits, else
+ * the thread's cache goes to the arena first, so that what lies in other classes may join.
  *
  * Blocks start at a multiple of 64 bytes below 4 KiB, chosen by their address, so that equal buffers do not all
  * start in one cache set. Every class is chosen with room for that (aligned requests excepted, which start at

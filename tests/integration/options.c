@@ -651,7 +651,8 @@ static int wmax_large(void)
     CHECK_EQ(0, ctl_set("wmax_large", "1"));
     void *large = hide(malloc(640 * KIB));
     free(large);
-    void *exact = hide(malloc(400 * KIB));
+    void *exact = hide(malloc(400 * KIB)); // which gave the cache away
+    free(hide(malloc(640 * KIB)));
     CHECK_EQ(0, ctl_set("wmax_large", "4"));
     void *generous = hide(malloc(400 * KIB));
     CHECK_MSG(malloc_usable_size(exact) < 500 * KIB && malloc_usable_size(generous) >= 600 * KIB, "%zu %zu",

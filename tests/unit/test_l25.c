@@ -246,8 +246,9 @@ START_TEST(miss_makes_a_few_small_runs)
     ck_assert_uint_eq(nr_cached(), 0);
     ck_assert_uint_eq(hk_arena_used_bytes(), 20 * G);
     kill_and_cache(&cache, 0, run);
+    hk_l25_flush(&cache);
     must_alloc(&cache, 0, RUN(17), 16); /* above 256 KiB one at a time */
-    ck_assert_uint_eq(nr_cached(), 1);
+    ck_assert_uint_eq(nr_cached(), 0);
     must_alloc(&cache, 0, 6 * G, 16 * HK_KIB);
     must_alloc(&cache, 0, 7 * G, 32 * HK_KIB); /* so are strictly aligned ones */
     ck_assert_uint_eq(cache.count[hk_l25_class_of[7]], 0);
@@ -321,6 +322,40 @@ START_TEST(own_shard_and_two_neighbours_are_asked)
             kill_and_cache(NULL, 0, got);
             hk_l25_expire(true);
         }
+}
+END_TEST
+
+/* Runs of the wrong size in the cache lie side by side: together they serve what would else touch new pages. */
+START_TEST(cached_runs_join_before_new_pages_are_touched)
+{
+    struct hk_run *a = must_alloc(&cache, 0, RUN(17), 16), *b = must_alloc(&cache, 0, RUN(17), 16), *joined;
+    char *first = a->base < b->base ? a->base : b->base;
+    size_t fresh;
+
+    ck_assert_uint_eq((size_t)(a->base < b->base ? b->base - a->base : a->base - b->base), 17 * G);
+    kill_and_cache(&cache, 0, a);
+    kill_and_cache(&cache, 0, b);
+    fresh = hk_arena_fresh_bytes();
+    joined = must_alloc(&cache, 0, RUN(33), 16);
+    ck_assert_ptr_eq(joined->base, first);
+    ck_assert(!joined->zero);
+    ck_assert_uint_eq(hk_arena_fresh_bytes(), fresh);
+    ck_assert_uint_eq(nr_cached(), 0);
+    check_cache();
+}
+END_TEST
+
+START_TEST(cached_runs_stay_where_dirty_memory_is_left)
+{
+    struct hk_run *large = must_alloc(&cache, 0, RUN(65), 16), *small = must_alloc(&cache, 0, RUN(17), 16);
+
+    kill_and_cache(&cache, 0, small);
+    kill_and_cache(NULL, 0, large); /* too large for a shard */
+    ck_assert_uint_eq(hk_arena_dirty_bytes(), 65 * G);
+    must_alloc(&cache, 0, RUN(33), 16);
+    ck_assert_uint_eq(hk_arena_dirty_bytes(), 32 * G);
+    ck_assert_uint_eq(nr_cached(), 1);
+    check_cache();
 }
 END_TEST
 
@@ -772,6 +807,8 @@ int main(void)
     tcase_add_test(tc, cache_keeps_a_few_per_class_the_shard_the_rest);
     tcase_add_test(tc, cache_and_shard_are_bounded_in_bytes);
     tcase_add_test(tc, own_shard_and_two_neighbours_are_asked);
+    tcase_add_test(tc, cached_runs_join_before_new_pages_are_touched);
+    tcase_add_test(tc, cached_runs_stay_where_dirty_memory_is_left);
     tcase_add_test(tc, larger_run_serves_up_to_wmax);
     tcase_add_test(tc, cached_run_must_be_aligned_for_the_request);
 
