@@ -109,13 +109,11 @@ static bool is_due(uint64_t bytes, const void *site)
     return left <= 0 && (!is_known(site) || -left >= (int64_t)(rate_bytes() / 8));
 }
 
-/* In the exact mode every call comes here, and the countdown is everybody's: a heap tells what it gave a few KiB at a time. */
-static bool tells(struct hk_heap *heap, uint64_t *bytes)
+/* With option secure every call comes here, and the countdown is everybody's: a heap tells what it gave a few KiB at a time. */
+static HK_NOINLINE bool tells(struct hk_heap *heap, uint64_t *bytes)
 {
     uint64_t few = rate_bytes() / TOLD_PARTS;
 
-    if (!heap || !hk_entry_guard_counts())
-        return true;
     *bytes += heap->sampling.untold_bytes;
     heap->sampling.untold_bytes = *bytes < few ? (uint32_t)*bytes : 0;
     return *bytes >= few;
@@ -123,8 +121,11 @@ static bool tells(struct hk_heap *heap, uint64_t *bytes)
 
 void *hk_entry_guard_alloc(struct hk_heap *heap, size_t n, size_t align, uint64_t bytes, const void *site)
 {
-    if (n == 0 || (!hk_config.guard && !hk_config.secure) || !tells(heap, &bytes) || !is_due(bytes, site) ||
-        !hk_guard_fits(n, align))
+    if (n == 0 || (!hk_config.guard && !hk_config.secure))
+        return NULL;
+    if (HK_UNLIKELY(hk_config.secure) && heap && !tells(heap, &bytes))
+        return NULL;
+    if (!is_due(bytes, site) || !hk_guard_fits(n, align))
         return NULL;
     hk_add_relaxed(&due.countdown, draw_distance());
     remember(site);

@@ -171,25 +171,12 @@ static void fill_old(void *p)
         memset(p, byte, b.usable);
 }
 
-/* May the profile have a record of it? word: of the page map. */
-static bool is_followed_word(uintptr_t word)
-{
-    return hk_heap_is_sampled_word(word) || word == HK_PM_GUARD;
-}
-
+/* May the profile have a record of it? */
 static bool is_followed(const void *p)
-{
-    return is_followed_word(hk_pagemap_word(p));
-}
-
-static void tell_profile(struct hk_heap *heap, void *p)
 {
     uintptr_t word = hk_pagemap_word(p);
 
-    if (HK_UNLIKELY(is_followed_word(word)))
-        hk_entry_sample_freed(heap, p);
-    else if (HK_UNLIKELY(word < HK_PM_KINDS && hk_ace_follows(p)))
-        hk_entry_large_freed(heap, p);
+    return hk_heap_is_sampled_word(word) || word == HK_PM_GUARD;
 }
 
 static void free_inside(void *p, enum hk_origin origin, size_t size, const void *site)
@@ -201,7 +188,10 @@ static void free_inside(void *p, enum hk_origin origin, size_t size, const void 
     fill_old(p);
     if (HK_UNLIKELY(heap && heap->sampling.searching))
         hk_entry_sample_passes(heap);
-    tell_profile(heap, p);
+    if (HK_UNLIKELY(is_followed(p)))
+        hk_entry_sample_freed(heap, p);
+    if (HK_UNLIKELY(hk_ace_follows(p)))
+        hk_entry_large_freed(heap, p);
     if (HK_UNLIKELY(hk_config.secure))
         hk_secure_free(heap, p, origin, size, site);
     else

@@ -57,6 +57,7 @@ static HK_LARGE_BSS struct {
     struct hk_region *hand;         /* in the ring of whole regions: where the next look begins */
     struct hk_region *advised;      /* in the kernel's hands just now: not to be purged */
     unsigned nr_refused;            /* advice, in a row */
+    uint64_t promote_from_ns;       /* none is calm before: the first whole region is too young; 0: there was none. Relaxed */
 } span;
 
 struct hk_lock hk_span_lock = HK_LOCK_INIT(HK_RANK_SPAN);
@@ -351,6 +352,8 @@ static void join_ring(struct hk_region *r)
 {
     struct hk_region *next = span.hand ? span.hand : r;
 
+    if (next == r)
+        hk_store_relaxed(&span.promote_from_ns, r->calm_since_ns + CALM_NS);
     r->next_whole = next;
     r->prev_whole = next == r ? r : next->prev_whole;
     r->prev_whole->next_whole = r;
@@ -764,21 +767,35 @@ static void end_advice(struct hk_region *r, bool huge, bool done, uint64_t now_n
     hk_unlock(&hk_span_lock);
 }
 
-bool hk_span_promote(uint64_t now_ns, bool (*is_filled)(const void *desc, const void *granule))
+static HK_NOINLINE bool advise_one(bool promote, uint64_t now_ns, bool (*is_filled)(const void *desc, const void *granule))
 {
-    const struct hk_policy *policy = hk_policy();
-    bool promote = policy->promote, done;
-    size_t huge_bytes = hk_load_relaxed(&span.stats.huge_bytes);
-    struct hk_region *r;
+    struct hk_region *r = start_advice(promote, now_ns, is_filled);
+    bool done;
 
-    if (policy->huge_pages || (promote ? huge_bytes / HK_REGION_BYTES >= MAX_PROMOTED : huge_bytes == 0))
-        return false;
-    r = start_advice(promote, now_ns, is_filled);
     if (!r)
         return false;
     done = hk_os_huge_pages(r->base, HK_REGION_BYTES, promote);
     end_advice(r, promote, done, now_ns);
     return done;
+}
+
+/* Programs that are short or small end here. */
+static bool may_promote(uint64_t now_ns)
+{
+    uint64_t from_ns = hk_load_relaxed(&span.promote_from_ns);
+
+    return from_ns != 0 && now_ns >= from_ns && hk_load_relaxed(&span.stats.huge_bytes) / HK_REGION_BYTES < MAX_PROMOTED;
+}
+
+bool hk_span_promote(uint64_t now_ns, bool (*is_filled)(const void *desc, const void *granule))
+{
+    const struct hk_policy *policy = hk_policy();
+
+    if (policy->huge_pages)
+        return false;
+    if (policy->promote ? !may_promote(now_ns) : hk_load_relaxed(&span.stats.huge_bytes) == 0)
+        return false;
+    return advise_one(policy->promote, now_ns, is_filled);
 }
 
 /* ---- counters ------------------------------------------------------------------------------ */
