@@ -22,27 +22,19 @@ static HK_START_CONST const uint32_t class_bytes[HK_NR_CLASSES] = {
 };
 
 /*
- * Small slabs: a survivor pins less memory, and an empty one serves another class sooner. But a slab is also all that the 64 bytes of
- * colour per block have to walk through the sets of a first-level cache: blocks of 4 KiB, the most common ones here, meet all 64 in
- * 256 KiB. Larger ones have the smallest slab from 64 KiB up that holds eight, so that those of 8, 16 and 32 KiB, which need the colour
- * most and just miss that, get fifteen.
+ * Small slabs where blocks are small: a survivor pins less memory. From 4 KiB up large enough that the 64
+ * bytes of colour per block walk through all sets of a first-level cache within one slab (63 blocks of
+ * 4160 bytes: 64 different lines), and never fewer than seven blocks.
  */
-#define LEAST_BLOCKS 8
-#define MAX_SHIFT 19
-
 static unsigned slab_shift(size_t bytes)
 {
-    unsigned shift = 16;
-
     if (bytes <= 1024)
         return 14;
     if (bytes <= 2048)
         return 15;
-    if (bytes >= 4096 && bytes <= 4160)
-        return 18;
-    while (shift < MAX_SHIFT && (size_t)1 << shift < LEAST_BLOCKS * bytes)
-        shift++;
-    return shift;
+    if (bytes < 4096)
+        return 16;
+    return bytes <= 16448 ? 18 : 19;
 }
 
 /*

@@ -73,23 +73,6 @@ START_TEST(offsets_are_scaled_classes)
 }
 END_TEST
 
-/* Above 4 KiB no larger than eight blocks need; which leaves a round size, whose 64 bytes of colour are all that tells its blocks'
- * cache sets apart, fifteen. */
-START_TEST(slabs_of_large_blocks)
-{
-    for (unsigned c = 0; c < HK_NR_CLASSES; c++) {
-        const struct hk_size_class *sc = &hk_size_class[c];
-        size_t bytes = (size_t)sc->slab_mask + 1;
-        if (sc->size <= 4160)
-            continue;
-        ck_assert(sc->nr_slots >= 8 || bytes == 512 * HK_KIB);
-        ck_assert(bytes == 64 * HK_KIB || bytes / 2 / sc->size < 8);
-        if (sc->size <= 32832 && hk_is_pow2(sc->size - 64))
-            ck_assert_uint_eq(sc->nr_slots, 15);
-    }
-}
-END_TEST
-
 START_TEST(slabs)
 {
     for (unsigned c = 0; c < HK_NR_CLASSES; c++) {
@@ -244,7 +227,6 @@ int main(void)
     tcase_add_test(tc, every_request_gets_the_smallest_class);
     tcase_add_test(tc, offsets_are_scaled_classes);
     tcase_add_test(tc, slabs);
-    tcase_add_test(tc, slabs_of_large_blocks);
     tcase_add_test(tc, scaled_sizes_saturate);
 
     tc = new_case(suite, "reciprocal", setup, teardown);
