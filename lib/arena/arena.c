@@ -414,9 +414,10 @@ const char *hk_arena_behind_fence(void)
 
 static char *map_covered(size_t bytes)
 {
+    static void *fence;
     bool first = hk_load_relaxed(&arena.stats.mapped_bytes) == 0; /* it begins behind a fence */
     size_t align = unit() * HK_GRANULE;
-    char *base = first ? hk_os_reserve_fenced(bytes, align) : hk_os_reserve(bytes, align);
+    char *base = first ? hk_os_reserve_fenced(bytes, align, &fence) : hk_os_reserve(bytes, align);
 
     if (base && !hk_pagemap_cover(base, bytes)) {
         hk_os_abandon(base, bytes);

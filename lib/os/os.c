@@ -171,11 +171,20 @@ void *hk_os_reserve(size_t bytes, size_t align)
     return reserve_and_trim(bytes, align);
 }
 
-void *hk_os_reserve_fenced(size_t bytes, size_t align)
+static HK_COLD HK_NOINLINE void take_down(void *fence)
+{
+    if (hk_os_release(fence, hk_os_page_bytes()))
+        count(&hk_os_counters.lost_bytes, -hk_os_page_bytes());
+}
+
+void *hk_os_reserve_fenced(size_t bytes, size_t align, void **fence)
 {
     size_t page = hk_os_page_bytes(), head;
     char *p = bytes <= SIZE_MAX - align ? map_at(NULL, bytes + align) : NULL, *base;
+    void *last = __atomic_exchange_n(fence, NULL, __ATOMIC_RELAXED); /* an address alone; two that fence at once may leave a page */
 
+    if (HK_UNLIKELY(last != NULL))
+        take_down(last);
     if (!p)
         return hk_os_reserve(bytes, align);
     base = (char *)hk_align_up((uintptr_t)p + page, align);
@@ -185,6 +194,7 @@ void *hk_os_reserve_fenced(size_t bytes, size_t align)
     if (hk_os_guard(base - page, page, true)) {
         hk_os_lose(page);
         head -= page;
+        __atomic_store_n(fence, base - page, __ATOMIC_RELAXED);
     }
     if (head)
         hk_os_abandon(p, head);

@@ -36,8 +36,9 @@ size_t hk_os_page_bytes(void);
 
 /* `bytes` (page multiple) of zeroed read-write memory aligned to `align` (power of two >= page). */
 void *hk_os_reserve(size_t bytes, size_t align);
-/* The same with a page before it that nobody may touch, if that can be had; it stays for ever. */
-void *hk_os_reserve_fenced(size_t bytes, size_t align);
+/* The same with a page before it that nobody may touch, if that can be had. *fence, NULL at first, is the caller's last one: it goes,
+ * since what lay behind it is gone. */
+void *hk_os_reserve_fenced(size_t bytes, size_t align, void **fence);
 /* Gives the range back. False: the kernel refused (too many mappings) and the range is still ours. */
 bool hk_os_release(void *base, size_t bytes);
 /* The same for a caller who keeps no record of the range: when the kernel refuses it is lost, and counted. */

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: MIT
+/* Over 900 lines because regions have one lock and one set of helpers, which a split would have to share. */
 #include "span/span.h"
 
 #include "base/panic.h"
@@ -298,11 +299,12 @@ static void put_locked(struct hk_region *r, unsigned from, unsigned n, bool dirt
 /* Nothing is before the first region's first slab: what is written there meets a fence. */
 static struct hk_region *map_region(size_t bytes, size_t align, bool first)
 {
+    static void *fence;
     struct hk_region *r = hk_meta_alloc(sizeof *r);
     char *base = NULL;
 
     if (r)
-        base = first ? hk_os_reserve_fenced(bytes, align) : hk_os_reserve(bytes, align);
+        base = first ? hk_os_reserve_fenced(bytes, align, &fence) : hk_os_reserve(bytes, align);
     if (base && !hk_pagemap_cover(base, bytes)) {
         hk_os_abandon(base, bytes);
         base = NULL;
@@ -684,11 +686,20 @@ size_t hk_span_purge_to(size_t keep_bytes)
 {
     size_t bytes = 0;
 
+    bool all = keep_bytes == 0;
+
     hk_lock(&hk_span_lock);
-    if (keep_bytes == 0 && HK_UNLIKELY(span.any_unqueued))
+    if (all && HK_UNLIKELY(span.any_unqueued))
         queue_all_locked();
-    while (span.oldest && span.stats.dirty_bytes > keep_bytes)
+    while (span.stats.dirty_bytes > keep_bytes) {
+        if (!span.oldest && !all && span.any_unqueued && span.stats.huge_bytes) {
+            all = true; /* what stays in promoted regions counts as well */
+            queue_all_locked();
+        }
+        if (!span.oldest)
+            break;
         bytes += purge_oldest_locked();
+    }
     hk_unlock(&hk_span_lock);
     return bytes;
 }
@@ -753,6 +764,16 @@ static struct hk_region *start_advice(bool promote, uint64_t now_ns, bool (*is_f
     return r;
 }
 
+/* What is free and clean of a huge page the kernel may fill: it goes back with the rest. */
+static void expect_filled(struct hk_region *r)
+{
+    size_t before = count_bits(&r->dirty, 0, r->nr_granules);
+
+    for (unsigned w = 0; w < WORDS; w++)
+        r->dirty.w[w] = ~r->used.w[w];
+    add_stat(&span.stats.dirty_bytes, (r->nr_granules - count_bits(&r->used, 0, r->nr_granules) - before) * HK_GRANULE);
+}
+
 static void end_advice(struct hk_region *r, bool huge, bool done, uint64_t now_ns)
 {
     hk_lock(&hk_span_lock);
@@ -761,6 +782,8 @@ static void end_advice(struct hk_region *r, bool huge, bool done, uint64_t now_n
         span.nr_refused = done ? 0 : span.nr_refused + 1;
         if (done)
             set_huge(r, huge);
+        if (r->huge)
+            expect_filled(r);
         if (!no_bits(&r->dirty))
             queue_if_purgeable(r, now_ns);
     }
@@ -844,7 +867,7 @@ static void check_region(const struct hk_region *r)
     if (r->longest != longest_free(r))
         hk_panic_internal("span: longest free run", r);
     unsigned nr_held = count_bits(&r->used, 0, r->nr_granules) + count_bits(&r->dirty, 0, r->nr_granules);
-    if (r->huge && nr_held < DENSE)
+    if (r->huge && nr_held < r->nr_granules)
         hk_panic_internal("span: promoted region with holes", r);
 }
 

@@ -18,7 +18,7 @@
  *
  * Invariants (hk_span_check): for each region, dirty & used == 0; longest == longest run of zeros in
  * used; sum over regions of dirty granules == dirty_bytes; used_bytes + dirty_bytes <= mapped_bytes; promoted regions
- * == huge_bytes; in each of these at most HK_REGION_SLACK granules are free and clean.
+ * == huge_bytes; in each of these no granule is free and clean.
  *
  * Owner: one global under one lock (HK_RANK_SPAN). Failure: NULL or false; nothing changed.
  */

@@ -88,7 +88,8 @@ START_TEST(a_fence_is_before_it)
 {
     for (size_t align = page; align <= 64 * page; align *= 2) {
         size_t mapped = hk_os_counters.mapped_bytes, lost = hk_os_counters.lost_bytes;
-        char *p = hk_os_reserve_fenced(3 * page, align);
+        void *fence = NULL;
+        char *p = hk_os_reserve_fenced(3 * page, align, &fence);
         ck_assert_uint_eq((uintptr_t)p % align, 0);
         ck_assert(fake_os_is_guarded(p - page));
         ck_assert(!fake_os_is_guarded(p));
@@ -96,22 +97,40 @@ START_TEST(a_fence_is_before_it)
         ck_assert(fake_os_none_mapped(p + 3 * page, page));
         ck_assert_uint_eq(hk_os_counters.mapped_bytes - mapped, 4 * page);
         ck_assert_uint_eq(hk_os_counters.lost_bytes - lost, page);
+        ck_assert_ptr_eq(fence, p - page);
+    }
+}
+END_TEST
+
+/* What lay behind the last fence is gone: so is the fence, or each such mapping would leave one. */
+START_TEST(the_last_fence_goes)
+{
+    size_t mapped = hk_os_counters.mapped_bytes, lost = hk_os_counters.lost_bytes;
+    void *fence = NULL;
+
+    for (int i = 0; i < 100; i++) {
+        char *p = hk_os_reserve_fenced(3 * page, page, &fence);
+        ck_assert(fake_os_is_guarded(p - page));
+        ck_assert_uint_eq(hk_os_counters.mapped_bytes - mapped, 4 * page);
+        ck_assert_uint_eq(hk_os_counters.lost_bytes - lost, page);
+        ck_assert(hk_os_release(p, 3 * page));
     }
 }
 END_TEST
 
 START_TEST(no_fence_is_no_failure)
 {
+    void *fence = NULL;
     char *p;
 
     fake_os_fail(FAKE_PROTECT, 1, ENOMEM);
-    p = hk_os_reserve_fenced(3 * page, 4 * page);
+    p = hk_os_reserve_fenced(3 * page, 4 * page, &fence);
     ck_assert(fake_os_all_mapped(p, 3 * page));
     ck_assert(fake_os_none_mapped(p - page, page));
     ck_assert_uint_eq(hk_os_counters.lost_bytes, 0);
     fake_os_fail(FAKE_MAP, 1, ENOMEM); /* no room for more than was asked for */
-    ck_assert(fake_os_all_mapped(hk_os_reserve_fenced(3 * page, page), 3 * page));
-    ck_assert_ptr_null(hk_os_reserve_fenced(SIZE_MAX & ~(page - 1), page));
+    ck_assert(fake_os_all_mapped(hk_os_reserve_fenced(3 * page, page, &fence), 3 * page));
+    ck_assert_ptr_null(hk_os_reserve_fenced(SIZE_MAX & ~(page - 1), page, &fence));
 }
 END_TEST
 
@@ -698,6 +717,7 @@ int main(void)
     tcase_add_test(tc, advice_is_the_right_one);
     tcase_add_test(tc, mapped_bytes_are_counted);
     tcase_add_test(tc, a_fence_is_before_it);
+    tcase_add_test(tc, the_last_fence_goes);
     tcase_add_test(tc, no_fence_is_no_failure);
     tcase_add_test(tc, renewal_is_refused);
     tcase_add_test(tc, accounting_of_the_fake);
