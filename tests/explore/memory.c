@@ -802,6 +802,14 @@ void __tsan_atomic64_store(volatile long *p, long value, int order)
     memory_note_write(p, sizeof *p);
     *p = value;
 }
+long __tsan_atomic64_exchange(volatile long *p, long value, int order)
+{
+    long old = *p;
+
+    __tsan_atomic64_store(p, value, order);
+    return old;
+}
+
 long __tsan_atomic64_fetch_add(volatile long *p, long value, int order)
 {
     long old = *p;
