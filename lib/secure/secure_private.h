@@ -137,7 +137,7 @@ HK_INLINE bool hk_trailer_advance(void *p, size_t usable, struct hk_trailer seen
     struct hk_trailer_words *w = hk_trailer_words(p, usable);
     uint64_t expected = hk_trailer_pack(seen), then = hk_trailer_pack(hk_trailer_in_state(seen, next));
 
-    if (hk_is_single_threaded() && w->word[0] == expected) {
+    if (hk_is_single_threaded() && hk_load_relaxed(&w->word[0]) == expected) {
         hk_store_relaxed(&w->word[0], then);
         return true;
     }
@@ -155,7 +155,7 @@ const char *hk_mark_find_damage(const void *p, size_t usable, struct hk_trailer 
 void hk_canary_write(void *p, size_t usable, struct hk_trailer trailer);
 /* The first byte that is not as written; NULL: none. */
 const char *hk_canary_find_damage(const void *p, size_t usable, struct hk_trailer trailer);
-/* The same before a block, where the room there is its own. */
+/* The same before a block of a run, where the room there is its own. */
 void hk_front_write(void *p, struct hk_trailer trailer);
 const char *hk_front_find_damage(const void *p, struct hk_trailer trailer);
 /* First byte in [p, p + bytes) that is not zero, but for marks of the slabs that were here, which are cleared; NULL: none. */
@@ -176,10 +176,9 @@ void **hk_quarantine_place_exposed(unsigned heap); /* for one that nobody had */
 /* p, or NULL, comes to that place; returns what leaves it, or NULL. */
 HK_INLINE void *hk_quarantine_exchange(void **place, void *p)
 {
-    void *old = *place;
-
     if (hk_is_single_threaded()) {
-        *place = p;
+        void *old = hk_load_relaxed(place);
+        hk_store_relaxed(place, p);
         return old;
     }
     return hk_exchange_acq_rel(place, p); /* QA1 acq_rel, pairs with QA1: who takes the block sees what was done to it */

@@ -101,7 +101,7 @@ const char *hk_mark_find_damage(const void *p, size_t usable, struct hk_trailer 
 /* A run's first granule is its own from the start, and its block begins up to 4 KiB further in. */
 static size_t front_bytes(const void *p)
 {
-    return hk_pagemap_word(p) == HK_PM_RUN ? hk_min((uintptr_t)p & (HK_GRANULE - 1), FRONT_BYTES) : 0;
+    return hk_min((uintptr_t)p & (HK_GRANULE - 1), FRONT_BYTES);
 }
 
 void hk_front_write(void *p, struct hk_trailer trailer)

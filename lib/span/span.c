@@ -590,6 +590,26 @@ void hk_span_forget(void)
     hk_store_relaxed(&span.stats.dirty_bytes, (size_t)0);
 }
 
+/* It is empty, and demoted in our books if `demote`. The lock is dropped meanwhile. True: none of it is dirty any more. */
+static bool unmap_locked(struct hk_region *r, bool demote)
+{
+    bool gone, demoted, clean;
+
+    forget_region_locked(r);
+    hk_unlock(&hk_span_lock);
+    gone = unmap_region(r);
+    demoted = gone || !demote || hk_os_huge_pages(r->base, HK_REGION_BYTES, false);
+    clean = gone || (demoted && hk_os_purge(r->base, r->nr_granules * HK_GRANULE));
+    hk_lock(&hk_span_lock);
+    if (gone)
+        add_stat(&span.stats.nr_unmaps, 1);
+    else
+        readd_region_locked(r, clean);
+    if (!demoted)
+        set_huge(r, true);
+    return clean;
+}
+
 /*
  * Gives back the oldest dirty region; returns bytes. Called with the lock held, drops it around the
  * system calls. The granules under purge count as used meanwhile, so nobody can take them.
@@ -603,21 +623,8 @@ static size_t purge_oldest_locked(void)
 
     if (demote)
         set_huge(r, false);
-    if (is_empty(r) && span.nr_empty > KEPT_EMPTY_REGIONS) {
-        forget_region_locked(r);
-        hk_unlock(&hk_span_lock);
-        bool gone = unmap_region(r);
-        demoted = gone || !demote || hk_os_huge_pages(r->base, HK_REGION_BYTES, false);
-        bool clean = gone || (demoted && hk_os_purge(r->base, r->nr_granules * HK_GRANULE));
-        hk_lock(&hk_span_lock);
-        if (!gone)
-            readd_region_locked(r, clean);
-        else
-            add_stat(&span.stats.nr_unmaps, 1);
-        if (!demoted)
-            set_huge(r, true);
-        return clean ? bytes : 0;
-    }
+    if (is_empty(r) && span.nr_empty > KEPT_EMPTY_REGIONS)
+        return unmap_locked(r, demote) ? bytes : 0;
     hk_trace(HK_TRACE_PURGE, 0, bytes);
     dequeue(r);
     if (is_empty(r))
@@ -685,7 +692,6 @@ static void queue_all_locked(void)
 size_t hk_span_purge_to(size_t keep_bytes)
 {
     size_t bytes = 0;
-
     bool all = keep_bytes == 0;
 
     hk_lock(&hk_span_lock);
